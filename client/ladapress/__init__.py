@@ -1,0 +1,1 @@
+"""Client of ladapress, compression as a service for BERT-like encoders."""

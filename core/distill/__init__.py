@@ -1,0 +1,1 @@
+"""Methods that train the student to follow its teacher."""

@@ -1,0 +1,1 @@
+"""Methods that split a weight matrix into factors."""

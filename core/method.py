@@ -1,0 +1,109 @@
+"""What a compression method is: a schema, a size law, and a way to compile itself into training phases.
+
+One file under `factorize/ prune/ quantize/ structure/ distill/` is one mechanism. The folder is its family, the file
+name is its public name, the module docstring is its card (`GET /v1/methods`), the fields are the request schema.
+`discover` walks the folders; nothing else lists the methods. A file that does not follow the contract is an error.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+if TYPE_CHECKING:
+    from core.phase import Build, Phase
+
+FAMILIES = ("structure", "factorize", "prune", "quantize", "distill")
+# Fraction of the entries that stay; "auto" is filled by the plan from a size target.
+Keep = Annotated[float, Field(gt=0, le=1)] | Literal["auto"]
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One stored weight, as the plan counts it, before any of it exists.
+
+    `rows x cols` is its dense shape, `kept` how many entries are stored, `bits` the width of each.
+    `kind` is "linear" (out, in), "embedding" (vocabulary, width) or "fixed" (biases, norms: never touched).
+    """
+
+    name: str
+    rows: int
+    cols: int
+    kept: int
+    kind: Literal["linear", "embedding", "fixed"]
+    bits: int = 32
+
+    @property
+    def entries(self) -> int:
+        return self.rows * self.cols
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes in the file: dense, or one bit an entry for the mask plus the survivors, whichever is less."""
+        dense = -(-self.entries * self.bits // 8)
+        masked = -(-self.entries // 8) + -(-self.kept * self.bits // 8)
+        return min(dense, masked) if self.kept < self.entries else dense
+
+    def keep(self, kept: int) -> Tensor:
+        return replace(self, kept=kept)
+
+
+class Method(BaseModel):
+    """One step of a recipe. Frozen and closed: an unknown field is refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    version: ClassVar[int] = 1  # raised by whoever changes the numbers that this mechanism gives
+    trains: ClassVar[bool] = False  # this step runs a training phase
+    needs_training: ClassVar[bool] = False  # this step acts during the next training phase
+
+    @classmethod
+    def family(cls) -> str:
+        """The folder that the mechanism lives in."""
+        return cls.__module__.split(".")[-2]
+
+    @classmethod
+    def card(cls) -> str:
+        """The module docstring: what, source, when it helps, when it does not."""
+        return inspect.getdoc(inspect.getmodule(cls)) or ""
+
+    def stored(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """The size law: what this step makes of the stored tensors. Exact, before anything runs."""
+        return list(tensors)
+
+    def compile(self, build: Build) -> Iterable[Phase]:
+        """Change `build.model` at once, leave hooks for the next phase, or yield phases to train. On a worker."""
+        raise TypeError(f"{type(self).__name__} defines no compile()")
+
+
+def discover() -> dict[str, type[Method]]:
+    """Public name -> class of every mechanism file, in family order, then by name."""
+    found: dict[str, type[Method]] = {}
+    for family in FAMILIES:
+        package = importlib.import_module(f"core.{family}")
+        for info in sorted(pkgutil.iter_modules(package.__path__), key=lambda info: info.name):
+            module = importlib.import_module(f"core.{family}.{info.name}")
+            own = [
+                member
+                for member in vars(module).values()
+                if isinstance(member, type) and issubclass(member, Method) and member.__module__ == module.__name__
+            ]
+            if not own:
+                continue  # a file of the science that serves mechanisms beside it
+            (method,) = own
+            name = method.model_fields["method"].default
+            if name != info.name or name in found:
+                raise TypeError(f"{module.__name__} must define one method named {info.name!r}, once")
+            if not method.card():
+                raise TypeError(f"{module.__name__} has no docstring, so it has no card")
+            found[name] = method
+    return found
+
+
+METHODS = discover()

@@ -1,0 +1,111 @@
+"""What a recipe compiles to: phases. The training loop (`core/train.py`) knows only these.
+
+A phase is a model, an objective whose `step` may run several forwards and backwards, optimizers, a schedule and
+hooks. Several sub-networks a step (DynaBERT), two optimizers on two splits (AQ-BERT), parameters that change shape
+(ROSITA), a model that changes between phases (BinaryBERT) all fit without an `if` in the loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from core.data import Split
+    from core.family import Family
+
+Metrics = dict[str, float]
+Backward = Callable[..., None]  # backward(loss, inputs=...): accumulates gradients, scaled where precision needs it
+
+
+class Objective(Protocol):
+    """What one training step does with one batch."""
+
+    def step(self, batch: Any, backward: Backward) -> Metrics:
+        """Run the forwards, call `backward` once or more, return what to log. The loop then steps the optimizers."""
+        ...
+
+
+class Hook:
+    """Acts during a phase. `fraction` runs from 0 to 1 over the phase, by steps or by the time budget."""
+
+    def start(self, phase: Phase) -> None:
+        """Before the first step."""
+
+    def before_step(self, fraction: float) -> bool:
+        """Before each step. True when parameters changed shape: `reshape` then runs for every optimizer."""
+        return False
+
+    def reshape(self, optimizer: torch.optim.Optimizer) -> None:
+        """Carry the optimizer's state over a change of shape."""
+
+    def after_step(self, fraction: float) -> None:
+        """After the optimizers have moved: masks are re-applied here."""
+
+    def end(self) -> None:
+        """After the last step, also when a budget ended the phase early."""
+
+
+def linear_decay(warmup: float) -> Callable[[float], float]:
+    """Learning-rate factor over a phase's fraction: linear warm-up, then linear decay to zero."""
+
+    def factor(fraction: float) -> float:
+        if fraction < warmup:
+            return fraction / warmup
+        return (1.0 - fraction) / max(1.0 - warmup, 1e-9)
+
+    return factor
+
+
+@dataclass
+class Phase:
+    """One stretch of training.
+
+    `batches` yields whatever the objective takes; it is read again from the start when it ends before `steps`.
+    `schedule` maps the fraction of the phase to a factor on each optimizer's learning rate.
+    """
+
+    name: str
+    model: nn.Module
+    objective: Objective
+    optimizers: Sequence[torch.optim.Optimizer]
+    batches: Iterable[Any]
+    steps: int
+    schedule: Callable[[float], float]
+    hooks: Sequence[Hook] = ()
+    clip_norm: float | None = 1.0
+
+
+@dataclass
+class Build:
+    """What methods read and change while a recipe is compiled, step by step.
+
+    `masks` maps a parameter's name to a boolean tensor of its shape: False entries are zero and are not stored.
+    """
+
+    model: nn.Module
+    teacher: nn.Module
+    family: Family
+    train: Split
+    seed: int
+    device: torch.device
+    hooks: list[Hook] = field(default_factory=list)
+    masks: dict[str, torch.Tensor] = field(default_factory=dict)
+
+    def compressible(self) -> Iterator[str]:
+        """Module names of the word embedding and of every encoder linear, in model order."""
+        return self.family.compressible(self.model)
+
+    def weight(self, name: str) -> torch.Tensor:
+        """The dense weight of a module, (out, in) or (vocabulary, width)."""
+        parameter = self.model.get_parameter(f"{name}.weight")
+        return parameter.detach()
+
+    def take_hooks(self) -> tuple[Hook, ...]:
+        """Hooks that earlier steps left for the next phase; each acts in one phase only."""
+        taken, self.hooks = tuple(self.hooks), []
+        return taken

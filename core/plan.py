@@ -1,0 +1,146 @@
+"""From a size target to the numbers of a recipe: fills every `"auto"` field, exactly, before anything runs.
+
+Each method states its size law (`Method.stored`); this module adds them up and bisects on one dial, the fraction
+of the compressible entries that stays (LadaBERT's P_hybrid = P_svd x P_prune). Pure Python, microseconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from core.errors import RecipeInvalid, TargetImpossible
+from core.method import Tensor
+from core.recipe import SIZES, Recipe, Target
+
+# LadaBERT's split of P_hybrid into P_svd and P_prune: (P_hybrid, P_svd), linear in between. The paper's own split is
+# not published; these are the defaults of docs/methods.md, with pure pruning of W above one half.
+SPLIT = ((0.0, 0.3), (0.1, 0.4), (0.2, 0.5), (0.3, 0.6), (0.4, 0.8), (0.5, 1.0), (1.0, 1.0))
+
+
+class Matrix(BaseModel):
+    """A compressible weight: a linear (out, in) or an embedding (vocabulary, width)."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    rows: int = Field(gt=0)
+    cols: int = Field(gt=0)
+    kind: Literal["linear", "embedding"]
+
+
+class ModelShape(BaseModel):
+    """What the plan needs to know of a model: its compressible matrices and how much is beside them."""
+
+    model_config = ConfigDict(frozen=True)
+
+    family: str
+    task: str
+    parameters: int = Field(gt=0, description="Stored parameters, tied tensors once.")
+    layers: int
+    hidden: int
+    labels: tuple[str, ...]
+    matrices: tuple[Matrix, ...]
+
+    def tensors(self) -> list[Tensor]:
+        """The dense model as the plan counts it; everything incompressible is one "fixed" row."""
+        listed = [Tensor(m.name, m.rows, m.cols, m.rows * m.cols, m.kind) for m in self.matrices]
+        rest = self.parameters - sum(tensor.entries for tensor in listed)
+        return [*listed, Tensor("", 1, rest, rest, "fixed")]
+
+
+class Size(BaseModel):
+    """Planned size of the packed weights."""
+
+    parameters: int
+    nonzero: int
+    size_bytes: int
+
+
+def size_of(recipe: Recipe, shape: ModelShape) -> Size:
+    """The size that a resolved recipe gives, from the methods' size laws. Exact for the packed weights."""
+    tensors = shape.tensors()
+    for step in recipe.steps:
+        tensors = step.stored(tensors)
+    return Size(
+        parameters=sum(tensor.entries for tensor in tensors),
+        nonzero=sum(tensor.kept for tensor in tensors),
+        size_bytes=sum(tensor.size_bytes for tensor in tensors),
+    )
+
+
+def ratios(size: Size, shape: ModelShape) -> dict[str, float]:
+    """Planned size in the names of the size targets."""
+    return {
+        "parameter_ratio": shape.parameters / size.nonzero,
+        "bytes_ratio": 4 * shape.parameters / size.size_bytes,
+        "max_nonzero": float(size.nonzero),
+        "max_bytes": float(size.size_bytes),
+    }
+
+
+def misses(target: Mapping[str, float], reached: Mapping[str, float]) -> dict[str, float]:
+    """Targets that `reached` does not meet -> the value reached. `max_*` are upper bounds, the rest lower."""
+    return {
+        name: reached[name]
+        for name, wanted in target.items()
+        if name in reached and (reached[name] > wanted if name.startswith("max_") else reached[name] < wanted)
+    }
+
+
+def fill(recipe: Recipe, target: Target, shape: ModelShape) -> Recipe:
+    """The recipe with every "auto" replaced: the largest model that meets all size targets.
+
+    Raises:
+        RecipeInvalid: an "auto" field, and no size target to fill it from.
+        TargetImpossible: the smallest model that this recipe can make is still too large.
+    """
+    sizes = {name: value for name, value in target.given().items() if name in SIZES}
+    dials = _auto_steps(recipe)
+    if not dials:
+        return recipe
+    if not sizes:
+        at = ", ".join(f"steps[{index}].keep" for index in dials)
+        raise RecipeInvalid(f'{at} is "auto": give one of the targets {", ".join(SIZES)}', param="/target")
+    low, high = 1e-4, 1.0
+    if missed := misses(sizes, ratios(size_of(_at(recipe, low), shape), shape)):
+        name, best = next(iter(missed.items()))
+        raise TargetImpossible(
+            f"target.{name} = {sizes[name]:g} cannot be reached by this recipe: the limit for this model is {best:.4g}",
+            param=f"/target/{name}",
+        )
+    if not misses(sizes, ratios(size_of(_at(recipe, high), shape), shape)):
+        return _at(recipe, high)
+    for _ in range(50):
+        middle = (low + high) / 2
+        if misses(sizes, ratios(size_of(_at(recipe, middle), shape), shape)):
+            high = middle
+        else:
+            low = middle
+    return _at(recipe, low)
+
+
+def _auto_steps(recipe: Recipe) -> list[int]:
+    return [index for index, step in enumerate(recipe.steps) if getattr(step, "keep", None) == "auto"]
+
+
+def _at(recipe: Recipe, overall: float) -> Recipe:
+    """The recipe at one position of the dial: `overall` of the compressible entries stay."""
+    dials = _auto_steps(recipe)
+    factors = [index for index in dials if recipe.steps[index].family() == "factorize"]
+    svd = _interpolate(overall) if factors and len(dials) > len(factors) else overall
+    keeps = {index: svd if index in factors else overall / svd if factors else overall for index in dials}
+    steps = tuple(
+        step.model_copy(update={"keep": min(1.0, keeps[index])}) if index in keeps else step
+        for index, step in enumerate(recipe.steps)
+    )
+    return recipe.model_copy(update={"steps": steps})
+
+
+def _interpolate(overall: float) -> float:
+    for (x0, y0), (x1, y1) in zip(SPLIT, SPLIT[1:], strict=False):
+        if overall <= x1:
+            return y0 + (y1 - y0) * (overall - x0) / (x1 - x0)
+    return 1.0

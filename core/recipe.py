@@ -1,0 +1,113 @@
+"""What a user may ask for: a recipe (ordered steps), a target (what the result must reach), and presets of both.
+
+A recipe is data: typed, closed, frozen, versioned. Presets are TOML files in `core/presets/`, found by walking.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from core.method import METHODS, Method
+
+if TYPE_CHECKING:
+    Step = Method
+else:
+    # The static type of a step is Method; at run time it is the discriminated union of everything discovered.
+    Step = Annotated[Union[tuple(METHODS.values())], Field(discriminator="method")]
+
+Ratio = Annotated[float, Field(gt=1, le=1000, allow_inf_nan=False)]
+
+
+class Closed(BaseModel):
+    """Base of request models: frozen, and an unknown field is refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Recipe(Closed):
+    """An ordered list of method steps."""
+
+    version: Literal[1] = 1
+    steps: tuple[Step, ...] = Field(min_length=1, max_length=8)
+
+    @model_validator(mode="after")
+    def _training_follows(self) -> Recipe:
+        for index, step in enumerate(self.steps):
+            if step.needs_training and not any(later.trains for later in self.steps[index + 1 :]):
+                trainers = ", ".join(name for name, method in METHODS.items() if method.trains)
+                name = type(step).model_fields["method"].default
+                raise ValueError(f"steps.{index} ({name}) acts during training: add one of [{trainers}] after it")
+        return self
+
+
+class Target(Closed):
+    """What the result must reach. Ratios are teacher / student and above 1. Several may be given."""
+
+    parameter_ratio: Ratio | None = Field(
+        None, description="Teacher's parameters / student's non-zero stored parameters, embedding included."
+    )
+    bytes_ratio: Ratio | None = Field(
+        None, description="4 bytes x teacher's parameters / bytes of the delivered model.onnx."
+    )
+    latency_ratio: Ratio | None = Field(
+        None, description="Teacher's / student's median ms: batch 1 x 128 tokens, one thread, ONNX Runtime."
+    )
+    max_bytes: int | None = Field(None, gt=0, lt=2**53, description="Largest model.onnx, in bytes.")
+    max_nonzero: int | None = Field(None, gt=0, lt=2**53, description="Most non-zero stored parameters.")
+    max_latency_ms: float | None = Field(
+        None, gt=0, le=1e6, description="Largest median ms: batch 1 x 128 tokens, one thread, ONNX Runtime."
+    )
+    min_retention: float | None = Field(
+        None, gt=0, le=1, description="Least student metric / teacher metric on the evaluation split."
+    )
+    max_minutes: float | None = Field(
+        None, gt=0, le=10_080, description="Training budget; when it ends, the best so far is exported."
+    )
+
+    def given(self) -> dict[str, float]:
+        """The targets that are set, by name."""
+        return {name: value for name, value in self.model_dump().items() if value is not None}
+
+    def over(self, base: Target) -> Target:
+        """`base` with the constraints of this target in place of those of the same name.
+
+        A size given here replaces every size of the base: they are one dial.
+        """
+        kept = base.given()
+        if any(name in SIZES for name in self.given()):
+            kept = {name: value for name, value in kept.items() if name not in SIZES}
+        return Target.model_validate({**kept, **self.given()})
+
+
+SIZES = ("parameter_ratio", "max_nonzero", "bytes_ratio", "max_bytes")
+
+
+class Preset(Closed):
+    """A recipe with a name, a source, and the target that it aims at when the user names none."""
+
+    name: str
+    title: str
+    source: str
+    recipe: Recipe
+    target: Target = Target()
+
+
+def _load_presets(folder: Path) -> dict[str, Preset]:
+    raw: dict[str, dict[str, Any]] = {
+        path.stem: tomllib.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.toml"))
+    }
+    presets = {}
+    for name, own in raw.items():
+        # `base` lets ladabert-1..4 differ from ladabert by one number instead of repeating its steps.
+        fields = {**raw[own["base"]], **own} if "base" in own else dict(own)
+        fields.pop("base", None)
+        recipe = {"steps": fields.pop("steps"), "version": fields.pop("version", 1)}
+        presets[name] = Preset.model_validate({"name": name, "recipe": recipe, **fields})
+    return presets
+
+
+PRESETS = _load_presets(Path(__file__).parent / "presets")

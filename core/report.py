@@ -1,0 +1,102 @@
+"""What a job hands back beside the model: sizes, accuracy, latency and cost, each measured on the delivered file.
+
+`report.json` is `Report.model_dump_json()`. Units are in the names. Four sizes are never mixed: bytes on disk,
+bytes in memory, stored parameters, non-zero parameters.
+"""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Sizes(Frozen):
+    """Of one model. `bytes_in_memory` counts the weights as the runtime holds them after load."""
+
+    parameters: int
+    nonzero: int
+    bytes_on_disk: dict[str, int]  # file name -> bytes
+    bytes_in_memory: int
+
+
+class Latency(Frozen):
+    """Milliseconds in ONNX Runtime, teacher and student in interleaved pairs, after warm-up."""
+
+    batch: int
+    tokens: int
+    threads: int
+    pairs: int
+    teacher_ms_p50: float
+    student_ms_p50: float
+    ratio: float
+
+
+class Stage(Frozen):
+    """One stage of the job. `cpu_s` is user + system time of all its processes."""
+
+    name: str
+    seconds: float
+    cpu_s: float
+    select_metric: float | None = None
+
+
+class Hardware(Frozen):
+    device: str
+    machine: str
+    cpu_flags: tuple[str, ...]
+    threads: int
+    versions: dict[str, str]
+
+
+class Parity(Frozen):
+    """Largest absolute difference of logits between a loaded file and the student in memory."""
+
+    file: str
+    rows: int
+    max_difference: float
+    tolerance: float
+    load_s: float
+    closure: tuple[str, ...]  # the only distributions that the checking process could import
+
+
+class Point(Frozen):
+    """One delivered model."""
+
+    parameter_ratio: float
+    bytes_ratio: float
+    latency_ratio: float
+    metric: str
+    teacher: float
+    student: float
+    retention: float
+    target: dict[str, float]
+    target_met: bool
+    shortfall: dict[str, float]  # target -> value reached, only those missed
+    sizes: Sizes
+    sizes_teacher: Sizes
+    planned_bytes: int
+    latency: tuple[Latency, ...]
+    parity: tuple[Parity, ...]
+    student_by_file: dict[str, float]  # metric measured on each delivered form
+
+
+class Report(Frozen):
+    """Of one job."""
+
+    version: int = 1
+    preset: str | None
+    recipe: dict[str, object]  # as resolved: no "auto" left
+    target: dict[str, float]
+    seed: int
+    task: str
+    labels: tuple[str, ...]
+    rows: dict[str, int]  # role -> rows
+    select_seen_by_teacher: str  # "assumed" or "no"
+    input_hashes: dict[str, str]
+    point: Point
+    stages: tuple[Stage, ...]
+    hardware: Hardware
+    warnings: tuple[str, ...] = ()

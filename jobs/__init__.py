@@ -1,0 +1,1 @@
+"""The contract between api and worker: settings, tables, states, service, artifact store, wake-up queue."""

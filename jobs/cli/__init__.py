@@ -1,0 +1,1 @@
+"""Server commands that plug into the `ladapress` command line."""
