@@ -1,0 +1,83 @@
+"""Databases and Redis for every test that wants them: real servers, fresh and migrated, never the machine's own.
+
+`database_url` runs a test twice, on SQLite and on PostgreSQL. Each test gets a database of its own, copied from one
+that the project's migrations built once in this session. Where the servers come from: `demo/ephemeral.py`.
+"""
+
+import secrets
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from redis import Redis
+from sqlalchemy import make_url
+
+from demo import ephemeral
+
+
+@pytest.fixture(scope="session")
+def postgresql_server() -> Iterator[str]:
+    """URL of this process's PostgreSQL server (one per xdist worker), `postgresql+psycopg://…/postgres`."""
+    with ephemeral.postgresql() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def postgresql_template(postgresql_server: str) -> Iterator[str]:
+    """Name of a database built by the migrations, of which every test gets a copy."""
+    from jobs.db import upgrade
+
+    with ephemeral.database(postgresql_server) as url:
+        upgrade(url)
+        yield str(make_url(url).database)
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """File built by the migrations, of which every test gets a copy."""
+    from jobs.db import upgrade
+
+    path = tmp_path_factory.mktemp("sqlite") / "template.db"
+    upgrade(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture
+def postgresql_url(postgresql_server: str, postgresql_template: str) -> Iterator[str]:
+    """A fresh, migrated PostgreSQL database of this test's own."""
+    with ephemeral.database(postgresql_server, template=postgresql_template) as url:
+        yield url
+
+
+@pytest.fixture
+def sqlite_url(sqlite_template: Path, tmp_path: Path) -> str:
+    """A fresh, migrated SQLite database of this test's own."""
+    path = tmp_path / "ladapress.db"
+    with closing(sqlite3.connect(sqlite_template)) as source, closing(sqlite3.connect(path)) as copy:
+        source.backup(copy)
+    return f"sqlite:///{path}"
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest) -> str:
+    """A fresh, migrated database of this test's own, once on SQLite and once on PostgreSQL."""
+    return str(request.getfixturevalue(f"{request.param}_url"))
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    """URL of this process's Redis server (one per xdist worker); keep to keys that begin with `celery_prefix`."""
+    with ephemeral.redis() as url:
+        yield url
+
+
+@pytest.fixture
+def celery_prefix(redis_url: str) -> Iterator[str]:
+    """Prefix for this test's queues and keys; what is left under it is removed, and nothing else."""
+    prefix = f"ladapress-test-{secrets.token_hex(6)}-"
+    yield prefix
+    with Redis.from_url(redis_url) as client:
+        for key in client.scan_iter(match=f"{prefix}*", count=1000):
+            client.delete(key)
