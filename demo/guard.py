@@ -3,8 +3,8 @@
     python -I guard.py FOLDER UID GID COMMAND...        (UID and GID: numbers, or - to stay who we are)
 
 Standard input is a pipe of which the owner holds the other end and never writes to it. End of file means that
-the owner closed it or died: the server's process group is ended and FOLDER removed. A server that ends by itself
-has its last words copied to standard error. Standard library only: this runs as a file of its own under `-I`.
+the owner closed it or died: the server's process group is ended and FOLDER removed. A server that ends by
+itself has its last words copied to standard error. Standard library only: this runs by itself under `-I`.
 """
 
 import contextlib

@@ -1,7 +1,7 @@
-"""Databases and Redis for every test that wants them: real servers, fresh and migrated, never the machine's own.
+"""Databases and Redis for every test that wants them: real servers, never those of the machine.
 
-`database_url` runs a test twice, on SQLite and on PostgreSQL. Each test gets a database of its own, copied from one
-that the project's migrations built once in this session. Where the servers come from: `demo/ephemeral.py`.
+`database_url` runs a test on SQLite and on PostgreSQL. Each test gets a database of its own, copied from
+one that the project's migrations built once in this session. Where servers come from: `demo/ephemeral.py`.
 """
 
 import secrets
@@ -68,16 +68,16 @@ def database_url(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="session")
 def redis_url() -> Iterator[str]:
-    """URL of this process's Redis server (one per xdist worker); keep to keys that begin with `celery_prefix`."""
+    """URL of this process's Redis server (one per xdist worker); keep to keys that hold `celery_prefix`."""
     with ephemeral.redis() as url:
         yield url
 
 
 @pytest.fixture
 def celery_prefix(redis_url: str) -> Iterator[str]:
-    """Prefix for this test's queues and keys; what is left under it is removed, and nothing else."""
+    """Prefix for this test's queues and keys; keys that hold it are removed at the end, and nothing else."""
     prefix = f"ladapress-test-{secrets.token_hex(6)}-"
     yield prefix
     with Redis.from_url(redis_url) as client:
-        for key in client.scan_iter(match=f"{prefix}*", count=1000):
+        for key in client.scan_iter(match=f"*{prefix}*", count=1000):
             client.delete(key)
