@@ -21,9 +21,7 @@ class CompressionError(Exception):
     code: ClassVar[str] = "internal"
     retryable: ClassVar[bool] = False
 
-    def __init__(
-        self, detail: str, *, param: str | None = None, errors: tuple[dict[str, Any], ...] = ()
-    ) -> None:
+    def __init__(self, detail: str, *, param: str | None = None, errors: tuple[dict[str, Any], ...] = ()) -> None:
         super().__init__(detail)
         self.detail = detail
         self.param = param

@@ -62,7 +62,8 @@ def family_of(model_type: object, architecture: object) -> tuple[Family, str]:
     family = FAMILIES.get(model_type) if isinstance(model_type, str) else None
     if family is None:
         raise ModelUnsupported(
-            f"config.json model_type {model_type!r} is not supported: one of {', '.join(FAMILIES)}", param="/model"
+            f"config.json model_type {model_type!r} is not supported: one of {', '.join(FAMILIES)}",
+            param="/model",
         )
     if not isinstance(architecture, str) or architecture not in family.architectures:
         raise ModelUnsupported(

@@ -16,12 +16,21 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from core.errors import RecipeInvalid
+
 if TYPE_CHECKING:
     from core.phase import Build, Phase
 
 FAMILIES = ("structure", "factorize", "prune", "quantize", "distill")
 # Fraction of the entries that stay; "auto" is filled by the plan from a size target.
 Keep = Annotated[float, Field(gt=0, le=1)] | Literal["auto"]
+
+
+def resolved(keep: Keep) -> float:
+    """The number behind a `keep` that the plan has filled."""
+    if isinstance(keep, str):
+        raise RecipeInvalid('keep is still "auto": fill the recipe with core.plan.fill first')
+    return keep
 
 
 @dataclass(frozen=True)
@@ -64,6 +73,11 @@ class Method(BaseModel):
     needs_training: ClassVar[bool] = False  # this step acts during the next training phase
 
     @classmethod
+    def name(cls) -> str:
+        """The public name, equal to the file's."""
+        return str(cls.model_fields["method"].default)
+
+    @classmethod
     def family(cls) -> str:
         """The folder that the mechanism lives in."""
         return cls.__module__.split(".")[-2]
@@ -94,15 +108,12 @@ def discover() -> dict[str, type[Method]]:
                 for member in vars(module).values()
                 if isinstance(member, type) and issubclass(member, Method) and member.__module__ == module.__name__
             ]
-            if not own:
-                continue  # a file of the science that serves mechanisms beside it
-            (method,) = own
-            name = method.model_fields["method"].default
-            if name != info.name or name in found:
-                raise TypeError(f"{module.__name__} must define one method named {info.name!r}, once")
+            method = own[0] if len(own) == 1 else None
+            if method is None or method.name() != info.name or info.name in found:
+                raise TypeError(f"{module.__name__} must define exactly one method, named {info.name!r}")
             if not method.card():
                 raise TypeError(f"{module.__name__} has no docstring, so it has no card")
-            found[name] = method
+            found[info.name] = method
     return found
 
 

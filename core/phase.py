@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from core.data import Split
+    from core.batches import Split
     from core.family import Family
 
 Metrics = dict[str, float]
@@ -37,7 +37,7 @@ class Hook:
         """Before the first step."""
 
     def before_step(self, fraction: float) -> bool:
-        """Before each step. True when parameters changed shape: `reshape` then runs for every optimizer."""
+        """Before each step. True when this hook changed shapes: its `reshape` then runs for every optimizer."""
         return False
 
     def reshape(self, optimizer: torch.optim.Optimizer) -> None:

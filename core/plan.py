@@ -7,6 +7,7 @@ of the compressible entries that stays (LadaBERT's P_hybrid = P_svd x P_prune). 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -140,7 +141,7 @@ def _at(recipe: Recipe, overall: float) -> Recipe:
 
 
 def _interpolate(overall: float) -> float:
-    for (x0, y0), (x1, y1) in zip(SPLIT, SPLIT[1:], strict=False):
+    for (x0, y0), (x1, y1) in pairwise(SPLIT):
         if overall <= x1:
             return y0 + (y1 - y0) * (overall - x0) / (x1 - x0)
     return 1.0

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     Step = Method
 else:
     # The static type of a step is Method; at run time it is the discriminated union of everything discovered.
-    Step = Annotated[Union[tuple(METHODS.values())], Field(discriminator="method")]
+    Step = Annotated[tuple(METHODS.values()), Field(discriminator="method")]
 
 Ratio = Annotated[float, Field(gt=1, le=1000, allow_inf_nan=False)]
 
@@ -39,8 +39,9 @@ class Recipe(Closed):
         for index, step in enumerate(self.steps):
             if step.needs_training and not any(later.trains for later in self.steps[index + 1 :]):
                 trainers = ", ".join(name for name, method in METHODS.items() if method.trains)
-                name = type(step).model_fields["method"].default
-                raise ValueError(f"steps.{index} ({name}) acts during training: add one of [{trainers}] after it")
+                raise ValueError(
+                    f"steps.{index} ({step.name()}) acts during training: add one of [{trainers}] after it"
+                )
         return self
 
 

@@ -40,7 +40,7 @@ class Stage(Frozen):
     name: str
     seconds: float
     cpu_s: float
-    select_metric: float | None = None
+    select_agreement: float | None = None  # share of select rows on which the student predicts what the teacher does
 
 
 class Hardware(Frozen):

@@ -6,6 +6,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from core.errors import RecipeInvalid
+
 
 class LowRankLinear(nn.Module):
     """y = (x rightᵀ) leftᵀ + bias, with left (out, r) and right (r, in)."""
@@ -38,6 +40,12 @@ LowRank = LowRankLinear | LowRankEmbedding
 def factorize(model: nn.Module, name: str, left: torch.Tensor, right: torch.Tensor) -> None:
     """Replace the linear or embedding called `name` by its two factors. A linear keeps its bias."""
     old = model.get_submodule(name)
-    new = LowRankEmbedding(left, right) if isinstance(old, nn.Embedding) else LowRankLinear(left, right, old.bias)
+    new: LowRank
+    if isinstance(old, nn.Embedding):
+        new = LowRankEmbedding(left, right)
+    elif isinstance(old, nn.Linear):
+        new = LowRankLinear(left, right, old.bias)
+    else:
+        raise RecipeInvalid(f"{name} is a {type(old).__name__}: only a dense linear or embedding can be factorized")
     parent, _, child = name.rpartition(".")
     setattr(model.get_submodule(parent), child, new.train(old.training))

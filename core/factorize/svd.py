@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from core.method import Keep, Method, Tensor
+from core.method import Keep, Method, Tensor, resolved
 
 if TYPE_CHECKING:
     import torch
@@ -43,17 +43,14 @@ def truncate(weight: torch.Tensor, rank: int) -> tuple[torch.Tensor, torch.Tenso
 
 class Svd(Method):
     method: Literal["svd"] = "svd"
-    keep: Keep = Field(
-        "auto", description='Fraction of each matrix\'s entries that its factors hold, or "auto".'
-    )
+    keep: Keep = Field("auto", description='Fraction of each matrix\'s entries that its factors hold, or "auto".')
     embedding: bool = Field(True, description="Factorize the word embedding too.")
 
     def stored(self, tensors: Sequence[Tensor]) -> list[Tensor]:
-        assert self.keep != "auto"
-        result = []
+        keep, result = resolved(self.keep), []
         for tensor in tensors:
             wanted = tensor.kind == "linear" or (tensor.kind == "embedding" and self.embedding)
-            rank = rank_for(tensor.rows, tensor.cols, self.keep) if wanted else None
+            rank = rank_for(tensor.rows, tensor.cols, keep) if wanted else None
             if rank is None:
                 result.append(tensor)
                 continue
@@ -64,12 +61,12 @@ class Svd(Method):
     def compile(self, build: Build) -> Iterable[Phase]:
         from core.surgery import factorize
 
-        assert self.keep != "auto"
+        keep = resolved(self.keep)
         for name in build.compressible():
             if name == build.family.embedding and not self.embedding:
                 continue
             weight = build.weight(name)
-            rank = rank_for(*weight.shape, self.keep)
+            rank = rank_for(weight.shape[0], weight.shape[1], keep)
             if rank is not None:
                 factorize(build.model, name, *truncate(weight, rank))
         return ()

@@ -1,0 +1,106 @@
+"""Tokenised rows and the batches that training reads: seeded, bucketed by length, padded to the longest row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from tokenizers import Tokenizer
+
+from core.data import Rows
+
+Batch = dict[str, torch.Tensor]
+BUCKET = 50  # batches whose rows are sorted together: short rows meet short rows, order stays random
+
+
+@dataclass(frozen=True)
+class Split:
+    """Rows as token ids (and segment ids), each cut to `max_tokens`."""
+
+    tokenizer: Tokenizer
+    rows: Rows
+    max_tokens: int
+    pad_id: int
+    ids: Sequence[npt.NDArray[np.int32]]
+    types: Sequence[npt.NDArray[np.int32]]
+
+    @classmethod
+    def encode(cls, tokenizer: Tokenizer, rows: Rows, *, max_tokens: int, pad_id: int) -> Split:
+        tokenizer.no_padding()
+        tokenizer.enable_truncation(max_tokens)
+        inputs = rows.texts if rows.pairs is None else list(zip(rows.texts, rows.pairs, strict=True))
+        encodings = tokenizer.encode_batch(inputs)
+        return cls(
+            tokenizer,
+            rows,
+            max_tokens,
+            pad_id,
+            [np.array(encoding.ids, dtype=np.int32) for encoding in encodings],
+            [np.array(encoding.type_ids, dtype=np.int32) for encoding in encodings],
+        )
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def sample(self, count: int | None, seed: int) -> Split:
+        """A seeded sample of `count` rows in file order, or all of them."""
+        if count is None or count >= len(self):
+            return self
+        chosen = [int(i) for i in np.sort(np.random.default_rng(seed).permutation(len(self))[:count])]
+        return replace(
+            self,
+            rows=self.rows.take(chosen),
+            ids=[self.ids[i] for i in chosen],
+            types=[self.types[i] for i in chosen],
+        )
+
+    def cut(self, max_tokens: int) -> Split:
+        """The same rows, cut shorter. Tokenised again, so that closing separators stay."""
+        if all(len(row) <= max_tokens for row in self.ids):
+            return self
+        return Split.encode(self.tokenizer, self.rows, max_tokens=max_tokens, pad_id=self.pad_id)
+
+    def collate(self, indices: Sequence[int], device: torch.device) -> Batch:
+        """Tensors (rows, tokens) of ids, mask and segments, and (rows,) of labels."""
+        width = max(len(self.ids[i]) for i in indices)
+        ids = np.full((len(indices), width), self.pad_id, dtype=np.int64)
+        mask, types = np.zeros_like(ids), np.zeros_like(ids)
+        for row, i in enumerate(indices):
+            length = len(self.ids[i])
+            ids[row, :length], types[row, :length], mask[row, :length] = self.ids[i], self.types[i], 1
+        labels = np.array([self.rows.labels[i] for i in indices], dtype=np.int64)
+        named = {"input_ids": ids, "attention_mask": mask, "token_type_ids": types, "labels": labels}
+        return {name: torch.from_numpy(value).to(device) for name, value in named.items()}
+
+
+class Batches:
+    """Iterable of shuffled batches; each pass over it has an order of its own, given by seed and pass number."""
+
+    def __init__(self, split: Split, batch_size: int, *, seed: int, device: torch.device) -> None:
+        self.split, self.batch_size, self.seed, self.device = split, batch_size, seed, device
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return -(-len(self.split) // self.batch_size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        rng = np.random.default_rng([self.seed, self.epoch])
+        self.epoch += 1
+        lengths = np.array([len(row) for row in self.split.ids])
+        order = rng.permutation(len(self.split))
+        batches: list[list[int]] = []
+        for start in range(0, len(order), BUCKET * self.batch_size):
+            bucket = order[start : start + BUCKET * self.batch_size]
+            bucket = bucket[np.argsort(lengths[bucket], kind="stable")]
+            batches += [bucket[i : i + self.batch_size].tolist() for i in range(0, len(bucket), self.batch_size)]
+        for index in rng.permutation(len(batches)):
+            yield self.split.collate(batches[index], self.device)
+
+
+def load_tokenizer(folder: Path) -> Tokenizer:
+    """The upload's own fast tokenizer; never code from the upload."""
+    return Tokenizer.from_file(str(folder / "tokenizer.json"))

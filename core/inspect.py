@@ -1,0 +1,139 @@
+"""Is this model, with this data, something that we can compress? Answered in a second, without loading weights.
+
+Runs in a resource-limited child: the files are hostile. Reads the safetensors headers, the config, the tokenizer and
+every labelled row. `eval` is read for validity only.
+"""
+
+from __future__ import annotations
+
+import math
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from core.data import Data, read
+from core.errors import CompressionError, DataInvalid, ModelInvalid
+from core.family import Family, family_of
+from core.plan import Matrix, ModelShape
+from core.upload import MAX_TOKENIZER, check_folder, read_config, tensors_of
+
+
+class Verdict(BaseModel):
+    """What an inspection found. `error` is a CompressionError as a dictionary, or None where `ok`."""
+
+    model_config = ConfigDict(frozen=True)
+
+    ok: bool
+    error: dict[str, Any] | None = None
+    shape: ModelShape | None = None
+    rows: dict[str, int] = {}
+    warnings: tuple[str, ...] = ()
+
+
+def inspect(model: Path, data: Data, *, metric: str = "accuracy") -> Verdict:
+    """Check a model folder and its data files; refusals become a verdict, never an exception."""
+    try:
+        shape, labels = shape_of(model)
+        _check_tokenizer(model)
+        if metric == "f1" and len(labels) != 2:
+            raise DataInvalid(
+                f"metric 'f1' needs 2 classes, the model has {len(labels)}: use macro_f1", param="/metric"
+            )
+        rows: dict[str, int] = {}
+        for role, path in data.roles().items():
+            part = read(path, role, data.columns, labels, data.formats.get(role))
+            rows[role] = len(part)
+            if role == "train" and len(set(part.labels)) < 2:
+                raise DataInvalid(
+                    f"train: every row has the label {labels[part.labels[0]]!r}; at least two classes are needed",
+                    param="/data/train",
+                )
+        return Verdict(ok=True, shape=shape, rows=rows)
+    except CompressionError as error:
+        return Verdict(ok=False, error=error.as_dict())
+
+
+def shape_of(folder: Path) -> tuple[ModelShape, dict[int, str]]:
+    """The model's shape and id2label, from its config and safetensors headers; weights are not read."""
+    check_folder(folder)
+    config = read_config(folder)
+    family, task = family_of(config.get("model_type"), config["architectures"][0])
+    shapes = {
+        name: tuple(entry["shape"])
+        for path in sorted(folder.glob("*.safetensors"))
+        for name, entry in tensors_of(path).items()
+        if not name.endswith("position_ids")  # a buffer that some exporters store
+    }
+    labels = _labels(config)
+    head = shapes.get("classifier.weight")
+    if head is None or head[0] != len(labels):
+        raise ModelInvalid(
+            f"classifier.weight is {head}, id2label has {len(labels)} classes: they must agree",
+            param="/model",
+        )
+    layers = int(config.get(family.layers, 0))
+    shape = ModelShape(
+        family=family.model_type,
+        task=task,
+        parameters=sum(math.prod(shape) for shape in shapes.values()),
+        layers=layers,
+        hidden=int(config.get(family.hidden, 0)),
+        labels=tuple(labels[i] for i in sorted(labels)),
+        matrices=tuple(_matrices(family, layers, shapes)),
+    )
+    return shape, labels
+
+
+def _matrices(family: Family, layers: int, shapes: dict[str, tuple[int, ...]]) -> list[Matrix]:
+    names = [family.embedding] + [
+        pattern.replace("*", str(layer)) for layer in range(layers) for pattern in family.linears
+    ]
+    missing = [name for name in names if len(shapes.get(f"{name}.weight", ())) != 2]
+    if missing or not layers:
+        raise ModelInvalid(f"the weights lack {', '.join(missing[:3])}; config.json promises them", param="/model")
+    beyond = [name for name in shapes if any(fnmatchcase(name, f"{pattern}.weight") for pattern in family.linears)]
+    if len(beyond) != len(names) - 1:
+        raise ModelInvalid(
+            f"the weights hold {len(beyond)} encoder matrices, config.json promises {len(names) - 1}",
+            param="/model",
+        )
+    kinds = {name: "embedding" if name == family.embedding else "linear" for name in names}
+    return [
+        Matrix(name=name, rows=shapes[f"{name}.weight"][0], cols=shapes[f"{name}.weight"][1], kind=kinds[name])
+        for name in names
+    ]
+
+
+def _labels(config: dict[str, Any]) -> dict[int, str]:
+    given = config.get("id2label")
+    if given is None:
+        # Transformers writes no id2label for two classes without names; these are its defaults.
+        return {i: f"LABEL_{i}" for i in range(int(config.get("num_labels", 2)))}
+    try:
+        labels = {int(i): str(name) for i, name in given.items()}
+    except (AttributeError, TypeError, ValueError):
+        labels = {}
+    if sorted(labels) != list(range(len(labels))) or len(labels) < 2 or len(set(labels.values())) != len(labels):
+        raise ModelInvalid("config.json id2label must map 0..n-1 to n >= 2 different names", param="/model")
+    return labels
+
+
+def _check_tokenizer(folder: Path) -> None:
+    from tokenizers import Tokenizer  # noqa: PLC0415 - keeps the light half light
+
+    size = (folder / "tokenizer.json").stat().st_size
+    if size > MAX_TOKENIZER:
+        raise ModelInvalid(f"tokenizer.json is {size} bytes; at most {MAX_TOKENIZER}", param="/model")
+    try:
+        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    except Exception as error:
+        raise ModelInvalid(f"tokenizer.json does not load: {str(error)[:200]}", param="/model") from None
+    vocabulary = int(read_config(folder).get("vocab_size", 0))
+    highest = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1)
+    if highest >= vocabulary:
+        raise ModelInvalid(
+            f"tokenizer.json gives token ids up to {highest}, config.json vocab_size is {vocabulary}",
+            param="/model",
+        )

@@ -1,0 +1,141 @@
+"""The distillation objective: soft logits, hidden states and attention scores, padding left out.
+
+Attention scores are rebuilt from the outputs of the query and key projections (forward hooks on the names in the
+family's row), so every attention implementation serves and no probability matrix is materialised by the model.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from core.errors import RecipeInvalid
+from core.family import Family
+from core.phase import Backward, Metrics
+
+
+def layer_pairs(student: int, teacher: int, layer_map: str) -> list[tuple[int, int]]:
+    """(student layer, teacher layer), counted from 0. Uniform pairs m with m k + k - 1, k = teacher / student.
+
+    Raises:
+        RecipeInvalid: identity with unequal depths, or depths that do not divide.
+    """
+    if layer_map == "identity" and student != teacher:
+        raise RecipeInvalid(
+            f'layer_map "identity" needs equal depth: the student has {student} layers, the teacher {teacher}',
+            param="/recipe/steps",
+        )
+    if teacher % student:
+        raise RecipeInvalid(
+            f'layer_map "uniform" needs a teacher depth that is a multiple of the student\'s: {teacher} and {student}',
+            param="/recipe/steps",
+        )
+    k = teacher // student
+    return [(m, m * k + k - 1) for m in range(student)]
+
+
+def soft_logits(student: torch.Tensor, teacher: torch.Tensor, temperature: float) -> torch.Tensor:
+    """T^2 KL(softmax(teacher/T) || softmax(student/T)), mean over rows; logits are (rows, classes)."""
+    log_p = F.log_softmax(teacher / temperature, dim=-1)
+    log_q = F.log_softmax(student / temperature, dim=-1)
+    return F.kl_div(log_q, log_p, reduction="batchmean", log_target=True) * temperature**2
+
+
+def masked_mse(student: torch.Tensor, teacher: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Mean squared error over the entries that `mask` (broadcastable, 0 or 1) holds."""
+    squared = (student - teacher).square() * mask
+    return squared.sum() / mask.expand_as(squared).sum().clamp(min=1)
+
+
+class ScoreTap:
+    """Collects Q and K of every layer in a forward; gives Q K^T / sqrt(d_head), (batch, heads, tokens, tokens)."""
+
+    def __init__(self, model: nn.Module, family: Family) -> None:
+        self.heads = int(getattr(model.config, family.heads))
+        self.queries: list[torch.Tensor] = []
+        self.keys: list[torch.Tensor] = []
+        for name, module in model.named_modules():
+            for pattern, kept in ((family.query, self.queries), (family.key, self.keys)):
+                if fnmatchcase(name, pattern):
+                    module.register_forward_hook(self._keeper(kept))
+
+    @staticmethod
+    def _keeper(kept: list[torch.Tensor]) -> Any:
+        def keep(_module: nn.Module, _inputs: Any, output: torch.Tensor) -> None:
+            kept.append(output)
+
+        return keep
+
+    def take(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Q and K per layer of the last forward; forgets them."""
+        pairs = list(zip(self.queries, self.keys, strict=True))
+        self.queries.clear()
+        self.keys.clear()
+        return pairs
+
+    def scores(self, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
+        """From (batch, tokens, hidden) twice."""
+        batch, tokens, hidden = query.shape
+        split = (batch, tokens, self.heads, hidden // self.heads)
+        q, k = query.view(split).transpose(1, 2), key.view(split).transpose(1, 2)
+        return q @ k.transpose(-1, -2) / math.sqrt(split[-1])
+
+
+class Distillation:
+    """Objective of a distillation phase. Terms of weight zero are not computed."""
+
+    def __init__(
+        self,
+        student: nn.Module,
+        teacher: nn.Module,
+        family: Family,
+        *,
+        weights: Mapping[str, float],
+        temperature: float,
+        layer_map: str,
+    ) -> None:
+        self.student, self.teacher = student, teacher
+        self.weights, self.temperature = weights, temperature
+        depths = [int(getattr(model.config, family.layers)) for model in (student, teacher)]
+        self.pairs = layer_pairs(depths[0], depths[1], layer_map)
+        self.taps = [ScoreTap(model, family) for model in (student, teacher)] if weights["attention"] else []
+
+    def step(self, batch: Mapping[str, torch.Tensor], backward: Backward) -> Metrics:
+        inputs = {name: value for name, value in batch.items() if name != "labels"}
+        want_hidden = bool(self.weights["hidden"])
+        with torch.no_grad():
+            theirs = self.teacher(**inputs, output_hidden_states=want_hidden)
+        ours = self.student(**inputs, output_hidden_states=want_hidden)
+        valid = batch["attention_mask"].to(ours.logits.dtype)  # (batch, tokens)
+        terms: dict[str, torch.Tensor] = {}
+        if self.weights["logits"]:
+            terms["logits"] = soft_logits(ours.logits, theirs.logits, self.temperature)
+        if want_hidden:
+            terms["hidden"] = self._hidden(ours.hidden_states, theirs.hidden_states, valid)
+        if self.taps:
+            terms["attention"] = self._attention(valid)
+        losses = [self.weights[name] * term for name, term in terms.items()]
+        loss = torch.stack(losses).sum()
+        backward(loss)
+        return {"loss": float(loss.detach()), **{name: float(term.detach()) for name, term in terms.items()}}
+
+    def _hidden(
+        self, ours: Sequence[torch.Tensor], theirs: Sequence[torch.Tensor], valid: torch.Tensor
+    ) -> torch.Tensor:
+        # Index 0 is the output of the embedding; layer m's output is at m + 1.
+        pairs = [(0, 0), *((m + 1, t + 1) for m, t in self.pairs)]
+        mask = valid[:, :, None]
+        return torch.stack([masked_mse(ours[m], theirs[t], mask) for m, t in pairs]).sum()
+
+    def _attention(self, valid: torch.Tensor) -> torch.Tensor:
+        student, teacher = self.taps
+        ours, theirs = student.take(), teacher.take()
+        mask = (valid[:, :, None] * valid[:, None, :])[:, None]  # (batch, 1, tokens, tokens)
+        errors = [masked_mse(student.scores(*ours[m]), teacher.scores(*theirs[t]), mask) for m, t in self.pairs]
+        return torch.stack(errors).sum()

@@ -1,0 +1,28 @@
+"""Task metrics from predicted and true class ids, in [-1, 1] or [0, 1], by scikit-learn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import numpy as np
+from sklearn import metrics as sk
+
+Metric = Literal["accuracy", "macro_f1", "f1", "mcc"]
+
+_SCORES: dict[Metric, Callable[[np.ndarray, np.ndarray], float]] = {
+    "accuracy": lambda truth, guess: float(sk.accuracy_score(truth, guess)),
+    "macro_f1": lambda truth, guess: float(sk.f1_score(truth, guess, average="macro", zero_division=0.0)),
+    "f1": lambda truth, guess: float(sk.f1_score(truth, guess, zero_division=0.0)),  # of class 1, two classes only
+    "mcc": lambda truth, guess: float(sk.matthews_corrcoef(truth, guess)),
+}
+
+
+def score(metric: Metric, logits: np.ndarray, labels: list[int]) -> float:
+    """`metric` of the arg-max of `logits` (rows, classes) against `labels`."""
+    return _SCORES[metric](np.asarray(labels), logits.argmax(axis=1))
+
+
+def agreement(a: np.ndarray, b: np.ndarray) -> float:
+    """Share of rows on which two sets of logits (rows, classes) predict the same class."""
+    return float((a.argmax(axis=1) == b.argmax(axis=1)).mean())

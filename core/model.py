@@ -1,0 +1,69 @@
+"""Loading an uploaded model: checked first, then by Transformers with every door closed, then compared key by key."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModelForSequenceClassification
+
+from core.errors import ModelInvalid
+from core.family import Family, family_of
+from core.upload import check_folder, read_config
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model in memory with what its config says of it."""
+
+    model: nn.Module
+    family: Family
+    task: str
+    labels: dict[int, str]
+    max_tokens: int
+    pad_id: int
+
+
+def load(folder: Path) -> Loaded:
+    """Load a Transformers directory in fp32, evaluation mode, dropout off.
+
+    Raises:
+        ModelUnsafe, ModelUnsupported, ModelInvalid: what is wrong with which file.
+    """
+    check_folder(folder)
+    raw = read_config(folder)
+    family, task = family_of(raw.get("model_type"), (raw.get("architectures") or [None])[0])
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    model, info = AutoModelForSequenceClassification.from_pretrained(
+        folder,
+        config=config,
+        dtype=torch.float32,
+        use_safetensors=True,
+        trust_remote_code=False,
+        local_files_only=True,
+        attn_implementation="sdpa",
+        output_loading_info=True,
+    )
+    wrong = {kind: sorted(map(str, info[kind])) for kind in ("missing_keys", "unexpected_keys", "mismatched_keys")}
+    # Some exporters store the position index buffer; it carries no weight.
+    wrong["unexpected_keys"] = [key for key in wrong["unexpected_keys"] if not key.endswith("position_ids")]
+    if any(wrong.values()):
+        # Transformers would go on with random weights in place of missing ones.
+        raise ModelInvalid(f"the weights do not match config.json: {json.dumps(wrong)[:500]}", param="/model")
+    bad = [name for name, tensor in model.state_dict().items() if not torch.isfinite(tensor).all()]
+    if bad:
+        raise ModelInvalid(f"weights hold NaN or infinity: {', '.join(bad[:5])}", param="/model")
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0  # distillation compares two deterministic functions
+    return Loaded(
+        model=model.eval(),
+        family=family,
+        task=task,
+        labels={int(i): str(name) for i, name in config.id2label.items()},
+        max_tokens=int(config.max_position_embeddings),
+        pad_id=int(config.pad_token_id or 0),
+    )

@@ -1,0 +1,83 @@
+"""How a running compression tells what it is doing: stages, a fraction of the whole that never falls, figures."""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from core.report import Stage
+
+# Share of a job's time that each stage usually takes; only the progress bar depends on it.
+STAGES = {
+    "fetch": 1,
+    "plan": 1,
+    "teacher": 12,
+    "factorize": 4,
+    "prune": 1,
+    "distill": 60,
+    "export": 10,
+    "verify": 11,
+}
+
+
+class Progress(Protocol):
+    """Receives what happens. Every call may raise to stop the work (a cancelled job)."""
+
+    def stage(self, name: str) -> None: ...
+    def advance(self, fraction: float, step: int, steps: int) -> None: ...
+    def metric(self, name: str, value: float, step: int) -> None: ...
+    def warning(self, code: str, detail: str) -> None: ...
+
+
+class Silent:
+    """For callers who do not want to know."""
+
+    def stage(self, name: str) -> None: ...
+    def advance(self, fraction: float, step: int, steps: int) -> None: ...
+    def metric(self, name: str, value: float, step: int) -> None: ...
+    def warning(self, code: str, detail: str) -> None: ...
+
+
+def cpu_seconds() -> float:
+    """User + system time of this process and of its finished children."""
+    both = (resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN))
+    return sum(usage.ru_utime + usage.ru_stime for usage in both)
+
+
+class Meter:
+    """Keeps the time of each stage, and turns a stage's own fraction into one of the whole job."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
+        self.stages: list[Stage] = []
+        self.warnings: list[str] = []
+        self._done = 0.0
+        self._share = 0.0
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Time one stage. A name may come again; the rows then stand in order."""
+        self.progress.stage(name)
+        self._share = STAGES.get(name, 1) / sum(STAGES.values())
+        wall, cpu = time.monotonic(), cpu_seconds()
+        yield
+        self._done = min(1.0, self._done + self._share)
+        self._share = 0.0
+        self.progress.advance(self._done, 1, 1)
+        self.stages.append(Stage(name=name, seconds=time.monotonic() - wall, cpu_s=cpu_seconds() - cpu))
+
+    def advance(self, step: int, steps: int) -> None:
+        """Within the stage that runs now."""
+        self.progress.advance(min(1.0, self._done + self._share * step / max(1, steps)), step, steps)
+
+    def agreement(self, value: float) -> None:
+        """Attach the student's agreement with its teacher on `select` to the stage that ended last."""
+        self.stages[-1] = self.stages[-1].model_copy(update={"select_agreement": value})
+        self.progress.metric("select_agreement", value, 0)
+
+    def warning(self, code: str, detail: str) -> None:
+        self.warnings.append(f"{code}: {detail}")
+        self.progress.warning(code, detail)

@@ -1,0 +1,84 @@
+"""The one training loop. It knows phases, nothing else.
+
+Each step: hooks before, the objective's own forwards and backwards, clip, every optimizer once, hooks after. The
+fraction of the phase that is over drives every schedule; it is the larger of steps done and budget spent, so a phase
+whose time runs out ends with its learning rate at zero and its masks complete, like one that ran to its last step.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+
+from core.errors import TrainingDiverged
+from core.phase import Phase
+from core.progress import Meter
+
+LOG_EVERY = 10  # steps
+
+
+def _endless(batches: Iterable[Any]) -> Iterator[Any]:
+    while True:
+        count = 0
+        for batch in batches:
+            count += 1
+            yield batch
+        if not count:
+            raise ValueError("a phase needs at least one batch")
+
+
+def _set_rate(optimizer: Any, base: Sequence[float], factor: float) -> None:
+    for group, rate in zip(optimizer.param_groups, base, strict=True):
+        group["lr"] = rate * factor
+
+
+def train(phase: Phase, meter: Meter, *, device: torch.device, budget_s: float | None = None) -> int:
+    """Run one phase; the model is changed in place. Returns the number of steps done.
+
+    Args:
+        budget_s: wall seconds for this phase; None is no limit.
+
+    Raises:
+        TrainingDiverged: the loss is no longer finite.
+    """
+    accelerator = Accelerator(cpu=device.type == "cpu")
+    optimizers = [accelerator.prepare(optimizer) for optimizer in phase.optimizers]
+    rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
+    phase.model.train()
+    for hook in phase.hooks:
+        hook.start(phase)
+    started, step = time.monotonic(), 0
+    for step, batch in enumerate(_endless(phase.batches)):
+        spent = (time.monotonic() - started) / budget_s if budget_s else 0.0
+        fraction = max(step / phase.steps, spent)
+        if fraction >= 1:
+            break
+        for hook in phase.hooks:
+            if hook.before_step(fraction):
+                for optimizer in optimizers:
+                    hook.reshape(optimizer)
+        for optimizer, base in zip(optimizers, rates, strict=True):
+            _set_rate(optimizer, base, phase.schedule(fraction))
+            optimizer.zero_grad()
+        metrics = phase.objective.step(batch, accelerator.backward)
+        if not all(math.isfinite(value) for value in metrics.values()):
+            raise TrainingDiverged(f"phase {phase.name}, step {step}: {metrics}; lower the learning rate")
+        if phase.clip_norm is not None:
+            accelerator.clip_grad_norm_(phase.model.parameters(), phase.clip_norm)
+        for optimizer in optimizers:
+            optimizer.step()
+        for hook in phase.hooks:
+            hook.after_step(fraction)
+        if step % LOG_EVERY == 0:
+            for name, value in metrics.items():
+                meter.progress.metric(name, value, step)
+        meter.advance(step + 1, phase.steps)
+    for hook in phase.hooks:
+        hook.end()
+    phase.model.eval()
+    return step

@@ -1,0 +1,196 @@
+"""What an uploaded model folder must look like before any library opens it. Standard library only.
+
+Loading is not validating: Transformers 5.23 joins `weight_map` file names unchecked, honours `auto_map` and attention
+kernels named in config.json, and takes pickle weights unless told otherwise. Each rule here closes one such door.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from core.data import strict_json
+from core.errors import ModelInvalid, ModelUnsafe
+
+ALLOWED = re.compile(
+    r"(config|generation_config|tokenizer|tokenizer_config|special_tokens_map|added_tokens|vocab"
+    r"|preprocessor_config|model\.safetensors\.index)\.json"
+    r"|vocab\.txt|merges\.txt|chat_template\.jinja|README\.md|LICENSE[A-Za-z0-9._-]{0,32}"
+    r"|[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}\.(safetensors|model)"
+)
+LEGAL_NAMES = "config.json, tokenizer files, *.safetensors, model.safetensors.index.json, README.md, LICENSE"
+MAGIC = {b"PK\x03\x04": "zip or torch.save", b"\x7fELF": "program", b"\x80\x02": "pickle", b"\x80\x03": "pickle",
+         b"\x80\x04": "pickle", b"\x80\x05": "pickle", b"\x89HDF": "HDF5", b"\x1f\x8b": "gzip"}  # fmt: skip
+FORBIDDEN_KEYS = frozenset(
+    [
+        "auto_map",
+        "trust_remote_code",
+        "custom_pipelines",
+        "attn_implementation",
+        "_attn_implementation",
+        "_attn_implementation_internal",
+        "experts_implementation",
+        "quantization_config",
+    ]
+)
+MAX_JSON = 1 << 20
+MAX_TOKENIZER = 64 << 20
+MAX_HEADER = 16 << 20
+MAX_TENSORS = 200_000
+WIDTH = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
+SHARD = re.compile(r"[A-Za-z0-9._-]{1,128}\.safetensors")
+
+
+def check_name(name: str) -> None:
+    """Refuse a file name that is not on the allow-list. Raises ModelUnsafe."""
+    if not ALLOWED.fullmatch(name) or ".." in name:
+        raise ModelUnsafe(f"file {name[:200]!r} is not allowed in a model; legal: {LEGAL_NAMES}", param="/files")
+
+
+def check_magic(name: str, head: bytes) -> None:
+    """Refuse content that is a pickle, an archive or a program under whatever name. `head` is its first bytes."""
+    for magic, what in MAGIC.items():
+        if head.startswith(magic):
+            raise ModelUnsafe(
+                f"file {name[:200]!r} is a {what} by its content; weights are taken as safetensors only",
+                param="/files",
+            )
+
+
+def check_folder(folder: Path) -> None:
+    """Check every file of a model folder without loading it.
+
+    Raises:
+        ModelUnsafe: something that could run code or reach outside the folder.
+        ModelInvalid: files missing or not well formed.
+    """
+    for path in sorted(folder.iterdir()):
+        check_name(path.name)
+        if not path.is_file():
+            raise ModelUnsafe(f"file {path.name!r} is not a regular file", param="/model")
+        with path.open("rb") as file:
+            check_magic(path.name, file.read(16))
+    config = read_config(folder)
+    _check_config(config)
+    if not (folder / "tokenizer.json").is_file():
+        raise ModelInvalid("tokenizer.json is missing: save a fast tokenizer with save_pretrained", param="/model")
+    _check_weights(folder)
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """config.json as an object."""
+    return _read_object(folder / "config.json", MAX_JSON)
+
+
+def tensors_of(path: Path) -> dict[str, dict[str, Any]]:
+    """The header of one safetensors file, checked against the file's length.
+
+    Raises:
+        ModelInvalid: header too large, names repeated, unknown dtype, sizes that do not match, holes or overlaps.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if size < 8 or length > min(MAX_HEADER, size - 8):
+            raise ModelInvalid(f"{path.name}: header of {length} bytes does not fit a file of {size}", param="/model")
+        raw = file.read(length)
+    header = _object(raw, path.name)
+    header.pop("__metadata__", None)
+    if not header or len(header) > MAX_TENSORS:
+        raise ModelInvalid(f"{path.name}: {len(header)} tensors; between 1 and {MAX_TENSORS}", param="/model")
+    end = 0
+    spans = sorted((_span(path.name, name, entry) for name, entry in header.items()), key=lambda span: span[:2])
+    for start, stop, name in spans:
+        if start != end:
+            raise ModelInvalid(f"{path.name}: tensor {name!r} leaves a hole or overlaps another", param="/model")
+        end = stop
+    if end != size - 8 - length:
+        raise ModelInvalid(f"{path.name}: {size - 8 - length} bytes of data, the header promises {end}", param="/model")
+    return header
+
+
+def _span(file: str, name: str, entry: Any) -> tuple[int, int, str]:
+    try:
+        dtype, shape, (start, stop) = entry["dtype"], entry["shape"], entry["data_offsets"]
+        fits = all(type(n) is int and 0 <= n < 2**40 for n in (*shape, start, stop)) and len(shape) <= 8
+        fits = fits and stop - start == math.prod(shape) * WIDTH[dtype] and len(name) <= 512
+    except (KeyError, TypeError, ValueError):
+        fits = False
+    if not fits:
+        raise ModelInvalid(f"{file}: tensor {name[:100]!r} has an illegal dtype, shape or extent", param="/model")
+    return start, stop, name
+
+
+def _check_config(config: dict[str, Any]) -> None:
+    for key in _keys(config):
+        if key in FORBIDDEN_KEYS:
+            raise ModelUnsafe(f"config.json key {key!r} is not allowed: remove it", param="/model")
+    bounds = {"num_hidden_layers": 96, "hidden_size": 8192, "vocab_size": 1_000_000, "intermediate_size": 65_536,
+              "num_attention_heads": 256, "max_position_embeddings": 65_536}  # fmt: skip
+    for key, limit in bounds.items():
+        value = config.get(key)
+        if value is not None and (type(value) is not int or not 1 <= value <= limit):
+            raise ModelInvalid(f"config.json {key} is {str(value)[:40]}; legal: 1 to {limit}", param="/model")
+    architectures = config.get("architectures")
+    if not isinstance(architectures, list) or len(architectures) != 1:
+        raise ModelInvalid("config.json architectures must be a list of one name", param="/model")
+
+
+def _check_weights(folder: Path) -> None:
+    index_path = folder / "model.safetensors.index.json"
+    if index_path.is_file():
+        weight_map = _read_object(index_path, MAX_HEADER).get("weight_map")
+        if not isinstance(weight_map, dict) or not weight_map:
+            raise ModelInvalid("model.safetensors.index.json has no weight_map", param="/model")
+        for shard in set(map(str, weight_map.values())):
+            if not SHARD.fullmatch(shard) or ".." in shard:
+                raise ModelUnsafe(
+                    f"weight_map names {shard[:200]!r}; legal: the bare name of a .safetensors file",
+                    param="/model",
+                )
+            if not (folder / shard).is_file():
+                raise ModelInvalid(f"weight_map names {shard!r}, which was not uploaded", param="/model")
+        shards = {shard: set(tensors_of(folder / shard)) for shard in set(weight_map.values())}
+        lost = [name for name, shard in weight_map.items() if name not in shards[shard]]
+        if lost:
+            raise ModelInvalid(f"weight_map places {lost[0][:100]!r} in a shard that lacks it", param="/model")
+    elif (folder / "model.safetensors").is_file():
+        tensors_of(folder / "model.safetensors")
+    else:
+        raise ModelInvalid("model.safetensors is missing: save with save_pretrained (safetensors)", param="/model")
+
+
+def _read_object(path: Path, limit: int) -> dict[str, Any]:
+    if not path.is_file():
+        raise ModelInvalid(f"{path.name} is missing", param="/model")
+    if path.stat().st_size > limit:
+        raise ModelInvalid(f"{path.name} is over {limit} bytes", param="/model")
+    return _object(path.read_bytes(), path.name)
+
+
+def _object(raw: bytes, name: str) -> dict[str, Any]:
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        if len({key for key, _ in pairs}) != len(pairs):
+            raise ValueError("a key appears twice")
+        return dict(pairs)
+
+    try:
+        strict_json(raw)
+        value = json.loads(raw, object_pairs_hook=unique)
+    except (ValueError, RecursionError) as error:
+        raise ModelInvalid(f"{name} is not strict JSON: {str(error)[:200]}", param="/model") from None
+    if not isinstance(value, dict):
+        raise ModelInvalid(f"{name} is not a JSON object", param="/model")
+    return value
+
+
+def _keys(value: Any) -> Iterator[str]:
+    """Every key at any depth."""
+    if isinstance(value, dict):
+        yield from value
+    for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from _keys(inner)
