@@ -28,9 +28,10 @@ def postgresql_server() -> Iterator[str]:
 def postgresql_template(postgresql_server: str) -> Iterator[str]:
     """Name of a database built by the migrations, of which every test gets a copy."""
     from jobs.db import upgrade
+    from jobs.settings import Settings
 
     with ephemeral.database(postgresql_server) as url:
-        upgrade(url)
+        upgrade(Settings(database_url=url))
         yield str(make_url(url).database)
 
 
@@ -38,9 +39,10 @@ def postgresql_template(postgresql_server: str) -> Iterator[str]:
 def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """File built by the migrations, of which every test gets a copy."""
     from jobs.db import upgrade
+    from jobs.settings import Settings
 
     path = tmp_path_factory.mktemp("sqlite") / "template.db"
-    upgrade(f"sqlite:///{path}")
+    upgrade(Settings(database_url=f"sqlite:///{path}"))
     return path
 
 
