@@ -1,0 +1,106 @@
+"""Engines and sessions: SQLite (WAL, every commit on disk) or PostgreSQL by psycopg 3; the way to the newest schema.
+
+`sessions` are for writing: on SQLite they take the write lock when they begin, so that no transaction fails half-way
+for having read first. `readers` do not; they see a snapshot and wait for nobody.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Engine, create_engine, event, make_url, text
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Session, sessionmaker
+
+from jobs.settings import Settings
+
+BUSY_TIMEOUT_S = 20
+MIGRATIONS = Path(__file__).parent / "migrations"
+UPGRADE_LOCK = 0x1ADA  # PostgreSQL advisory lock: api and worker may start at the same moment
+
+
+@dataclass(frozen=True)
+class Database:
+    """The engine, and sessions for writing and for reading. Rows stay usable after their session."""
+
+    engine: Engine
+    sessions: sessionmaker[Session]
+    readers: sessionmaker[Session]
+
+    def dispose(self) -> None:
+        """Close all connections."""
+        self.engine.dispose()
+
+
+def connect(settings: Settings) -> Database:
+    """The database of the settings. Opens no connection yet."""
+    engine = _engine(settings.database_url)
+    reading = engine.execution_options(read_only=True)
+    return Database(
+        engine,
+        sessionmaker(engine, expire_on_commit=False),
+        sessionmaker(reading, expire_on_commit=False, autoflush=False),
+    )
+
+
+def upgrade(settings: Settings) -> None:
+    """Bring the schema to the newest migration. Safe when several processes do it at once."""
+    engine = _engine(settings.database_url, migrating=True)
+    try:
+        with engine.begin() as connection:
+            if connection.dialect.name == "postgresql":
+                connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": UPGRADE_LOCK})
+            config = Config()
+            config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+    finally:
+        engine.dispose()
+
+
+def insert_once(s: Session, table: Any, **values: Any) -> bool:
+    """Insert a row unless a unique constraint forbids it. Returns whether this call inserted it.
+
+    Waits for another transaction that is inserting the same key, so that False means: it is there and committed.
+    """
+    kind = sqlite if s.get_bind().dialect.name == "sqlite" else postgresql
+    statement = kind.insert(table).values(**values).on_conflict_do_nothing().returning(table.id)
+    return s.scalars(statement).one_or_none() is not None
+
+
+def _engine(url: str, *, migrating: bool = False) -> Engine:
+    parsed = make_url(url)
+    if parsed.get_backend_name() == "postgresql":
+        return create_engine(
+            parsed.set(drivername="postgresql+psycopg"),
+            pool_pre_ping=True,
+            pool_size=10,
+            max_overflow=20,
+            connect_args={"connect_timeout": 5},
+        )
+    if parsed.get_backend_name() != "sqlite" or not parsed.database or parsed.database == ":memory:":
+        raise ValueError("database_url must be sqlite:///<file> or postgresql://...")
+    Path(parsed.database).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    engine = create_engine(parsed, connect_args={"timeout": BUSY_TIMEOUT_S}, pool_size=10, max_overflow=20)
+
+    @event.listens_for(engine, "connect")
+    def _configure(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None  # the driver begins nothing by itself; _begin below does
+        cursor = connection.cursor()
+        cursor.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_S * 1000}")
+        cursor.execute("PRAGMA journal_mode = WAL")
+        cursor.execute("PRAGMA synchronous = FULL")  # a power cut loses no commit that was answered
+        # Batch migrations drop and rebuild tables, which foreign keys would refuse.
+        cursor.execute(f"PRAGMA foreign_keys = {'OFF' if migrating else 'ON'}")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Any) -> None:
+        read_only = connection.get_execution_options().get("read_only", False)
+        connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+
+    return engine

@@ -1,0 +1,133 @@
+"""The events of a job: numbered inside the transaction that inserts them, so that a reader sees no gap.
+
+The numbering takes the job's row lock; a later number therefore commits after an earlier one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import insert, select, update
+from sqlalchemy.orm import Session
+
+from jobs.clock import db_now
+from jobs.ids import new_id
+from jobs.scope import Scope, get, scoped
+from jobs.states import HELD
+from jobs.tables import Event, Job
+
+MAX_STRING = 4_096  # characters of one value; a child's log line is not trusted to be short
+MAX_ITEMS = 100
+ETA_FROM = 0.03  # below this fraction an estimate would be a guess
+
+
+def record(s: Session, job_id: str, fence: int, events: Sequence[tuple[str, dict[str, Any]]]) -> bool:
+    """Store what a running child says: events, and with them the job's stage and progress.
+
+    `("stage", {"stage"})` sets the stage; `("progress", {"fraction", "step", "steps"})` moves the progress, whose
+    fraction never falls, not even when a second attempt starts over.
+
+    Returns:
+        False when the fence is lost; nothing is written then.
+    """
+    job = s.scalars(
+        update(Job)
+        .where(Job.id == job_id, Job.fence == fence, Job.state.in_(HELD))
+        .values(heartbeat_at=db_now())
+        .returning(Job),
+        execution_options={"populate_existing": True, "synchronize_session": False},
+    ).one_or_none()
+    if job is None:
+        return False
+    for kind, data in events:
+        if kind == "stage":
+            job.stage = plain(str(data.get("stage")))
+        elif kind == "progress":
+            job.progress = _progress(job, data)
+    s.flush()
+    append(s, job, [(kind, plain(data)) for kind, data in events])
+    return True
+
+
+def append(s: Session, job: Job, events: Sequence[tuple[str, dict[str, Any]]]) -> None:
+    """Number and insert events of a job, in the caller's transaction."""
+    if not events:
+        return
+    last = s.scalars(
+        update(Job).where(Job.id == job.id).values(event_seq=Job.event_seq + len(events)).returning(Job.event_seq),
+        execution_options={"synchronize_session": False},
+    ).one()
+    first = last - len(events) + 1
+    s.execute(
+        insert(Event),
+        [
+            {
+                "id": new_id("evt"),
+                "project_id": job.project_id,
+                "job_id": job.id,
+                "seq": first + index,
+                "type": kind,
+                "data": data,
+            }
+            for index, (kind, data) in enumerate(events)
+        ],
+    )
+    s.refresh(job, ["event_seq"])
+
+
+def events_after(s: Session, scope: Scope, job_id: str, after: int = 0, limit: int = 100) -> list[Event]:
+    """Up to `limit` events with a number above `after`, in order.
+
+    Raises:
+        Refused: not_found.
+    """
+    get(s, scope, Job, job_id)
+    return list(
+        s.scalars(
+            scoped(Event, scope).where(Event.job_id == job_id, Event.seq > after).order_by(Event.seq).limit(limit)
+        )
+    )
+
+
+def transitions(s: Session, scope: Scope, job_ids: Sequence[str]) -> dict[str, list[Event]]:
+    """The "state" events of each job, in order: what `status_transitions[]` and `stage_seconds` are made from."""
+    found: dict[str, list[Event]] = {job_id: [] for job_id in job_ids}
+    rows = select(Event).where(
+        Event.project_id == scope.project_id, Event.job_id.in_(job_ids), Event.type.in_(("state", "stage"))
+    )
+    for event in s.scalars(rows.order_by(Event.job_id, Event.seq)):
+        found[event.job_id].append(event)
+    return found
+
+
+def plain(value: Any) -> Any:
+    """`value` as JSON that both databases store: no NaN, no NUL, no lone surrogate, nothing long."""
+    match value:
+        case str():
+            kept = value[:MAX_STRING].replace("\x00", "\N{REPLACEMENT CHARACTER}")
+            return kept.encode("utf-8", "replace").decode()
+        case float():
+            return value if math.isfinite(value) else None
+        case dict():
+            return {plain(str(key)): plain(item) for key, item in list(value.items())[:MAX_ITEMS]}
+        case list() | tuple():
+            return [plain(item) for item in value[:MAX_ITEMS]]
+        case None | bool() | int():
+            return value
+        case _:
+            return plain(str(value))
+
+
+def _progress(job: Job, data: dict[str, Any]) -> dict[str, Any]:
+    raw = data.get("fraction")
+    fraction = min(1.0, max(0.0, float(raw))) if isinstance(raw, int | float) and math.isfinite(raw) else 0.0
+    elapsed = (job.heartbeat_at or 0.0) - (job.claimed_at or job.heartbeat_at or 0.0)
+    before = (job.progress or {}).get("fraction", 0.0)
+    return {
+        "fraction": max(before, fraction),
+        "step": plain(data.get("step")),
+        "steps": plain(data.get("steps")),
+        "eta_s": elapsed * (1 - fraction) / fraction if fraction >= ETA_FROM else None,
+    }

@@ -1,0 +1,32 @@
+"""The sweep: bytes that no row refers to leave the store, hours before the day is over that the docs promise.
+
+Rows go at once when a user deletes; bytes stay for a grace period, because an upload or a publish that runs now has
+put its bytes already and will commit its row in a moment.
+"""
+
+from __future__ import annotations
+
+from itertools import groupby
+
+from sqlalchemy import select, union
+from sqlalchemy.orm import Session
+
+from jobs.store import LocalStore
+from jobs.tables import ArtifactFile, Dataset, ModelFile
+
+GRACE_S = 6 * 3600
+
+
+def sweep(s: Session, store: LocalStore, grace_s: float = GRACE_S) -> int:
+    """Remove blobs without a row that nobody has put for `grace_s`, and half-written files; how many."""
+    removed = store.drop_parts(grace_s)
+    for project, blobs in groupby(list(store.blobs()), key=lambda blob: blob[0]):
+        wanted = _referenced(s, project)
+        removed += sum(store.delete_stale(project, sha, grace_s) for _, sha in blobs if sha not in wanted)
+    return removed
+
+
+def _referenced(s: Session, project_id: str) -> set[str]:
+    tables = (ModelFile, Dataset, ArtifactFile)
+    rows = union(*(select(table.sha256).where(table.project_id == project_id) for table in tables))
+    return {sha for sha in s.scalars(rows) if sha is not None}

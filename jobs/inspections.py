@@ -1,0 +1,200 @@
+"""Inspections: one verdict for one (model, data, columns, task, metric), made once by a worker and reused.
+
+A good verdict brings the model's shape, and the plan of each waiting job is checked on it at once. A bad verdict
+fails the waiting jobs with the problem that a later submit of the same inputs gets as its 422.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
+
+from core.errors import CompressionError
+from core.plan import ModelShape, fill
+from core.recipe import Recipe, Target
+from jobs.clock import db_now
+from jobs.db import insert_once
+from jobs.events import append, plain
+from jobs.ids import new_id
+from jobs.inputs import require
+from jobs.moves import move
+from jobs.problem import Problem, Refused
+from jobs.requests import InspectionRequest
+from jobs.scope import Scope, get
+from jobs.states import State
+from jobs.tables import Inspection, Job
+
+QUIET = {"populate_existing": True, "synchronize_session": False}
+
+
+@dataclass(frozen=True)
+class InspectionClaim:
+    """A held inspection. `spec` is the InspectionRequest as JSON; `jobs.inputs.order` resolves its ids."""
+
+    inspection_id: str
+    project_id: str
+    fence: int
+    attempt: int
+    spec: dict[str, Any]
+
+
+def request_inspection(s: Session, scope: Scope, request: InspectionRequest) -> Inspection:
+    """The inspection of these inputs: the stored one, or a new one in state queued.
+
+    A verdict that says "may succeed later" (a lost worker) is asked for again.
+
+    Raises:
+        Refused: not_found, model_not_ready.
+    """
+    require(s, scope, request)
+    key = request.key()
+    insert_once(
+        s,
+        Inspection,
+        id=new_id("insp"),
+        project_id=scope.project_id,
+        key=key,
+        spec=request.model_dump(mode="json"),
+        state="queued",
+        fence=0,
+        attempt=0,
+        created_at=db_now(),
+    )
+    # Locked: a verdict that arrives now waits until the job that is being submitted can be seen.
+    row = s.scalars(
+        select(Inspection)
+        .where(Inspection.project_id == scope.project_id, Inspection.key == key)
+        .with_for_update()
+        .execution_options(populate_existing=True)
+    ).one()
+    if row.state == "done" and not row.verdict_ok and _error(row).get("retryable"):
+        row.state, row.verdict, row.attempt, row.hinted_at, row.finished_at = "queued", None, 0, None, None
+        s.flush()
+    return row
+
+
+def get_inspection(s: Session, scope: Scope, inspection_id: str) -> Inspection:
+    """Raises Refused (not_found)."""
+    return get(s, scope, Inspection, inspection_id)
+
+
+def claim_inspection(s: Session, worker: str, lease_s: float) -> InspectionClaim | None:
+    """Take the oldest queued inspection, or None. The fence rises."""
+    oldest = (
+        select(Inspection.id)
+        .where(Inspection.state == "queued")
+        .order_by(Inspection.created_at, Inspection.id)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+    )
+    row = s.scalars(
+        update(Inspection)
+        .where(Inspection.id == oldest.scalar_subquery(), Inspection.state == "queued")
+        .values(
+            state="running",
+            fence=Inspection.fence + 1,
+            attempt=Inspection.attempt + 1,
+            worker=worker,
+            lease_until=db_now() + lease_s,
+        )
+        .returning(Inspection),
+        execution_options=QUIET,
+    ).one_or_none()
+    if row is None:
+        return None
+    return InspectionClaim(row.id, row.project_id, row.fence, row.attempt, row.spec)
+
+
+def heartbeat_inspection(s: Session, inspection_id: str, fence: int, lease_s: float) -> bool:
+    """Renew the lease. False: the inspection belongs to somebody else now; end the child."""
+    return _held(s, inspection_id, fence, lease_until=db_now() + lease_s)
+
+
+def release_inspection(s: Session, inspection_id: str, fence: int) -> bool:
+    """Hand an unfinished inspection back (a drained worker); no attempt is burnt."""
+    return _held(
+        s, inspection_id, fence, state="queued", attempt=Inspection.attempt - 1, lease_until=None, hinted_at=None
+    )
+
+
+def finish_inspection(s: Session, inspection_id: str, fence: int, verdict: dict[str, Any]) -> bool:
+    """Store a verdict (`core.inspect.Verdict` as JSON) and pass it on to the waiting jobs.
+
+    Returns:
+        False when the fence is lost; nothing is written then.
+    """
+    kept = {**verdict, "error": plain(verdict.get("error")), "warnings": plain(verdict.get("warnings") or [])}
+    done = _held(
+        s, inspection_id, fence, state="done", verdict=kept, lease_until=None, worker=None, finished_at=db_now()
+    )
+    if done:
+        apply_verdict(s, inspection_id)
+    return done
+
+
+def apply_verdict(s: Session, inspection_id: str) -> list[str]:
+    """Let every job that waits for this verdict go on or fail. Returns the ids of those that may be claimed now."""
+    row = s.get(Inspection, inspection_id, populate_existing=True)
+    if row is None or row.state != "done":
+        return []
+    waiting = select(Job).where(Job.inspection_id == inspection_id, Job.state == State.QUEUED, Job.claimable.is_(False))
+    going = []
+    for job in s.scalars(waiting.order_by(Job.id).with_for_update()).all():
+        problem = judge(row, Recipe.model_validate(job.spec["recipe"]), Target.model_validate(job.spec["target"]))
+        if problem is not None:
+            error = problem.model_copy(update={"stage": "inspecting"}).as_dict()
+            move(s, job.id, State.FAILED, only=(State.QUEUED,), reason="inspection_failed", error=error)
+        elif (moved := make_claimable(s, job.id)) is not None:
+            going.append(moved.id)
+    return going
+
+
+def judge(row: Inspection, recipe: Recipe, target: Target) -> Problem | None:
+    """What a done inspection means for a recipe and a target: None, or the problem.
+
+    On a good verdict the target is planned on the model's shape, in microseconds.
+    """
+    if not row.verdict_ok:
+        return Problem.from_error(_error(row))
+    verdict = row.verdict or {}
+    if verdict.get("shape") is None:
+        return None
+    try:
+        fill(recipe, target, ModelShape.model_validate(verdict["shape"]))
+    except CompressionError as error:
+        return Problem.from_error(error)
+    return None
+
+
+def refuse_bad(row: Inspection, recipe: Recipe, target: Target) -> None:
+    """Raises Refused with the problem of a done inspection, if it has one."""
+    if row.state == "done" and (problem := judge(row, recipe, target)) is not None:
+        raise Refused(problem)
+
+
+def make_claimable(s: Session, job_id: str) -> Job | None:
+    """Let workers take a queued job."""
+    job = s.scalars(
+        update(Job)
+        .where(Job.id == job_id, Job.state == State.QUEUED, Job.claimable.is_(False))
+        .values(claimable=True, stage=None, hinted_at=None)
+        .returning(Job),
+        execution_options=QUIET,
+    ).one_or_none()
+    if job is not None:
+        append(s, job, [("inspected", {"ok": True})])
+    return job
+
+
+def _held(s: Session, inspection_id: str, fence: int, **columns: Any) -> bool:
+    held = (Inspection.id == inspection_id, Inspection.fence == fence, Inspection.state == "running")
+    statement = update(Inspection).where(*held).values(**columns).returning(Inspection.id)
+    return s.scalars(statement, execution_options={"synchronize_session": False}).one_or_none() is not None
+
+
+def _error(row: Inspection) -> dict[str, Any]:
+    error: dict[str, Any] = (row.verdict or {}).get("error") or {}
+    return error or {"code": "internal", "detail": "the inspection gave no verdict", "retryable": True}

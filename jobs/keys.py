@@ -1,0 +1,136 @@
+"""API keys: `lp_<keyid>_<secret>`. The database holds the sha256 of the secret and nothing that could be replayed.
+
+The secret has 256 random bits, so a fast hash is enough: there is nothing to guess.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import re
+import secrets
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from jobs.clock import db_now
+from jobs.db import insert_once
+from jobs.ids import new_id
+from jobs.problem import refuse
+from jobs.scope import DEFAULT_PROJECT, SCOPES, Scope, audit, get
+from jobs.settings import Settings
+from jobs.tables import ApiKey
+
+TOKEN = re.compile(r"lp_([0-9a-z]{26})_([A-Za-z0-9_-]{43})")
+NOBODY = hashlib.sha256(b"").hexdigest()  # compared with where no key has the id, to take the same time
+
+
+def create_key(s: Session, scope: Scope, name: str, scopes: Sequence[str] = ("read", "write")) -> tuple[ApiKey, str]:
+    """A new key of the project, and its token. The token is shown this once.
+
+    Raises:
+        Refused: request_invalid, when a scope is not one of read, write, admin.
+    """
+    unknown = sorted(set(scopes) - set(SCOPES))
+    if unknown or not scopes:
+        raise refuse("request_invalid", f"scopes must be some of {', '.join(SCOPES)}, not {unknown}", param="/scopes")
+    token = new_token()
+    _store(s, scope.project_id, name, token, scopes)
+    key = get(s, scope, ApiKey, _parse(token)[0])
+    audit(s, scope, "key.create", key.id)
+    return key, token
+
+
+def authenticate(s: Session, token: str) -> Scope | None:
+    """The scope of a token, or None: malformed, unknown, wrong or revoked, all in the same time."""
+    found = TOKEN.fullmatch(token)
+    key_id, secret = (f"key_{found[1]}", found[2]) if found else ("", "")
+    key = s.scalars(select(ApiKey).where(ApiKey.id == key_id).execution_options(populate_existing=True)).one_or_none()
+    right = hmac.compare_digest(_hash(secret), key.hash if key is not None else NOBODY)
+    if key is None or not right or key.revoked_at is not None or not found:
+        return None
+    return Scope(key.project_id, who=key.id, scopes=frozenset(key.scopes))
+
+
+def revoke_key(s: Session, scope: Scope, key_id: str) -> ApiKey:
+    """End a key for good, from the next request on. Again changes nothing. Raises Refused (not_found)."""
+    key = get(s, scope, ApiKey, key_id, lock=True)
+    if key.revoked_at is None:
+        key.revoked_at = s.scalars(select(db_now())).one()
+        audit(s, scope, "key.revoke", key_id)
+        s.flush()
+    return key
+
+
+def any_key(s: Session) -> bool:
+    """Whether keys are in use. A revoked key counts: revoking the last one must not open the door."""
+    return s.scalars(select(ApiKey.id).limit(1)).first() is not None
+
+
+def bootstrap(s: Session, settings: Settings) -> str | None:
+    """Let the key in `bootstrap_key_file` in, as an admin of the default project. Returns its id.
+
+    Where the file does not exist it is written (mode 0600) with a fresh key. Doing it again changes nothing; a key
+    that was revoked stays revoked.
+
+    Raises:
+        ValueError: the file holds something else.
+    """
+    path = settings.bootstrap_key_file
+    if path is None:
+        return None
+    token = _read_or_create(path)
+    if not TOKEN.fullmatch(token):
+        raise ValueError(f"{path} must hold one line lp_<26 characters>_<43 characters>; see `ladapress keys new`")
+    _store(s, DEFAULT_PROJECT, "bootstrap", token, SCOPES)
+    return _parse(token)[0]
+
+
+def new_token() -> str:
+    """A fresh token, known to no database yet."""
+    return f"lp_{new_id('key').removeprefix('key_')}_{secrets.token_urlsafe(32)}"
+
+
+def _store(s: Session, project_id: str, name: str, token: str, scopes: Sequence[str]) -> None:
+    key_id, hash_ = _parse(token)
+    insert_once(
+        s,
+        ApiKey,
+        id=key_id,
+        project_id=project_id,
+        name=name,
+        hash=hash_,
+        scopes=list(scopes),
+        created_at=db_now(),
+    )
+
+
+def _parse(token: str) -> tuple[str, str]:
+    """(key id, hash of the secret) of a well-formed token."""
+    _, key_id, secret = token.split("_", 2)
+    return f"key_{key_id}", _hash(secret)
+
+
+def _hash(secret: str) -> str:
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def _read_or_create(path: Path) -> str:
+    """The file's line. Two processes that start together agree on one key."""
+    try:
+        return path.read_text(encoding="ascii").strip()
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    try:
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(new_token() + "\n")
+        with suppress(FileExistsError):  # the other process was first
+            os.link(draft, path)  # whole when it succeeds
+    finally:
+        draft.unlink(missing_ok=True)
+    return path.read_text(encoding="ascii").strip()

@@ -1,0 +1,109 @@
+"""One shape for every refusal: RFC 9457 problem details. The HTTP body and `job.error` are the same object.
+
+`CODES` is the one table of codes; a code never changes its meaning, its status or its title.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from core.errors import CompressionError
+
+MAX_DETAIL = 8_000  # characters; a log tail of 4 KB fits
+CODES: dict[str, tuple[int, str]] = {
+    "json_invalid": (400, "The body is not strict UTF-8 JSON"),
+    "header_invalid": (400, "A header has no legal value"),
+    "unauthorized": (401, "A valid API key is needed"),
+    "forbidden": (403, "The API key lacks the scope for this"),
+    "not_found": (404, "No such object"),
+    "method_not_allowed": (405, "The route does not know this method"),
+    "not_acceptable": (406, "None of the accepted media types can be produced"),
+    "job_finished": (409, "The job has ended"),
+    "job_not_finished": (409, "The job has not ended"),
+    "in_use": (409, "A job that has not ended needs this object"),
+    "model_not_ready": (409, "Files of the model are missing"),
+    "model_complete": (409, "The model has all its files"),
+    "payload_too_large": (413, "The body is too large"),
+    "unsupported_media_type": (415, "The media type is not supported"),
+    "range_not_satisfiable": (416, "The range lies outside the file"),
+    "request_invalid": (422, "The request does not follow the schema"),
+    "sha256_mismatch": (422, "The bytes do not have the announced sha256"),
+    "size_mismatch": (422, "The bytes do not have the announced size"),
+    "idempotency_key_reused": (422, "The idempotency key was used with another body"),
+    "recipe_invalid": (422, "The recipe makes no sense"),
+    "target_impossible": (422, "The recipe cannot reach the target on this model"),
+    "model_unsafe": (422, "The model holds something that could run code"),
+    "model_unsupported": (422, "The model is of a kind that is not supported"),
+    "model_invalid": (422, "The files do not form one loadable model"),
+    "data_invalid": (422, "The labelled text cannot be used"),
+    "too_many_requests": (429, "Too many requests"),
+    "internal": (500, "Something broke on our side"),
+    "out_of_memory": (500, "The device ran out of memory"),
+    "training_diverged": (500, "The loss became NaN or infinite"),
+    "export_failed": (500, "The compressed model could not be written"),
+    "verification_failed": (500, "A written file does not give the outputs of the model in memory"),
+    "worker_lost": (500, "The worker was lost too often"),
+    "unavailable": (503, "A part of the service does not answer"),
+    "timeout": (504, "The job ran longer than limits.max_runtime_s"),
+    "pending_timeout": (504, "The job waited longer than limits.max_pending_s"),
+    "storage_full": (507, "The store has no room left"),
+}
+
+
+class Problem(BaseModel):
+    """`application/problem+json`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    type: str = Field(description="URI of the kind of problem: urn:ladapress:problem:<code>.")
+    title: str = Field(description="The same sentence for every problem of this code.")
+    status: int = Field(description="HTTP status.")
+    detail: str = Field(description="What is wrong here, with which value, and what would be right.")
+    code: str = Field(description="What programs branch on.")
+    param: str | None = Field(None, description="JSON pointer of the field at fault.")
+    errors: tuple[dict[str, Any], ...] = Field((), description="Several findings: {detail, param} each.")
+    request_id: str | None = None
+    retryable: bool = Field(False, description="The same request may succeed later.")
+    stage: str | None = Field(None, description="Where a job was when it failed.")
+
+    @classmethod
+    def of(cls, code: str, detail: str, **fields: Any) -> Problem:
+        """A problem of a known code. Raises KeyError on a code that is not in CODES."""
+        status, title = CODES[code]
+        # PostgreSQL stores no NUL, and a detail may quote a hostile file.
+        text = detail.replace("\x00", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()[:MAX_DETAIL]
+        return cls(type=f"urn:ladapress:problem:{code}", title=title, status=status, detail=text, code=code, **fields)
+
+    @classmethod
+    def from_error(cls, error: CompressionError | Mapping[str, Any], *, stage: str | None = None) -> Problem:
+        """The problem of an error of core, or of its `as_dict()` as it came over the pipe."""
+        raw = error.as_dict() if isinstance(error, CompressionError) else error
+        code = raw.get("code")
+        return cls.of(
+            code if code in CODES else "internal",
+            str(raw.get("detail", "")),
+            param=raw.get("param"),
+            errors=tuple(raw.get("errors") or ()),
+            retryable=bool(raw.get("retryable", False)),
+            stage=stage,
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON values, as stored in `job.error` and sent as a body."""
+        return self.model_dump(mode="json")
+
+
+class Refused(Exception):
+    """Raised by services; carries the problem that the caller gets. The transaction rolls back."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.detail)
+        self.problem = problem
+
+
+def refuse(code: str, detail: str, **fields: Any) -> Refused:
+    """`raise refuse("not_found", ...)`."""
+    return Refused(Problem.of(code, detail, **fields))

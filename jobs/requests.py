@@ -1,0 +1,115 @@
+"""What a user may send to start work: typed, closed and frozen, like the recipe inside it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, model_validator
+
+from core.recipe import PRESETS, Closed, Recipe, Target
+
+DEFAULT_PRESET = "ladabert"
+Metric = Literal["accuracy", "macro_f1", "f1", "mcc"]
+Task = Literal["classification"]
+
+
+def _storable(value: str) -> str:
+    """Neither database stores these."""
+    if "\x00" in value or any("\ud800" <= char <= "\udfff" for char in value):
+        raise ValueError("must not contain U+0000 or lone surrogates")
+    return value
+
+
+Text = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_storable)]
+Id = Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_storable)]
+Seconds = Annotated[float, Field(gt=0, le=30 * 86_400, description="Seconds, at most 30 days.")]
+
+
+class ColumnNames(Closed):
+    """Where text and labels stand. Absent: `text` or `sentence`, `text_pair` where it exists, `label`."""
+
+    text: Text | None = None
+    text_pair: Text | None = None
+    label: Text | None = None
+
+
+class DataRoles(Closed):
+    """Datasets by role. `eval` is read once per delivered file and decides nothing."""
+
+    train: Id = Field(description="Training rows.")
+    eval: Id = Field(description="Rows that measure the result.")
+    select: Id | None = Field(None, description="Rows for decisions that the teacher has not seen; else 10 % of train.")
+    columns: ColumnNames = ColumnNames()
+
+    def ids(self) -> dict[str, str]:
+        """Role -> dataset id, only those given."""
+        given = {"train": self.train, "eval": self.eval, "select": self.select}
+        return {role: value for role, value in given.items() if value is not None}
+
+
+class Resources(Closed):
+    device: Literal["cpu", "cuda", "auto"] = Field("auto", description="auto = the worker's accelerator, else its CPU.")
+
+
+class Limits(Closed):
+    """Walls: beyond them the job fails and publishes nothing."""
+
+    max_runtime_s: Seconds | None = None
+    max_pending_s: Seconds | None = None
+
+
+class InspectionRequest(Closed):
+    """A model and its data, to be judged. Recipe and target are not part of it: planning is cheap and comes later."""
+
+    model: Id
+    data: DataRoles
+    task: Task = "classification"
+    metric: Metric = "accuracy"
+
+    def key(self) -> str:
+        """sha256 of the content; the same question has the same key."""
+        return digest(self.model_dump(mode="json"))
+
+
+class JobRequest(Closed):
+    """Body of POST /v1/jobs."""
+
+    model: Id
+    data: DataRoles
+    task: Task = "classification"
+    metric: Metric = Field("accuracy", description="What retention is measured in.")
+    preset: Text | None = Field(None, description=f'Name of a recipe; "{DEFAULT_PRESET}" where recipe is absent too.')
+    recipe: Recipe | None = None
+    target: Target | None = Field(None, description="Replaces the preset's constraints of the same name.")
+    seed: int = Field(0, ge=0, lt=2**31)
+    resources: Resources = Resources()
+    limits: Limits = Limits()
+    name: Text | None = None
+    metadata: dict[Text, Annotated[str, Field(max_length=500), AfterValidator(_storable)]] = Field({}, max_length=16)
+
+    @model_validator(mode="after")
+    def _one_recipe(self) -> JobRequest:
+        if self.preset is not None and self.recipe is not None:
+            raise ValueError("give either preset or recipe, not both")
+        if self.preset is not None and self.preset not in PRESETS:
+            raise ValueError(f"preset {self.preset!r} is not one of {', '.join(PRESETS)}")
+        return self
+
+    def inspection(self) -> InspectionRequest:
+        """The part that an inspection judges."""
+        return InspectionRequest(model=self.model, data=self.data, task=self.task, metric=self.metric)
+
+    def resolved(self) -> tuple[str | None, Recipe, Target]:
+        """(preset's name or None, recipe still with "auto", target over the preset's)."""
+        own = self.target or Target()
+        if self.recipe is not None:
+            return None, self.recipe, own
+        preset = PRESETS[self.preset or DEFAULT_PRESET]
+        return preset.name, preset.recipe, own.over(preset.target)
+
+
+def digest(value: Any) -> str:
+    """sha256, hex, of the canonical JSON of `value`."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

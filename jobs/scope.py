@@ -1,0 +1,77 @@
+"""The tenant scope: who asks, and the only way to reach rows on behalf of a user.
+
+Another project's id and an absent id give the same answer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from sqlalchemy import Select, select
+from sqlalchemy.orm import Session
+
+from jobs.ids import new_id
+from jobs.problem import refuse
+from jobs.tables import Audit
+
+DEFAULT_PROJECT = "proj_" + 26 * "0"  # made by the first migration; whoever asks without keys is in it
+SCOPES = ("read", "write", "admin")
+
+
+Row = TypeVar("Row", bound=Any)
+
+
+@dataclass(frozen=True)
+class Scope:
+    """A project, and what the caller may do in it. `who` stands in the audit rows."""
+
+    project_id: str = DEFAULT_PROJECT
+    who: str = "local"
+    scopes: frozenset[str] = frozenset(SCOPES)
+
+    def need(self, scope: str) -> None:
+        """Raises Refused (forbidden) where the key lacks `scope`."""
+        if scope not in self.scopes:
+            raise refuse("forbidden", f"the key lacks the scope {scope!r}; it has: {', '.join(sorted(self.scopes))}")
+
+
+def scoped(table: type[Row], scope: Scope) -> Select[Row]:
+    """`select(table)` within the project."""
+    return select(table).where(table.project_id == scope.project_id)
+
+
+def get(s: Session, scope: Scope, table: type[Row], id_: str, *, lock: bool = False, param: str | None = None) -> Row:
+    """One row of the project by id; `lock` holds it against change until the transaction ends.
+
+    Raises:
+        Refused: not_found, the same for absent ids and for ids of other projects.
+    """
+    query = scoped(table, scope).where(table.id == id_).execution_options(populate_existing=True)
+    found: Row | None = s.scalars(query.with_for_update() if lock else query).one_or_none() if _storable(id_) else None
+    if found is None:
+        raise refuse(
+            "not_found", f"no {table.__tablename__.replace('_', ' ')} has this id in this project", param=param
+        )
+    return found
+
+
+def page(
+    s: Session, scope: Scope, table: type[Row], *, limit: int = 20, after: str | None = None, **equal: Any
+) -> tuple[list[Row], bool]:
+    """Newest first, those that follow the id `after`; and whether more follow. `equal` filters columns."""
+    query = scoped(table, scope).filter_by(**equal).order_by(table.id.desc()).limit(limit + 1)
+    if after is not None:
+        query = query.where(table.id < after)
+    rows = list(s.scalars(query)) if after is None or _storable(after) else []
+    return rows[:limit], len(rows) > limit
+
+
+def audit(s: Session, scope: Scope, action: str, object_id: str) -> None:
+    """Append to the audit log, in the caller's transaction."""
+    s.add(Audit(id=new_id("aud"), project_id=scope.project_id, who=scope.who, action=action, object=object_id))
+
+
+def _storable(text: str) -> bool:
+    """PostgreSQL refuses these with an error of its own."""
+    return "\x00" not in text and not any("\ud800" <= char <= "\udfff" for char in text)

@@ -1,0 +1,75 @@
+"""Everything that api and worker may do to the tables, in one place: the nouns live in the files named below.
+
+Each function takes a session and works in the caller's transaction: `with db.sessions.begin() as s: submit(s, ...)`.
+"""
+
+from jobs.claim import Claim, Control, claim, control, heartbeat
+from jobs.events import events_after, record, transitions
+from jobs.finish import PublishedFile, PublishedPoint, fail, finish_cancel, publish, published, release
+from jobs.inputs import InputData, InputFile, Order, order
+from jobs.inspections import (
+    InspectionClaim,
+    claim_inspection,
+    finish_inspection,
+    get_inspection,
+    heartbeat_inspection,
+    release_inspection,
+    request_inspection,
+)
+from jobs.reconcile import Hint, reconcile
+from jobs.removal import cancel, delete_job
+from jobs.submit import submit, submit_waiting, wait_verdict
+from jobs.uploads import (
+    DeclaredFile,
+    create_dataset,
+    create_model,
+    declared_file,
+    delete_dataset,
+    delete_model,
+    file_arrived,
+    model_files,
+)
+
+__all__ = [
+    "Claim",
+    "Control",
+    "DeclaredFile",
+    "Hint",
+    "InputData",
+    "InputFile",
+    "InspectionClaim",
+    "Order",
+    "PublishedFile",
+    "PublishedPoint",
+    "cancel",
+    "claim",
+    "claim_inspection",
+    "control",
+    "create_dataset",
+    "create_model",
+    "declared_file",
+    "delete_dataset",
+    "delete_job",
+    "delete_model",
+    "events_after",
+    "fail",
+    "file_arrived",
+    "finish_cancel",
+    "finish_inspection",
+    "get_inspection",
+    "heartbeat",
+    "heartbeat_inspection",
+    "model_files",
+    "order",
+    "publish",
+    "published",
+    "reconcile",
+    "record",
+    "release",
+    "release_inspection",
+    "request_inspection",
+    "submit",
+    "submit_waiting",
+    "transitions",
+    "wait_verdict",
+]

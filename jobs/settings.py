@@ -1,0 +1,68 @@
+"""Settings of the service: environment variables with the prefix `LADAPRESS_`, nothing else.
+
+Reading them has no side effect: folders are made and connections opened by whoever uses them.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Bytes = Annotated[int, Field(gt=0)]
+
+
+class Settings(BaseSettings):
+    """One process' view of the service. Frozen; `Settings()` reads the environment."""
+
+    model_config = SettingsConfigDict(env_prefix="LADAPRESS_", frozen=True, extra="ignore", allow_inf_nan=False)
+
+    data_dir: Path = Field(Path("ladapress-data"), description="Home of everything that has no setting of its own.")
+    database_url: str = Field(
+        default_factory=lambda values: f"sqlite:///{values['data_dir'] / 'ladapress.db'}",
+        repr=False,  # may hold a password
+        description="SQLAlchemy URL: sqlite:///file or postgresql://...; the truth about every job.",
+    )
+    broker_url: str | None = Field(
+        None, repr=False, description="Celery broker (redis://...). None = embedded mode: workers poll the table."
+    )
+    store_dir: Path = Field(
+        default_factory=lambda values: values["data_dir"] / "store", description="Uploads and artifacts, by sha256."
+    )
+    work_dir: Path = Field(
+        default_factory=lambda values: values["data_dir"] / "work", description="Scratch folders of running jobs."
+    )
+
+    host: str = Field("127.0.0.1", description="Address that the API binds.")
+    port: int = Field(8642, ge=0, le=65535, description="Port that the API binds.")
+    bootstrap_key_file: Path | None = Field(
+        None, description="File with the first API key; written with a fresh one where it does not exist."
+    )
+
+    lease_s: Seconds = Field(60, description="A worker that is silent for so long has lost its job.")
+    tick_s: Seconds = Field(2, description="Pause between two runs of the reconciler.")
+    hint_after_s: Seconds = Field(30, description="A waiting job is announced again after this time.")
+    poll_s: Seconds = Field(15, description="Pause between two looks of an idle worker at the table.")
+    max_attempts: int = Field(3, ge=1, le=3, description="Starts of one job that may be lost before it fails.")
+    device_slots: int = Field(1, ge=1, le=64, description="Jobs that one worker runs at once.")
+    threads: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1, description="Threads of one child.")
+    kill_grace_s: Seconds = Field(3, description="Time between SIGTERM and SIGKILL of a child's group.")
+
+    inspect_wait_s: float = Field(2.5, ge=0, description="Longest wait of POST /v1/jobs for the verdict.")
+    inspect_cpu_s: Seconds = Field(30, description="CPU limit of an inspection.")
+    inspect_memory_bytes: Bytes = Field(2 * 2**30, description="Address space limit of an inspection.")
+
+    max_model_bytes: Bytes = Field(8 * 2**30, description="Largest model, all files together.")
+    max_dataset_bytes: Bytes = Field(2 * 2**30, description="Largest dataset.")
+    max_json_bytes: Bytes = Field(2**20, description="Largest JSON body.")
+    celery_prefix: str = Field("", pattern=r"^[\w.:-]*$", description="Before queue names and Redis keys.")
+
+    @field_validator("data_dir", "store_dir", "work_dir")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        """The service's processes may start in different folders; they must mean the same one."""
+        return value.absolute()

@@ -1,0 +1,155 @@
+"""Submitting a job: validated, planned where the verdict is known, written once per idempotency key."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from core.recipe import SIZES, Recipe, Target
+from jobs.clock import db_now
+from jobs.db import Database, insert_once
+from jobs.events import append
+from jobs.ids import new_id
+from jobs.inspections import refuse_bad, request_inspection
+from jobs.problem import refuse
+from jobs.queue import announce
+from jobs.requests import JobRequest, digest
+from jobs.scope import Scope, get, scoped
+from jobs.settings import Settings
+from jobs.states import State
+from jobs.tables import Inspection, Job, JobInput
+
+POLL_S = 0.05
+
+
+def submit(s: Session, scope: Scope, request: JobRequest, idempotency_key: str | None = None) -> Job:
+    """Write the job, or find the one that the same key wrote before.
+
+    With a good verdict in store the job may be claimed at once. With none, it waits in stage "inspecting" for the
+    inspection, which is started where nobody has asked for it.
+
+    Raises:
+        Refused: not_found, model_not_ready, idempotency_key_reused; recipe_invalid, target_impossible or what the
+            inspection found wrong with model and data.
+    """
+    body = digest(request.model_dump(mode="json"))
+    if (before := _replayed(s, scope, idempotency_key, body)) is not None:
+        return before
+    preset, recipe, target = request.resolved()
+    _refuse_unplannable(recipe, target)
+    inspection = request_inspection(s, scope, request.inspection())
+    refuse_bad(inspection, recipe, target)
+    ready = inspection.state == "done"
+    spec: dict[str, Any] = {
+        **request.model_dump(mode="json"),
+        "preset": preset,
+        "recipe": recipe.model_dump(mode="json"),
+        "target": target.given(),
+    }
+    job_id = new_id("job")
+    inserted = insert_once(
+        s,
+        Job,
+        id=job_id,
+        project_id=scope.project_id,
+        name=request.name,
+        meta=request.metadata,
+        spec=spec,
+        device=request.resources.device,
+        state=State.QUEUED,
+        stage=None if ready else "inspecting",
+        claimable=ready,
+        priority=0,
+        fence=0,
+        attempt=0,
+        max_pending_s=request.limits.max_pending_s,
+        inspection_id=inspection.id,
+        event_seq=0,
+        idempotency_key=idempotency_key,
+        idempotency_hash=body if idempotency_key is not None else None,
+        created_at=db_now(),
+        queued_at=db_now(),
+    )
+    if not inserted:  # the same key committed while we were at it
+        return _found(_replayed(s, scope, idempotency_key, body))
+    job = get(s, scope, Job, job_id)
+    inputs = {"model": request.model, **request.data.ids()}
+    s.add_all(
+        JobInput(job_id=job_id, role=role, project_id=scope.project_id, object_id=object_id)
+        for role, object_id in inputs.items()
+    )
+    append(s, job, [("state", {"state": State.QUEUED.value, "attempt": 0, "reason": None})])
+    return job
+
+
+def submit_waiting(
+    db: Database, settings: Settings, scope: Scope, request: JobRequest, idempotency_key: str | None = None
+) -> Job:
+    """Submit, but first give a running inspection up to `inspect_wait_s`, so that bad input is refused at once.
+
+    A refused request leaves no job. Announces what it started. Blocks the calling thread.
+
+    Raises:
+        Refused: as `submit`.
+    """
+    with db.sessions.begin() as s:
+        body = digest(request.model_dump(mode="json"))
+        if (before := _replayed(s, scope, idempotency_key, body)) is not None:
+            return before
+        _, recipe, target = request.resolved()
+        _refuse_unplannable(recipe, target)
+        inspection = request_inspection(s, scope, request.inspection())
+    if inspection.state != "done":
+        announce(settings, "inspection")
+        wait_verdict(db, scope, inspection.id, settings.inspect_wait_s)
+    with db.sessions.begin() as s:
+        job = submit(s, scope, request, idempotency_key)
+    if job.claimable and job.state is State.QUEUED:
+        announce(settings, "job")
+    return job
+
+
+def wait_verdict(db: Database, scope: Scope, inspection_id: str, wait_s: float) -> Inspection:
+    """The inspection, once it is done or `wait_s` seconds have passed. Blocks. Raises Refused (not_found)."""
+    deadline = time.monotonic() + wait_s
+    while True:
+        with db.readers() as s:
+            row = get(s, scope, Inspection, inspection_id)
+        if row.state == "done" or time.monotonic() >= deadline:
+            return row
+        time.sleep(POLL_S)
+
+
+def _replayed(s: Session, scope: Scope, key: str | None, body: str) -> Job | None:
+    if key is None:
+        return None
+    job = s.scalars(
+        scoped(Job, scope).where(Job.idempotency_key == key).execution_options(populate_existing=True)
+    ).one_or_none()
+    if job is not None and job.idempotency_hash != body:
+        raise refuse("idempotency_key_reused", f"this Idempotency-Key made {job.id} from another body; use a new key")
+    return job
+
+
+def _found(job: Job | None) -> Job:
+    if job is None:  # the job of this key was deleted between the two statements
+        raise refuse("unavailable", "the job of this Idempotency-Key was just deleted; try again", retryable=True)
+    return job
+
+
+def _refuse_unplannable(recipe: Recipe, target: Target) -> None:
+    """What needs no model to be seen: an "auto" field and no size to fill it from."""
+    auto = [
+        f"steps[{index}].{field}"
+        for index, step in enumerate(recipe.steps)
+        for field, value in step.model_dump().items()
+        if value == "auto"
+    ]
+    if auto and not any(name in SIZES for name in target.given()):
+        raise refuse(
+            "recipe_invalid",
+            f'{", ".join(auto)} is "auto": give one of the targets {", ".join(SIZES)}',
+            param="/target",
+        )

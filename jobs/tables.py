@@ -1,0 +1,239 @@
+"""The tables. Every one has `project_id`, and every query goes through `jobs.scope`.
+
+Times are seconds since 1970 (UTC) by the database's own clock (`jobs.db.db_now`), never by a process' clock.
+Alembic builds them (`jobs/migrations`), in tests too; a test holds that both agree.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from sqlalchemy import JSON, BigInteger, Double, Enum, ForeignKey, Index, MetaData, String, UniqueConstraint
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from jobs.clock import db_now
+from jobs.states import State
+
+
+class Base(DeclarativeBase):
+    # Constraint names are fixed, so that SQLite's batch migrations can find them.
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map: ClassVar[dict[Any, Any]] = {
+        str: String(),
+        int: BigInteger(),
+        float: Double(),
+        # json, not jsonb: it keeps the order of keys and takes every string that JSON can spell.
+        dict[str, Any]: JSON(none_as_null=True),
+        list[str]: JSON(none_as_null=True),
+    }
+
+
+class Project(Base):
+    """A tenant."""
+
+    __tablename__ = "project"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    created_at: Mapped[float] = mapped_column(default=db_now())
+
+    @property
+    def project_id(self) -> str:
+        return self.id
+
+
+class ApiKey(Base):
+    """`hash` is the sha256 of the secret; the secret itself is stored nowhere."""
+
+    __tablename__ = "api_key"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    project_id: Mapped[str] = mapped_column(ForeignKey("project.id"), index=True)
+    name: Mapped[str]
+    hash: Mapped[str]
+    scopes: Mapped[list[str]]
+    created_at: Mapped[float] = mapped_column(default=db_now())
+    revoked_at: Mapped[float | None]
+
+
+class Model(Base):
+    """An uploaded model: `open` until every declared file is present, then `ready` for good."""
+
+    __tablename__ = "model"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    project_id: Mapped[str] = mapped_column(ForeignKey("project.id"), index=True)
+    status: Mapped[str] = mapped_column(default="open")
+    name: Mapped[str | None]
+    size_bytes: Mapped[int] = mapped_column(default=0)
+    created_at: Mapped[float] = mapped_column(default=db_now())
+
+
+class ModelFile(Base):
+    """One file of a model. `size` (bytes) and `sha256` are what the user announced, then what arrived."""
+
+    __tablename__ = "model_file"
+    model_id: Mapped[str] = mapped_column(ForeignKey("model.id"), primary_key=True)
+    path: Mapped[str] = mapped_column(primary_key=True)
+    project_id: Mapped[str] = mapped_column(ForeignKey("project.id"))
+    size: Mapped[int | None]
+    sha256: Mapped[str | None]
+    present: Mapped[bool] = mapped_column(default=False)
+
+    __table_args__ = (Index(None, "project_id", "sha256"),)
+
+
+class Dataset(Base):
+    """An uploaded file of rows. `size` in bytes; `format` is csv, jsonl or parquet."""
+
+    __tablename__ = "dataset"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    project_id: Mapped[str] = mapped_column(ForeignKey("project.id"), index=True)
+    name: Mapped[str | None]
+    format: Mapped[str]
+    size: Mapped[int]
+    sha256: Mapped[str]
+    created_at: Mapped[float] = mapped_column(default=db_now())
+
+    __table_args__ = (Index(None, "project_id", "sha256"),)
+
+
+class Inspection(Base):
+    """A verdict on one (model, data, columns, task, metric): queued, running, then done with a verdict."""
+
+    __tablename__ = "inspection"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    project_id: Mapped[str] = mapped_column(ForeignKey("project.id"))
+    key: Mapped[str]
+    spec: Mapped[dict[str, Any]]
+    state: Mapped[str] = mapped_column(default="queued")
+    verdict: Mapped[dict[str, Any] | None]
+    fence: Mapped[int] = mapped_column(default=0)
+    attempt: Mapped[int] = mapped_column(default=0)
+    lease_until: Mapped[float | None]
+    hinted_at: Mapped[float | None]
+    worker: Mapped[str | None]
+    created_at: Mapped[float] = mapped_column(default=db_now())
+    finished_at: Mapped[float | None]
+
+    __table_args__ = (UniqueConstraint("project_id", "key"), Index(None, "state", "created_at"))
+
+    @property
+    def verdict_ok(self) -> bool:
+        return bool(self.verdict and self.verdict.get("ok"))
+
+
+class Job(Base):
+    """The truth about one job. `state` moves only in `jobs.moves.move`; `fence` rises at every claim."""
+
+    __tablename__ = "job"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    project_id: Mapped[str] = mapped_column(ForeignKey("project.id"))
+    name: Mapped[str | None]
+    meta: Mapped[dict[str, Any]] = mapped_column("metadata", default=dict)
+    spec: Mapped[dict[str, Any]]
+    device: Mapped[str] = mapped_column(default="auto")
+    state: Mapped[State] = mapped_column(
+        Enum(State, native_enum=False, length=16, values_callable=lambda states: [s.value for s in states]),
+        default=State.QUEUED,
+    )
+    stage: Mapped[str | None]
+    claimable: Mapped[bool] = mapped_column(default=False)
+    priority: Mapped[int] = mapped_column(default=0)
+    fence: Mapped[int] = mapped_column(default=0)
+    attempt: Mapped[int] = mapped_column(default=0)
+    worker: Mapped[str | None]
+    lease_until: Mapped[float | None]
+    heartbeat_at: Mapped[float | None]
+    hinted_at: Mapped[float | None]
+    cancel_requested_at: Mapped[float | None]
+    max_pending_s: Mapped[float | None]
+    inspection_id: Mapped[str | None] = mapped_column(ForeignKey("inspection.id"), index=True)
+    event_seq: Mapped[int] = mapped_column(default=0)
+    progress: Mapped[dict[str, Any] | None]
+    report: Mapped[dict[str, Any] | None]
+    error: Mapped[dict[str, Any] | None]
+    idempotency_key: Mapped[str | None]
+    idempotency_hash: Mapped[str | None]
+    created_at: Mapped[float] = mapped_column(default=db_now())
+    queued_at: Mapped[float] = mapped_column(default=db_now())
+    claimed_at: Mapped[float | None]  # of the last attempt
+    started_at: Mapped[float | None]  # of the first attempt
+    finished_at: Mapped[float | None]
+
+    __table_args__ = (
+        UniqueConstraint("project_id", "idempotency_key"),
+        Index(None, "state", "lease_until"),
+        Index(None, "project_id", "state"),
+        Index(None, "project_id", "id"),
+    )
+
+
+class JobInput(Base):
+    """Which model and datasets a job needs (`role`: model, train, eval, select). They may be deleted after it ended."""
+
+    __tablename__ = "job_input"
+    job_id: Mapped[str] = mapped_column(ForeignKey("job.id"), primary_key=True)
+    role: Mapped[str] = mapped_column(primary_key=True)
+    project_id: Mapped[str] = mapped_column(ForeignKey("project.id"))
+    object_id: Mapped[str] = mapped_column(index=True)
+
+
+class Event(Base):
+    """What happened to a job. `seq` is 1, 2, 3 ... per job, with no gap at any time."""
+
+    __tablename__ = "event"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    project_id: Mapped[str] = mapped_column(ForeignKey("project.id"))
+    job_id: Mapped[str] = mapped_column(ForeignKey("job.id"))
+    seq: Mapped[int]
+    type: Mapped[str]
+    at: Mapped[float] = mapped_column(default=db_now())
+    data: Mapped[dict[str, Any]]
+
+    __table_args__ = (UniqueConstraint("job_id", "seq"),)
+
+
+class Artifact(Base):
+    """One delivered model. `report` is its `core.report.Point` and whatever the supervisor adds."""
+
+    __tablename__ = "artifact"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    project_id: Mapped[str] = mapped_column(ForeignKey("project.id"), index=True)
+    job_id: Mapped[str] = mapped_column(ForeignKey("job.id"))
+    point: Mapped[int]
+    fence: Mapped[int]  # of the attempt that published it
+    report: Mapped[dict[str, Any]]
+    created_at: Mapped[float] = mapped_column(default=db_now())
+
+    __table_args__ = (UniqueConstraint("job_id", "point"),)
+
+
+class ArtifactFile(Base):
+    """One file of an artifact; `size` in bytes, the blob lies in the store under its sha256."""
+
+    __tablename__ = "artifact_file"
+    artifact_id: Mapped[str] = mapped_column(ForeignKey("artifact.id"), primary_key=True)
+    path: Mapped[str] = mapped_column(primary_key=True)
+    project_id: Mapped[str] = mapped_column(ForeignKey("project.id"))
+    size: Mapped[int]
+    sha256: Mapped[str]
+    media_type: Mapped[str]
+
+    __table_args__ = (Index(None, "project_id", "sha256"),)
+
+
+class Audit(Base):
+    """Who did what to which object. Only ever appended to."""
+
+    __tablename__ = "audit"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    project_id: Mapped[str] = mapped_column(ForeignKey("project.id"), index=True)
+    who: Mapped[str]
+    action: Mapped[str]
+    object: Mapped[str]
+    at: Mapped[float] = mapped_column(default=db_now())

@@ -1,0 +1,138 @@
+"""Models and datasets: rows about bytes that lie in the store. Bytes first, then the row that makes them visible."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Text, cast, delete, func, select
+from sqlalchemy.orm import Session
+
+from jobs.ids import new_id
+from jobs.problem import refuse
+from jobs.scope import Scope, audit, get, scoped
+from jobs.states import TERMINAL
+from jobs.store import Blob
+from jobs.tables import Dataset, Inspection, Job, JobInput, Model, ModelFile
+
+
+@dataclass(frozen=True)
+class DeclaredFile:
+    """A file that the user will send. `size` in bytes and `sha256` in hex are checked where they are given."""
+
+    path: str
+    size: int | None = None
+    sha256: str | None = None
+
+
+def create_model(s: Session, scope: Scope, name: str | None, files: Sequence[DeclaredFile]) -> Model:
+    """An open model with its list of files. Which names are allowed is the caller's rule."""
+    model = Model(id=new_id("model"), project_id=scope.project_id, name=name)
+    s.add(model)
+    s.flush()
+    s.add_all(
+        ModelFile(model_id=model.id, path=file.path, project_id=scope.project_id, size=file.size, sha256=file.sha256)
+        for file in files
+    )
+    audit(s, scope, "model.create", model.id)
+    s.flush()
+    return model
+
+
+def declared_file(s: Session, scope: Scope, model_id: str, path: str) -> ModelFile:
+    """What was declared about a file, to know its limits before its bytes are read.
+
+    Raises:
+        Refused: not_found (model, or a file that was not declared), model_complete.
+    """
+    model = get(s, scope, Model, model_id)
+    file = s.scalars(scoped(ModelFile, scope).where(ModelFile.model_id == model_id, ModelFile.path == path)).first()
+    if file is None:
+        raise refuse("not_found", "the model declares no file of this name", param="/path")
+    if model.status == "ready":
+        raise refuse("model_complete", "the model is ready; its files do not change any more", param="/path")
+    return file
+
+
+def file_arrived(s: Session, scope: Scope, model_id: str, path: str, blob: Blob) -> Model:
+    """Note a file's bytes; the model is `ready` when no file is missing.
+
+    Raises:
+        Refused: not_found, model_complete, size_mismatch, sha256_mismatch.
+    """
+    model = get(s, scope, Model, model_id, lock=True)
+    file = declared_file(s, scope, model_id, path)
+    # What arrived once may be replaced by what was announced, and only by that.
+    if file.size is not None and file.size != blob.size:
+        raise refuse("size_mismatch", f"{blob.size} bytes were sent; {file.size} were announced", param="/path")
+    if file.sha256 is not None and file.sha256.lower() != blob.sha256:
+        raise refuse("sha256_mismatch", f"sha256 {blob.sha256} was sent; {file.sha256} was announced", param="/path")
+    file.size, file.sha256, file.present = blob.size, blob.sha256, True
+    s.flush()
+    files = model_files(s, scope, model_id)
+    model.size_bytes = sum(file.size or 0 for file in files if file.present)
+    if all(file.present for file in files):
+        model.status = "ready"
+    s.flush()
+    return model
+
+
+def model_files(s: Session, scope: Scope, model_id: str) -> list[ModelFile]:
+    """The files of a model by name."""
+    return list(s.scalars(scoped(ModelFile, scope).where(ModelFile.model_id == model_id).order_by(ModelFile.path)))
+
+
+def create_dataset(s: Session, scope: Scope, name: str | None, format_: str, blob: Blob) -> Dataset:
+    """A dataset from bytes in the store."""
+    dataset = Dataset(
+        id=new_id("data"),
+        project_id=scope.project_id,
+        name=name,
+        format=format_,
+        size=blob.size,
+        sha256=blob.sha256,
+    )
+    s.add(dataset)
+    audit(s, scope, "dataset.create", dataset.id)
+    s.flush()
+    return dataset
+
+
+def delete_model(s: Session, scope: Scope, model_id: str) -> None:
+    """Forget a model; its bytes go with the next sweep (`jobs.garbage`). Raises Refused (not_found, in_use)."""
+    get(s, scope, Model, model_id, lock=True)
+    _refuse_in_use(s, scope, model_id)
+    s.execute(delete(ModelFile).where(ModelFile.model_id == model_id, ModelFile.project_id == scope.project_id))
+    s.execute(delete(Model).where(Model.id == model_id, Model.project_id == scope.project_id))
+    audit(s, scope, "model.delete", model_id)
+
+
+def delete_dataset(s: Session, scope: Scope, dataset_id: str) -> None:
+    """Forget a dataset; its bytes go with the next sweep (`jobs.garbage`). Raises Refused (not_found, in_use)."""
+    get(s, scope, Dataset, dataset_id, lock=True)
+    _refuse_in_use(s, scope, dataset_id)
+    s.execute(delete(Dataset).where(Dataset.id == dataset_id, Dataset.project_id == scope.project_id))
+    audit(s, scope, "dataset.delete", dataset_id)
+
+
+def _refuse_in_use(s: Session, scope: Scope, object_id: str) -> None:
+    jobs = s.scalars(
+        select(Job.id)
+        .join(JobInput, JobInput.job_id == Job.id)
+        .where(Job.project_id == scope.project_id, JobInput.object_id == object_id, Job.state.not_in(sorted(TERMINAL)))
+        .order_by(Job.id)
+        .limit(3)
+    ).all()
+    if jobs:
+        raise refuse("in_use", f"these jobs need it: {', '.join(jobs)}; cancel them first")
+    inspecting = s.scalars(
+        select(func.count())
+        .select_from(Inspection)
+        .where(
+            Inspection.project_id == scope.project_id,
+            Inspection.state == "running",
+            cast(Inspection.spec, Text).contains(object_id, autoescape=True),
+        )
+    ).one()
+    if inspecting:
+        raise refuse("in_use", "it is being inspected; try again in a moment", retryable=True)
