@@ -1,0 +1,38 @@
+# The worker's image: CUDA's runtime and the build of torch for it. CUDA's big libraries come with torch's wheels,
+# so the base is the small flavour. For machines without a GPU:
+#   docker build -f docker/worker.Dockerfile --build-arg BASE=ubuntu:24.04 --build-arg TORCH_BACKEND=cpu .
+ARG BASE=nvidia/cuda:13.0.2-base-ubuntu24.04
+
+FROM ${BASE} AS build
+ARG TORCH_BACKEND=cu130
+WORKDIR /src
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends python3 python3-venv \
+    && rm -rf /var/lib/apt/lists/*
+COPY constraints.txt ./
+RUN python3 -m venv /opt/ladapress \
+    && /opt/ladapress/bin/pip install --no-cache-dir -c constraints.txt uv
+COPY pyproject.toml README.md LICENSE ./
+COPY client client
+COPY api api
+COPY core core
+COPY jobs jobs
+COPY worker worker
+RUN /opt/ladapress/bin/uv pip install --no-cache --no-sources --python /opt/ladapress/bin/python \
+        --torch-backend "${TORCH_BACKEND}" -c constraints.txt --build-constraints constraints.txt \
+        ./client '.[worker]' \
+    && /opt/ladapress/bin/uv pip uninstall --python /opt/ladapress/bin/python pip uv
+
+FROM ${BASE}
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends python3 \
+    && rm -rf /var/lib/apt/lists/* \
+    && useradd --uid 10001 --create-home ladapress \
+    && install -d -o ladapress -g ladapress /data
+COPY --from=build /opt/ladapress /opt/ladapress
+ENV PATH=/opt/ladapress/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 LADAPRESS_DATA_DIR=/data
+WORKDIR /data
+USER 10001
+CMD ["python", "-m", "worker"]

@@ -1,0 +1,166 @@
+"""What surrounds the code: images, compose file, wheels, pins, Makefile, documents. All of it without a network."""
+
+import importlib.util
+import re
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+
+from jobs.settings import Settings
+
+ROOT = Path(__file__).parent.parent
+BIN = Path(sys.executable).parent
+DOCKERFILES = sorted((ROOT / "docker").glob("*.Dockerfile"))
+COMPOSE = ROOT / "docker-compose.yml"
+# Built in halves, so that this file does not find itself.
+LEFTOVERS = "|".join(["TO" + "DO", "FIX" + "ME", "NotImplemented" + "Error", r"mark\.(skip|xfail)" + r"\b"])
+PLACES = "|".join(["/opt/" + "wheels", "/work/" + "main", "/root" + "/", "pypi" + r"\.org", "deb" + r"\.debian"])
+OUTSIDE_SETTINGS = {"LADAPRESS_URL", "LADAPRESS_API_KEY", "LADAPRESS_TEST_DATABASE_URL", "LADAPRESS_TEST_REDIS_URL"}
+
+
+def tracked(*patterns: str) -> list[Path]:
+    """Files that git holds or will hold: the ignored ones left out."""
+    listing = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", *patterns],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return [ROOT / line for line in listing.stdout.splitlines() if (ROOT / line).is_file()]
+
+
+def documents() -> list[Path]:
+    """Every page that people read."""
+    return [page for page in tracked("*.md") if page.is_relative_to(ROOT)]
+
+
+def run(*command: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run a tool of the environment from the repository's root."""
+    return subprocess.run([BIN / command[0], *command[1:]], cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda file: file.name)
+def test_hadolint_finds_nothing_in_an_image(dockerfile: Path) -> None:
+    """Every finding counts, notes included."""
+    done = run("hadolint", "--failure-threshold", "style", dockerfile)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_compose_file_follows_the_compose_schema(tmp_path: Path) -> None:
+    """And the schema is awake: the same file with a misspelt key is refused."""
+    check = ("check-jsonschema", "--builtin-schema", "vendor.compose-spec")
+    done = run(*check, COMPOSE)
+    assert done.returncode == 0, done.stdout + done.stderr
+    wrong = tmp_path / "docker-compose.yml"
+    wrong.write_text(COMPOSE.read_text().replace("healthcheck:", "healthchek:"))
+    assert run(*check, wrong).returncode == 1
+
+
+def test_the_compose_services_are_those_that_operations_needs() -> None:
+    """A GPU for the worker only, a broker that asks for a password and drops nothing, a first key, loopback."""
+    services = yaml.safe_load(COMPOSE.read_text())["services"]
+    assert set(services) == {"api", "worker", "postgres", "redis"}
+    devices = services["worker"]["deploy"]["resources"]["reservations"]["devices"]
+    assert devices[0]["capabilities"] == ["gpu"]
+    assert {"--requirepass", "noeviction"} <= set(services["redis"]["command"])
+    assert "LADAPRESS_BOOTSTRAP_KEY_FILE" in services["api"]["environment"]
+    assert all(port.startswith("127.0.0.1:") for port in services["api"]["ports"])
+
+
+def test_images_start_modules_that_exist() -> None:
+    """`CMD ["python", "-m", X]` names a package with a `__main__`."""
+    for dockerfile in DOCKERFILES:
+        (module,) = re.findall(r'^CMD \["python", "-m", "(\w+)"\]$', dockerfile.read_text(), re.MULTILINE)
+        assert importlib.util.find_spec(f"{module}.__main__"), f"{dockerfile.name}: {module}"
+
+
+def test_every_setting_named_outside_the_code_exists() -> None:
+    """A misspelt LADAPRESS_ variable in an image, the compose file or a document would be ignored in silence."""
+    known = {f"LADAPRESS_{name.upper()}" for name in Settings.model_fields} | OUTSIDE_SETTINGS
+    for file in [*DOCKERFILES, COMPOSE, *documents(), ROOT / "Makefile"]:
+        unknown = set(re.findall(r"\bLADAPRESS_[A-Z_]+[A-Z]\b", file.read_text())) - known
+        assert not unknown, f"{file.relative_to(ROOT)} names {unknown}"
+
+
+@pytest.mark.parametrize(
+    ("folder", "packages", "needed"),
+    [
+        (
+            ".",
+            {"api", "core", "jobs", "worker"},
+            {"core/presets/*.toml", "jobs/migrations/env.py", "jobs/migrations/versions/*.py"},
+        ),
+        ("client", {"ladapress"}, {"ladapress/*.py"}),
+    ],
+)
+def test_a_wheel_holds_its_packages_and_nothing_else(
+    folder: str, packages: set[str], needed: set[str], tmp_path: Path
+) -> None:
+    """Tests, demo and bench stay out; recipes and migrations are in."""
+    done = run("uv", "build", "--wheel", "--offline", "--no-build-isolation", "--out-dir", tmp_path, ROOT / folder)
+    assert done.returncode == 0, done.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = [Path(name) for name in archive.namelist()]
+    assert {name.parts[0] for name in names if not name.parts[0].endswith(".dist-info")} == packages
+    assert any(name.name == "LICENSE" for name in names)
+    for pattern in needed:
+        assert any(name.match(pattern) for name in names), f"{pattern} is missing"
+
+
+def test_every_dependency_is_pinned_and_torch_to_no_build() -> None:
+    """constraints.txt holds `name==version` lines only; torch without a local tag, so that either build serves."""
+    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
+    pins = {pin.name: str(pin.specifier) for pin in map(Requirement, lines)}
+    assert all(re.fullmatch(r"==[^=,]+", version) for version in pins.values()), pins
+    assert "+" not in pins["torch"]
+    server, client = (tomllib.loads((ROOT / path).read_text()) for path in ("pyproject.toml", "client/pyproject.toml"))
+    wanted = [*server["project"]["dependencies"], *server["project"]["optional-dependencies"]["worker"]]
+    wanted += [*server["dependency-groups"]["dev"], *client["project"]["dependencies"]]
+    for requirement in map(Requirement, wanted):
+        if requirement.marker is None or requirement.marker.evaluate():
+            assert requirement.name in {*pins, "ladapress"}, f"{requirement.name} has no pin"
+            version = pins.get(requirement.name, "==0.1.0").removeprefix("==")
+            assert requirement.specifier.contains(version, prereleases=True), requirement
+
+
+def test_every_make_target_that_a_document_names_exists() -> None:
+    """And every target tells in one line what it does."""
+    targets = dict(re.findall(r"^([a-z-]+):[^#=\n]*(## .+)?$", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert all(targets.values()), targets
+    for page in documents():
+        named = set(re.findall(r"(?:^|`|sudo )make ([a-z][a-z-]+)", page.read_text(), re.MULTILINE))
+        assert named <= set(targets), f"{page.relative_to(ROOT)} names {named - set(targets)}"
+
+
+def test_readme_ci_and_makefile_ask_for_the_same_packages() -> None:
+    """CI proves README's apt line only if it runs that very line."""
+    (line,) = re.findall(r"apt-get install -y (.+)$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    script = ROOT / ".ci/run"
+    assert f"--no-install-recommends {line};" in script.read_text()
+    assert f"apt-get install -y {line}" in (ROOT / "Makefile").read_text()
+    assert script.stat().st_mode & 0o111, "CI's script is not executable"
+
+
+def test_every_test_file_belongs_to_one_suite() -> None:
+    """A test file that no suite names would never run."""
+    spec = importlib.util.spec_from_file_location("suites", ROOT / "tests/suites.py")
+    assert spec is not None
+    assert spec.loader is not None
+    suites = importlib.util.module_from_spec(spec)
+    sys.modules["suites"] = suites
+    spec.loader.exec_module(suites)
+    listed = [file for suite in suites.SUITES for file in suite.files()]
+    assert sorted(listed) == sorted((ROOT / "tests").rglob("test_*.py"))
+
+
+def test_nothing_is_left_for_later_and_no_machine_is_named() -> None:
+    """No marker of unfinished work, no skipped test, no path of one machine, no registry's host."""
+    for file in tracked("*.py", "*.toml", "*.yml", "*.yaml", "*.Dockerfile", "Makefile", ".ci/run", "*.md"):
+        for number, line in enumerate(file.read_text().splitlines(), 1):
+            found = re.search(rf"\b({LEFTOVERS})\b|{PLACES}", line)
+            assert not found, f"{file.relative_to(ROOT)}:{number}: {line.strip()}"
