@@ -18,7 +18,7 @@ from jobs.inspections import (
 )
 from jobs.reconcile import Hint, reconcile
 from jobs.removal import cancel, delete_job
-from jobs.submit import submit, submit_waiting, wait_verdict
+from jobs.submit import prepare, submit, submit_waiting, wait_verdict
 from jobs.uploads import (
     DeclaredFile,
     create_dataset,
@@ -61,6 +61,7 @@ __all__ = [
     "heartbeat_inspection",
     "model_files",
     "order",
+    "prepare",
     "publish",
     "published",
     "reconcile",

@@ -84,6 +84,20 @@ def submit(s: Session, scope: Scope, request: JobRequest, idempotency_key: str |
     return job
 
 
+def prepare(s: Session, scope: Scope, request: JobRequest, idempotency_key: str | None = None) -> Job | Inspection:
+    """The first half of a submit that waits: the job of this key where there is one, else the inspection to wait for.
+
+    Raises:
+        Refused: as `submit`, except for what only a verdict can tell.
+    """
+    body = digest(request.model_dump(mode="json"))
+    if (before := _replayed(s, scope, idempotency_key, body)) is not None:
+        return before
+    _, recipe, target = request.resolved()
+    _refuse_unplannable(recipe, target)
+    return request_inspection(s, scope, request.inspection())
+
+
 def submit_waiting(
     db: Database, settings: Settings, scope: Scope, request: JobRequest, idempotency_key: str | None = None
 ) -> Job:
@@ -95,15 +109,12 @@ def submit_waiting(
         Refused: as `submit`.
     """
     with db.sessions.begin() as s:
-        body = digest(request.model_dump(mode="json"))
-        if (before := _replayed(s, scope, idempotency_key, body)) is not None:
-            return before
-        _, recipe, target = request.resolved()
-        _refuse_unplannable(recipe, target)
-        inspection = request_inspection(s, scope, request.inspection())
-    if inspection.state != "done":
+        found = prepare(s, scope, request, idempotency_key)
+    if isinstance(found, Job):
+        return found
+    if found.state != "done":
         announce(settings, "inspection")
-        wait_verdict(db, scope, inspection.id, settings.inspect_wait_s)
+        wait_verdict(db, scope, found.id, settings.inspect_wait_s)
     with db.sessions.begin() as s:
         job = submit(s, scope, request, idempotency_key)
     if job.claimable and job.state is State.QUEUED:
