@@ -225,9 +225,7 @@ def _unprivileged() -> pwd.struct_passwd | None:
     for name in ("postgres", "nobody"):
         with contextlib.suppress(KeyError):
             return pwd.getpwnam(name)
-    raise NoServerError(
-        "PostgreSQL refuses to run as root and there is no user postgres or nobody to run it as"
-    )
+    raise NoServerError("PostgreSQL refuses to run as root and there is no user postgres or nobody to run it as")
 
 
 def _free_port() -> int:
