@@ -2,14 +2,12 @@
 
 One file under `factorize/ prune/ quantize/ structure/ distill/` is one mechanism. The folder is its family, the file
 name is its public name, the module docstring is its card (`GET /v1/methods`), the fields are the request schema.
-`discover` walks the folders; nothing else lists the methods. A file that does not follow the contract is an error.
+`core/catalogue.py` walks the folders; nothing else lists the methods.
 """
 
 from __future__ import annotations
 
-import importlib
 import inspect
-import pkgutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
@@ -21,7 +19,6 @@ from core.errors import RecipeInvalid
 if TYPE_CHECKING:
     from core.phase import Build, Phase
 
-FAMILIES = ("structure", "factorize", "prune", "quantize", "distill")
 # Fraction of the entries that stay; "auto" is filled by the plan from a size target.
 Keep = Annotated[float, Field(gt=0, le=1)] | Literal["auto"]
 
@@ -94,27 +91,3 @@ class Method(BaseModel):
     def compile(self, build: Build) -> Iterable[Phase]:
         """Change `build.model` at once, leave hooks for the next phase, or yield phases to train. On a worker."""
         raise TypeError(f"{type(self).__name__} defines no compile()")
-
-
-def discover() -> dict[str, type[Method]]:
-    """Public name -> class of every mechanism file, in family order, then by name."""
-    found: dict[str, type[Method]] = {}
-    for family in FAMILIES:
-        package = importlib.import_module(f"core.{family}")
-        for info in sorted(pkgutil.iter_modules(package.__path__), key=lambda info: info.name):
-            module = importlib.import_module(f"core.{family}.{info.name}")
-            own = [
-                member
-                for member in vars(module).values()
-                if isinstance(member, type) and issubclass(member, Method) and member.__module__ == module.__name__
-            ]
-            method = own[0] if len(own) == 1 else None
-            if method is None or method.name() != info.name or info.name in found:
-                raise TypeError(f"{module.__name__} must define exactly one method, named {info.name!r}")
-            if not method.card():
-                raise TypeError(f"{module.__name__} has no docstring, so it has no card")
-            found[info.name] = method
-    return found
-
-
-METHODS = discover()

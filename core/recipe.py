@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from core.method import METHODS, Method
+from core.catalogue import METHODS
+from core.method import Method
 
 if TYPE_CHECKING:
     Step = Method
 else:
     # The static type of a step is Method; at run time it is the discriminated union of everything discovered.
-    Step = Annotated[tuple(METHODS.values()), Field(discriminator="method")]
+    Step = Annotated[Union[tuple(METHODS.values())], Field(discriminator="method")]  # noqa: UP007 - built, not written
 
 Ratio = Annotated[float, Field(gt=1, le=1000, allow_inf_nan=False)]
 

@@ -14,8 +14,8 @@ class LowRankLinear(nn.Module):
 
     def __init__(self, left: torch.Tensor, right: torch.Tensor, bias: torch.Tensor | None) -> None:
         super().__init__()
-        self.left = nn.Parameter(left.contiguous())
-        self.right = nn.Parameter(right.contiguous())
+        self.left = nn.Parameter(left)
+        self.right = nn.Parameter(right)
         self.bias = None if bias is None else nn.Parameter(bias.detach().clone())
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -27,8 +27,8 @@ class LowRankEmbedding(nn.Module):
 
     def __init__(self, left: torch.Tensor, right: torch.Tensor) -> None:
         super().__init__()
-        self.left = nn.Parameter(left.contiguous())
-        self.right = nn.Parameter(right.contiguous())
+        self.left = nn.Parameter(left)
+        self.right = nn.Parameter(right)
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
         return F.embedding(ids, self.left) @ self.right

@@ -16,7 +16,7 @@ import torch
 from accelerate import Accelerator
 
 from core.errors import TrainingDiverged
-from core.phase import Phase
+from core.phase import Metrics, Phase
 from core.progress import Meter
 
 LOG_EVERY = 10  # steps
@@ -35,6 +35,23 @@ def _endless(batches: Iterable[Any]) -> Iterator[Any]:
 def _set_rate(optimizer: Any, base: Sequence[float], factor: float) -> None:
     for group, rate in zip(optimizer.param_groups, base, strict=True):
         group["lr"] = rate * factor
+
+
+def _step(phase: Phase, batch: Any, fraction: float, optimizers: Sequence[Any], accelerator: Accelerator) -> Metrics:
+    for hook in phase.hooks:
+        if hook.before_step(fraction):
+            for optimizer in optimizers:
+                hook.reshape(optimizer)
+    for optimizer in optimizers:
+        optimizer.zero_grad()
+    metrics = phase.objective.step(batch, accelerator.backward)
+    if phase.clip_norm is not None:
+        accelerator.clip_grad_norm_(phase.model.parameters(), phase.clip_norm)
+    for optimizer in optimizers:
+        optimizer.step()
+    for hook in phase.hooks:
+        hook.after_step(fraction)
+    return metrics
 
 
 def train(phase: Phase, meter: Meter, *, device: torch.device, budget_s: float | None = None) -> int:
@@ -58,22 +75,11 @@ def train(phase: Phase, meter: Meter, *, device: torch.device, budget_s: float |
         fraction = max(step / phase.steps, spent)
         if fraction >= 1:
             break
-        for hook in phase.hooks:
-            if hook.before_step(fraction):
-                for optimizer in optimizers:
-                    hook.reshape(optimizer)
         for optimizer, base in zip(optimizers, rates, strict=True):
             _set_rate(optimizer, base, phase.schedule(fraction))
-            optimizer.zero_grad()
-        metrics = phase.objective.step(batch, accelerator.backward)
+        metrics = _step(phase, batch, fraction, optimizers, accelerator)
         if not all(math.isfinite(value) for value in metrics.values()):
             raise TrainingDiverged(f"phase {phase.name}, step {step}: {metrics}; lower the learning rate")
-        if phase.clip_norm is not None:
-            accelerator.clip_grad_norm_(phase.model.parameters(), phase.clip_norm)
-        for optimizer in optimizers:
-            optimizer.step()
-        for hook in phase.hooks:
-            hook.after_step(fraction)
         if step % LOG_EVERY == 0:
             for name, value in metrics.items():
                 meter.progress.metric(name, value, step)

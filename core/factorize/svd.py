@@ -38,7 +38,9 @@ def truncate(weight: torch.Tensor, rank: int) -> tuple[torch.Tensor, torch.Tenso
 
     u, s, vh = torch.linalg.svd(weight.double(), full_matrices=False)  # (m, k) (k,) (k, n), k = min(m, n)
     root = s[:rank].sqrt()
-    return (u[:, :rank] * root).to(weight.dtype), (root[:, None] * vh[:rank]).to(weight.dtype)
+    # Contiguous: the SVD's strides are column-major, which changes matmul kernels and breaks safetensors.
+    left, right = u[:, :rank] * root, root[:, None] * vh[:rank]
+    return left.to(weight.dtype).contiguous(), right.to(weight.dtype).contiguous()
 
 
 class Svd(Method):

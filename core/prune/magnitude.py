@@ -1,9 +1,10 @@
 """Unstructured magnitude pruning during training, on the factors where a matrix was factorized, else on W itself.
 
 The smallest |w| of each tensor are masked, more and more of them: the share removed follows the cubic
-s(t) = s_f (1 - (1 - t/ramp)^3) (Zhu and Gupta 2017, arXiv 1710.01878) in `increments` jumps over the first `ramp`
-of the phase, then the masks stay and training goes on. A masked entry is zero from then on and is not stored (Han et al.
-2015, arXiv 1506.02626). `keep` is LadaBERT's P_prune (arXiv 2004.04124): the fraction of entries left.
+s(t) = s_f (1 - (1 - t/ramp)^3) (Zhu and Gupta 2017, arXiv 1710.01878) in `increments` jumps over the first
+`ramp` of the phase, then the masks stay and training goes on. A masked entry is zero from then on and is not
+stored (Han et al. 2015, arXiv 1506.02626). `keep` is LadaBERT's P_prune (arXiv 2004.04124): the fraction of
+entries left.
 
 Gives bytes and stored parameters. Gives no time: the runtime multiplies dense matrices. Needs a training step after it.
 """

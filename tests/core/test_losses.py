@@ -1,0 +1,92 @@
+"""Distillation losses: zero for a copy, blind to padding, and honest about layer maps."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+
+from core.errors import RecipeInvalid
+from core.losses import Distillation, ScoreTap, layer_pairs, masked_mse, soft_logits
+from core.model import load
+
+WEIGHTS = {"logits": 1.0, "hidden": 1.0, "attention": 1.0}
+
+
+def batch(pad: int = 0, seed: int = 0) -> dict[str, torch.Tensor]:
+    """Three rows of 7 tokens and `pad` more of padding."""
+    generator = torch.Generator().manual_seed(seed)
+    ids = torch.randint(5, 40, (3, 7), generator=generator)
+    ids = torch.cat([ids, torch.zeros(3, pad, dtype=torch.long)], dim=1)
+    mask = torch.cat([torch.ones(3, 7), torch.zeros(3, pad)], dim=1).long()
+    return {"input_ids": ids, "attention_mask": mask, "token_type_ids": torch.zeros_like(ids)}
+
+
+def objective(student: torch.nn.Module, teacher: torch.nn.Module, folder: Path, **more: object) -> Distillation:
+    family = load(folder).family
+    fields = {"weights": WEIGHTS, "temperature": 2.0, "layer_map": "identity", **more}
+    return Distillation(student, teacher, family, **fields)  # type: ignore[arg-type]
+
+
+def test_a_copy_has_no_loss_and_no_gradient(teacher: Path) -> None:
+    model = load(teacher).model
+    student = copy.deepcopy(model)
+    metrics = objective(student, model.requires_grad_(False), teacher).step(batch(3), torch.Tensor.backward)
+    assert all(abs(value) < 1e-9 for value in metrics.values())
+    assert all(p.grad is None or float(p.grad.abs().max()) < 1e-6 for p in student.parameters())
+
+
+def test_every_term_sees_a_changed_student(teacher: Path) -> None:
+    model = load(teacher).model
+    student = copy.deepcopy(model)
+    with torch.no_grad():
+        student.get_parameter("bert.encoder.layer.0.attention.self.query.weight").add_(0.1)
+        student.get_parameter("bert.encoder.layer.0.output.dense.weight").add_(0.1)
+    metrics = objective(student, model, teacher).step(batch(), torch.Tensor.backward)
+    assert all(value > 0 for value in metrics.values())
+
+
+def test_padding_changes_no_term(teacher: Path) -> None:
+    model = load(teacher).model
+    student = copy.deepcopy(model)
+    with torch.no_grad():
+        for parameter in student.parameters():
+            parameter.mul_(0.9)
+    judged = objective(student, model, teacher)
+    tight, padded = (judged.step(batch(pad), torch.Tensor.backward) for pad in (0, 9))
+    assert padded == pytest.approx(tight, rel=1e-4)
+
+
+def test_tapped_scores_are_the_models_own(teacher: Path) -> None:
+    loaded = load(teacher)
+    tap = ScoreTap(loaded.model, loaded.family)
+    loaded.model.set_attn_implementation("eager")
+    with torch.no_grad():
+        out = loaded.model(**batch(), output_attentions=True)
+    for (query, key), probabilities in zip(tap.take(), out.attentions, strict=True):
+        torch.testing.assert_close(tap.scores(query, key).softmax(-1), probabilities)
+
+
+def test_a_higher_temperature_softens_and_a_scaled_logit_counts() -> None:
+    student, theirs = torch.tensor([[2.0, 0.0]]), torch.tensor([[4.0, 0.0]])
+    assert float(soft_logits(student, theirs, 1.0)) > 0
+    assert float(soft_logits(theirs, theirs, 3.0)) == pytest.approx(0, abs=1e-7)
+
+
+def test_masked_error_is_the_mean_over_what_the_mask_holds() -> None:
+    ours, theirs = torch.tensor([[[1.0, 3.0], [9.0, 9.0]]]), torch.zeros(1, 2, 2)
+    assert float(masked_mse(ours, theirs, torch.tensor([[[1.0], [0.0]]]))) == 5.0
+
+
+@pytest.mark.parametrize(("student", "theirs", "expected"), [(2, 2, [(0, 0), (1, 1)]), (2, 6, [(0, 2), (1, 5)])])
+def test_uniform_pairs_each_student_layer_with_the_last_of_its_block(
+    student: int, theirs: int, expected: list[tuple[int, int]]
+) -> None:
+    assert layer_pairs(student, theirs, "uniform") == expected
+
+
+def test_a_wrong_layer_map_is_refused() -> None:
+    with pytest.raises(RecipeInvalid, match="equal depth"):
+        layer_pairs(3, 6, "identity")
+    with pytest.raises(RecipeInvalid, match="multiple"):
+        layer_pairs(4, 6, "uniform")

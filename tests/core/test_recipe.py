@@ -1,0 +1,69 @@
+"""Recipes, targets and presets are closed schemas whose refusals say what is wrong."""
+
+import json
+
+import pytest
+from pydantic import ValidationError
+
+from core.catalogue import METHODS
+from core.recipe import PRESETS, Recipe, Target
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_round_trips_through_json_and_refuses_unknown_fields(name: str) -> None:
+    method = METHODS[name]
+    step = method()
+    assert method.model_validate(json.loads(step.model_dump_json())) == step
+    with pytest.raises(ValidationError, match="colour"):
+        method.model_validate({"colour": "red"})
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_has_a_card_with_a_source_and_a_limit(name: str) -> None:
+    card = METHODS[name].card()
+    assert "arXiv" in card or "doi" in card
+    assert "not" in card.lower()
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_round_trips(name: str) -> None:
+    recipe = PRESETS[name].recipe
+    assert Recipe.model_validate(json.loads(recipe.model_dump_json())) == recipe
+
+
+def test_a_step_that_acts_during_training_needs_training_after_it() -> None:
+    with pytest.raises(ValidationError, match=r"steps\.0 \(magnitude\) acts during training"):
+        Recipe.model_validate({"steps": [{"method": "magnitude", "keep": 0.5}]})
+    with pytest.raises(ValidationError, match="acts during training"):
+        Recipe.model_validate({"steps": [{"method": "distill"}, {"method": "magnitude", "keep": 0.5}]})
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"steps": []},
+        {"steps": [{"method": "melt"}]},
+        {"steps": [{"method": "svd", "keep": 0}]},
+        {"steps": [{"method": "svd", "keep": 1.5}]},
+        {"steps": [{"method": "svd", "keep": float("nan")}]},
+        {"steps": [{"method": "svd"}], "version": 2},
+        {"steps": [{"method": "svd"}], "extra": 1},
+    ],
+)
+def test_bad_recipes_are_refused(bad: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        Recipe.model_validate(bad)
+
+
+@pytest.mark.parametrize(
+    "bad", [{"parameter_ratio": 1.0}, {"parameter_ratio": float("inf")}, {"min_retention": 1.2}, {"size": 3}]
+)
+def test_bad_targets_are_refused(bad: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        Target.model_validate(bad)
+
+
+def test_a_size_given_by_the_user_replaces_every_size_of_the_preset_and_nothing_else() -> None:
+    base = Target(parameter_ratio=2.5, min_retention=0.99)
+    assert Target(bytes_ratio=4).over(base).given() == {"min_retention": 0.99, "bytes_ratio": 4}
+    assert Target(min_retention=0.9).over(base).given() == {"min_retention": 0.9, "parameter_ratio": 2.5}
