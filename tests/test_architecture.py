@@ -22,7 +22,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "worker": {"jobs", "core"},
     "ladapress": set(),
 }
-LIGHT = {f"core.{name}" for name in ("recipe", "method", "plan", "report", "errors")}
+LIGHT = {f"core.{name}" for name in ("recipe", "catalogue", "method", "plan", "report", "errors")}
 MECHANISMS = tuple(f"core/{folder}" for folder in ("factorize", "prune", "quantize", "structure", "distill"))
 HEAVY = ("torch", "transformers", "numpy", "pyarrow", "onnx", "onnxruntime", "sklearn", "accelerate", "safetensors")
 MAX_LINES = 350
