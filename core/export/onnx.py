@@ -1,0 +1,205 @@
+"""One `model.onnx` for stock ONNX Runtime: every weight inside, masked ones packed.
+
+Teacher and student go through this one function, so that bytes and milliseconds compare like with like. The graph is
+taken with eager attention: it makes 240 nodes where sdpa makes 310 (a NaN guard after every softmax), at equal speed.
+The exporter's own optimiser stays off: it folds the transpose of some weights into unnamed constants, costs a second,
+and ONNX Runtime does the same at load. So an initializer is called as its parameter is and has its layout.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import torch
+from onnx import numpy_helper
+from onnx_ir.passes import common as passes
+from torch import nn
+
+from core.errors import ExportFailed
+from core.export.pack import Packed
+from core.export.unpack_graph import shared, unpacking
+from core.export.weights import Stored, collect
+
+OPSET = 18
+MAX_BYTES = 2**31 - 1  # of one protobuf message; a larger model would need a second file
+OUTPUT = "logits"
+INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+_QUIET = ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")
+
+
+class _Logits(nn.Module):
+    """The model as a function of tensors only. Its parameter names gain the prefix `model.`."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, token_type_ids: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        types = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
+        logits: torch.Tensor = self.model(input_ids=input_ids, attention_mask=attention_mask, **types).logits
+        return logits
+
+
+def write(model: nn.Module, masks: Mapping[str, torch.Tensor], path: Path, *, example_tokens: int = 16) -> None:
+    """Write `model` (fp32, in eval mode) with dynamic batch and sequence; inputs int64, output `logits`.
+
+    Args:
+        masks: parameter name -> boolean tensor of its shape; False entries are zero in the model. A masked tensor is
+            packed where that is smaller than dense.
+        example_tokens: length of the batch that the graph is traced with.
+
+    Raises:
+        ExportFailed: training mode, a mask that does not fit, a weight that the graph lost, or more than 2 GB.
+    """
+    if model.training:
+        raise ExportFailed("the model is in training mode; call eval() before exporting")
+    stored = collect(model, masks)
+    if stored.size_bytes > MAX_BYTES:
+        raise ExportFailed(f"{stored.size_bytes} bytes of weights; one ONNX file holds at most {MAX_BYTES}")
+    proto = _graph(model, example_tokens)
+    _pack(proto, stored)
+    path.write_bytes(proto.SerializeToString(deterministic=True))
+
+
+def weight_bytes(path: Path, names: Mapping[str, object] | set[str]) -> int:
+    """Bytes that the weights called `names` take in an ONNX file, packed or dense, framing left out."""
+    proto = onnx.load(path, load_external_data=False)
+    parts = {name for base in names for name in (base, f"{base}.bitmap", f"{base}.values")}
+    return sum(numpy_helper.to_array(tensor).nbytes for tensor in proto.graph.initializer if tensor.name in parts)
+
+
+def inputs_of(model: nn.Module) -> tuple[str, ...]:
+    """Names of the inputs that matter to `model`: segment ids only where it tells segments apart."""
+    takes = inspect.signature(model.forward).parameters
+    segments = getattr(model.config, "type_vocab_size", 0) > 1 and "token_type_ids" in takes
+    return INPUTS if segments else INPUTS[:2]
+
+
+def _graph(model: nn.Module, tokens: int) -> onnx.ModelProto:
+    names = inputs_of(model)
+    device = next(model.parameters()).device
+    example = {name: torch.ones(2, tokens, dtype=torch.int64, device=device) for name in names}
+    example["attention_mask"][1, tokens // 2 :] = 0
+    dynamic = torch.export.Dim.DYNAMIC
+    with _eager_attention(model), _quiet(), torch.no_grad():
+        # Attention masks take another path while a graph is traced, so padding is honoured at any length.
+        program = torch.export.export(
+            _Logits(model).eval(),
+            tuple(example.values()),
+            dynamic_shapes=({0: dynamic, 1: dynamic},) * len(names) + (None,) * (len(INPUTS) - len(names)),
+            strict=False,
+        )
+        exported = torch.onnx.export(
+            program,
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=list(names),
+            output_names=[OUTPUT],
+            optimize=False,
+            verbose=False,
+        )
+        if exported is None:
+            raise ExportFailed("the exporter returned no graph")
+        graph = exported.model
+        # Only what leaves every weight under its own name.
+        for clean in (
+            passes.IdentityEliminationPass(),
+            passes.CommonSubexpressionEliminationPass(),
+            passes.RemoveUnusedNodesPass(),
+            passes.ClearMetadataAndDocStringPass(),  # source paths of the machine that exported
+        ):
+            clean(graph)
+        return _named(ir.to_proto(graph), names)
+
+
+def _named(proto: onnx.ModelProto, inputs: tuple[str, ...]) -> onnx.ModelProto:
+    """Plain names: weights as in the model, dimensions "batch" and "sequence", nothing inferred kept."""
+    del proto.graph.value_info[:]
+    prefix = "model."
+    for tensor in proto.graph.initializer:
+        tensor.name = tensor.name.removeprefix(prefix)
+    for node in proto.graph.node:
+        for index, name in enumerate(node.input):
+            node.input[index] = name.removeprefix(prefix)
+    if (found := tuple(value.name for value in proto.graph.input)) != inputs:
+        raise ExportFailed(f"the graph takes {found}, not {inputs}")
+    for value in (*proto.graph.input, *proto.graph.output):
+        dims = value.type.tensor_type.shape.dim
+        dims[0].dim_param = "batch"
+        if value.name != OUTPUT:
+            dims[1].dim_param = "sequence"
+    return proto
+
+
+def _pack(proto: onnx.ModelProto, stored: Stored) -> None:
+    """Check every initializer against the model, then put the packed ones in place of their dense tensors."""
+    kept: list[onnx.TensorProto] = []
+    found: set[str] = set()
+    for tensor in proto.graph.initializer:
+        if tensor.name not in stored.dense and tensor.name not in stored.packed:
+            kept.append(tensor)
+            continue
+        found.add(tensor.name)
+        if tensor.name in stored.packed:
+            _same(tensor, stored.packed[tensor.name])
+        else:
+            kept.append(tensor)
+    if lost := stored.packed.keys() - found:
+        raise ExportFailed(f"the graph has no weight called {', '.join(sorted(lost))}")
+    nodes = list(proto.graph.node)
+    del proto.graph.initializer[:]
+    proto.graph.initializer.extend(kept)
+    if stored.packed:
+        proto.graph.initializer.extend(shared())
+        del proto.graph.node[:]
+        for index, (name, packed) in enumerate(stored.packed.items()):
+            initializers, unpack = unpacking(index, name, packed)
+            proto.graph.initializer.extend(initializers)
+            proto.graph.node.extend(unpack)
+        proto.graph.node.extend(nodes)
+
+
+def _same(tensor: onnx.TensorProto, packed: Packed) -> None:
+    """The initializer must be the packed weight itself: a transposed or changed one would be unpacked wrongly."""
+    array = numpy_helper.to_array(tensor)
+    survivors = array.reshape(-1)[np.unpackbits(packed.bitmap, count=array.size, bitorder="little").astype(bool)]
+    if array.shape != packed.shape or not np.array_equal(survivors, packed.values):
+        raise ExportFailed(f"{tensor.name} in the graph is not the model's: {array.shape} for {packed.shape}")
+
+
+@contextmanager
+def _eager_attention(model: nn.Module) -> Iterator[None]:
+    transformer: Any = model
+    before = transformer.config._attn_implementation
+    transformer.set_attn_implementation("eager")
+    try:
+        yield
+    finally:
+        transformer.set_attn_implementation(before)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Hold back the exporter's notes on absent torchvision operators and its own deprecations."""
+    loggers = [logging.getLogger(name) for name in _QUIET]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

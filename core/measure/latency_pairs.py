@@ -1,0 +1,62 @@
+"""Latency of two ONNX files in interleaved pairs, in a fresh process that holds only the runtime and numpy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from core.report import Latency
+from core.verify import run_isolated
+from core.verify.closure import closure
+
+SCRIPT = Path(__file__).with_name("timed.py")
+# (batch, tokens), in the order of measuring: the two that every report holds come first.
+ALWAYS = ((1, 128), (1, 32))
+GRID = (*ALWAYS, (8, 32), (32, 32), (8, 128), (32, 128))
+PAIRS, WARM_UP = 21, 3
+
+
+def latency(
+    teacher: Path, student: Path, *, threads: int = 1, pairs: int = PAIRS, budget_s: float = 60.0
+) -> tuple[Latency, ...]:
+    """Median milliseconds of both files over `pairs` interleaved pairs after warm-up, cell by cell of GRID.
+
+    Args:
+        threads: of the runtime. Compare only rows of equal threads.
+        pairs: per cell; the median of fewer than 20 is not reported.
+        budget_s: wall seconds; a cell that would not end in time is left out, but ALWAYS is measured.
+
+    Raises:
+        VerificationFailed: a file does not load or run.
+    """
+    if pairs < 20:
+        raise ValueError(f"{pairs} pairs: a median needs at least 20")
+    order = {
+        "teacher": str(teacher.resolve()),
+        "student": str(student.resolve()),
+        "threads": threads,
+        "pairs": pairs,
+        "warm_up": WARM_UP,
+        "grid": GRID,
+        "always": len(ALWAYS),
+        "budget_s": budget_s,
+    }
+    found = run_isolated(SCRIPT, order, closure(("onnxruntime", "numpy")), threads=threads)
+    rows = []
+    for batch, tokens in GRID:
+        if f"{batch}x{tokens}" not in found:
+            continue
+        slow, fast = (float(value) for value in 1e3 * np.median(found[f"{batch}x{tokens}"], axis=0))
+        rows.append(
+            Latency(
+                batch=batch,
+                tokens=tokens,
+                threads=threads,
+                pairs=pairs,
+                teacher_ms_p50=slow,
+                student_ms_p50=fast,
+                ratio=slow / fast,
+            )
+        )
+    return tuple(rows)

@@ -1,0 +1,147 @@
+"""Proving a delivered file: loaded by a fresh process that can import nothing of ours, compared, measured.
+
+near = logits("onnx", folder, rows, max_length=128, threads=1)
+parity = check("model.onnx", student_logits, near, tolerance=1e-3)     # or VerificationFailed
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from core.errors import VerificationFailed
+from core.report import Parity
+from core.verify.closure import ONNX, TORCH, Closure, closure
+
+GATE = Path(__file__).with_name("gate.py")
+SCRIPT = Path(__file__).with_name("isolated.py")
+ROOTS = {"onnx": ONNX, "torch": TORCH}
+# Of the environment a checking process keeps only what finding the interpreter's libraries may need.
+KEEP = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "TMPDIR")
+TAIL = 2_000  # characters of its last words in an error
+
+
+@dataclass(frozen=True)
+class IsolatedRun:
+    """What a fresh process made of one delivered file."""
+
+    logits: npt.NDArray[np.float32]  # (rows, classes), in row order
+    load_s: float
+    run_s: float  # tokenising and running all rows
+    bytes_in_memory: int  # of the weights as the runtime holds them: dense after unpacking
+    closure: tuple[str, ...]  # name==version of everything that it could import
+
+
+def run_isolated(
+    script: Path, order: Mapping[str, Any], allowed: Closure, *, threads: int, timeout_s: float = 3600
+) -> dict[str, npt.NDArray[Any]]:
+    """Run `script` by `python -I` where only the standard library and `allowed` can be imported.
+
+    The script finds its order in argv[1] (JSON) and writes the arrays that are returned to argv[2] (npz).
+
+    Raises:
+        VerificationFailed: it ended with an error or not in time; with its last words.
+    """
+    environment = {name: os.environ[name] for name in KEEP if name in os.environ}
+    environment |= {
+        "OMP_NUM_THREADS": str(threads),
+        "RAYON_NUM_THREADS": str(threads),  # of tokenizers
+        "TOKENIZERS_PARALLELISM": "false" if threads == 1 else "true",
+        "HF_HUB_OFFLINE": "1",
+    }
+    with tempfile.TemporaryDirectory(prefix="isolated-") as scratch:
+        path, out = Path(scratch) / "order.json", Path(scratch) / "out.npz"
+        full = {
+            **order,
+            "script": str(script),
+            "modules": sorted(allowed.modules),
+            "distributions": allowed.names,
+        }
+        path.write_text(json.dumps(full), encoding="utf-8")
+        try:
+            done = subprocess.run(  # noqa: S603 - our interpreter, our script
+                [sys.executable, "-I", str(GATE), str(path), str(out)],
+                cwd=scratch,
+                env=environment | {"HOME": scratch},
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=timeout_s,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise VerificationFailed(f"{script.stem}: not done after {timeout_s:g} s") from None
+        if done.returncode != 0 or not out.exists():
+            last = done.stderr.decode("utf-8", "replace").strip()[-TAIL:]
+            raise VerificationFailed(f"{script.stem}: the process ended with {done.returncode}: {last}")
+        with np.load(out, allow_pickle=False) as arrays:
+            return dict(arrays)
+
+
+def logits(
+    kind: Literal["onnx", "torch"],
+    folder: Path,
+    rows: Sequence[tuple[str, str | None]],
+    *,
+    max_length: int,
+    threads: int,
+    batch_size: int = 32,
+) -> IsolatedRun:
+    """Outputs of `folder`/model.onnx or `folder`/pytorch on rows of (text, pair or None), tokenised by its own file.
+
+    Raises:
+        VerificationFailed: the file does not load or run with {onnxruntime, numpy, tokenizers}, or with {torch,
+            transformers, safetensors}, and what those require.
+    """
+    allowed = closure(ROOTS[kind])
+    order = {
+        "kind": kind,
+        "folder": str(folder.resolve()),
+        "rows": [list(row) for row in rows],
+        "max_length": max_length,
+        "threads": threads,
+        "batch_size": batch_size,
+    }
+    found = run_isolated(SCRIPT, order, allowed, threads=threads)
+    return IsolatedRun(
+        logits=found["logits"],
+        load_s=float(found["load_s"]),
+        run_s=float(found["run_s"]),
+        bytes_in_memory=int(found["bytes_in_memory"]),
+        closure=allowed.distributions,
+    )
+
+
+def check(file: str, expected: npt.NDArray[np.float32], run: IsolatedRun, *, tolerance: float) -> Parity:
+    """Compare a delivered file with the student in memory: largest absolute difference of logits.
+
+    Raises:
+        VerificationFailed: over `tolerance`, not finite, or of another shape; with the numbers.
+    """
+    if run.logits.shape != expected.shape:
+        raise VerificationFailed(f"{file}: logits of shape {run.logits.shape}, the student's are {expected.shape}")
+    apart = np.abs(run.logits - expected)
+    worst = float(apart.max(initial=0.0))
+    if not worst <= tolerance:  # also where it is NaN
+        rows = int((~(apart <= tolerance)).any(axis=1).sum())
+        raise VerificationFailed(
+            f"{file}: {rows} of {len(apart)} rows differ from the student in memory, by {worst:.3g} at most; "
+            f"{tolerance:g} is allowed"
+        )
+    return Parity(
+        file=file,
+        rows=len(apart),
+        max_difference=worst,
+        tolerance=tolerance,
+        load_s=run.load_s,
+        closure=run.closure,
+    )
