@@ -1,0 +1,80 @@
+"""The app: routes, and around them the layers that every request passes. `create_app` is the only way to make one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from anyio.to_thread import run_sync
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+from starlette.types import Scope
+
+from api import errors, openapi
+from api.auth import open_door
+from api.context import Context
+from api.request_id import RequestId
+from api.routes import artifacts, catalogue, datasets, events, health, inspections, jobs, models
+from api.strict_json import StrictJson
+from jobs.db import upgrade
+from jobs.settings import Settings
+
+ROUTERS = (
+    models.router,
+    datasets.router,
+    inspections.router,
+    jobs.router,
+    events.router,
+    artifacts.router,
+    catalogue.router,
+    health.router,
+)
+RAW = re.compile(r"POST /v1/datasets|PUT /v1/models/[^/]*/files/.*", re.DOTALL)
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """The app for these settings (the environment's by default).
+
+    At start it brings the database to the newest schema and refuses to serve the network without keys.
+    """
+    context = Context(settings or Settings())
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        await run_sync(upgrade, context.settings)
+        await run_sync(open_door, context)
+        app.openapi()  # made once, before anybody waits for it
+        yield
+        context.closing = True
+        await run_sync(context.database.dispose)
+
+    app = FastAPI(
+        title="ladapress",
+        version="1",
+        summary="Compression as a service for BERT-like encoders.",
+        lifespan=lifespan,
+        docs_url=None,  # both pages load scripts from elsewhere
+        redoc_url=None,
+        redirect_slashes=False,
+        separate_input_output_schemas=False,
+        generate_unique_id_function=_operation_id,
+    )
+    app.state.context = context
+    app.add_middleware(StrictJson, max_bytes=context.settings.max_json_bytes, raw=_takes_bytes)
+    app.add_middleware(RequestId)  # added last, so outermost
+    errors.install(app)
+    openapi.install(app)
+    events.install_stream(app)
+    for router in ROUTERS:
+        app.include_router(router)
+    return app
+
+
+def _operation_id(route: APIRoute) -> str:
+    return route.name
+
+
+def _takes_bytes(scope: Scope) -> bool:
+    """Whether a request's body is an upload, and so no JSON."""
+    return RAW.fullmatch(f"{scope['method']} {scope['path']}") is not None

@@ -1,0 +1,31 @@
+"""What every route needs: settings, database, store. One object per app, made by `create_app`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from jobs.db import Database, connect
+from jobs.settings import Settings
+from jobs.store import LocalStore
+
+
+class Context:
+    """Opens nothing by itself: the first use of the database or the store does."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.database: Database = connect(settings)
+        self.store = LocalStore(settings.store_dir)
+        self.keys_in_use = False  # once true, true for good: a revoked key still counts
+        self.closing = False  # the server is on its way out: streams end, clients reconnect
+
+
+async def context_of(request: Request) -> Context:
+    """Async only to cost no thread."""
+    context: Context = request.app.state.context
+    return context
+
+
+Ctx = Annotated[Context, Depends(context_of)]

@@ -1,0 +1,67 @@
+"""The OpenAPI document, complete enough to generate a client from: FastAPI's, plus the one shape of problems."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from fastapi import FastAPI
+
+from api.errors import MEDIA_TYPE, responses
+from jobs.problem import Problem
+
+OPEN = ("/healthz", "/readyz")  # no key needed
+
+
+def install(app: FastAPI) -> None:
+    """Replace `app.openapi`."""
+    made = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            complete(made())
+        assert app.openapi_schema is not None  # noqa: S101 - FastAPI keeps what it made
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+def complete(document: dict[str, Any]) -> None:
+    """Declare problems on every operation, and open the schemas of answers to further fields. In place."""
+    schemas: dict[str, Any] = document["components"]["schemas"]
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            declared = operation["responses"]
+            if MEDIA_TYPE not in declared.get("422", {}).get("content", {}):
+                declared.pop("422", None)  # FastAPI's own shape, which we never send
+            common = responses(500, 503) if path in OPEN else responses(401, 403, 500, 503)
+            for status, response in common.items():
+                declared.setdefault(str(status), response)
+    for name in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(name, None)
+    schemas["Problem"] = Problem.model_json_schema(mode="serialization")
+    requested: set[str] = set()
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            requested |= set(_reachable(schemas, operation.get("requestBody", {})))
+    for name, schema in schemas.items():
+        if name not in requested:
+            # A closed schema would make generated clients refuse what a later version adds.
+            schema.pop("additionalProperties", None) if schema.get("additionalProperties") is False else None
+
+
+def _reachable(schemas: dict[str, Any], node: Any) -> Iterator[str]:
+    """Names of all component schemas that a part of the document refers to."""
+    seen: set[str] = set()
+    todo = [node]
+    while todo:
+        one = todo.pop()
+        if isinstance(one, dict):
+            name = str(one.get("$ref", "")).rpartition("/")[2]
+            if name and name not in seen:
+                seen.add(name)
+                todo.append(schemas[name])
+            todo.extend(one.values())
+        elif isinstance(one, list):
+            todo.extend(one)
+    yield from seen

@@ -1,0 +1,115 @@
+"""Artifacts: delivered models, file by file, with ranges and digests."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path, PurePosixPath
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Request, Response
+from fastapi import Path as PathParam
+from fastapi.responses import FileResponse
+from starlette.exceptions import HTTPException
+from starlette.responses import MalformedRangeHeader, RangeNotSatisfiable
+
+from api import schemas, views
+from api.auth import Reader
+from api.context import Context, Ctx
+from api.errors import responses
+from api.paging import Id
+from jobs import tables
+from jobs.problem import refuse
+from jobs.scope import Scope, get, scoped
+
+router = APIRouter(tags=["artifacts"])
+BYTES = {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}
+FILE = "/v1/artifacts/{artifact_id}/files/{path:path}"
+
+
+class BlobResponse(FileResponse):
+    """A blob under its sha256: strong ETag, digests, ranges. A blob never changes, so neither does its ETag."""
+
+    def __init__(self, path: Path, file: tables.ArtifactFile, *, partial: bool) -> None:
+        digest = f"sha-256=:{base64.b64encode(bytes.fromhex(file.sha256)).decode()}:"
+        headers = {
+            "ETag": etag(file),
+            "Repr-Digest": digest,
+            "Cache-Control": "private, immutable, max-age=31536000",
+        }
+        if not partial:
+            headers["Content-Digest"] = digest  # RFC 9530: of the bytes sent, so not on a range
+        name = PurePosixPath(file.path).name
+        super().__init__(path, headers=headers, media_type=file.media_type, filename=name)
+
+    @classmethod
+    def _parse_range_header(cls, http_range: str, file_size: int) -> list[tuple[int, int]]:
+        """RFC 9110: a malformed Range is ignored. Starlette would answer text/plain to this and to a bad range."""
+        try:
+            return super()._parse_range_header(http_range, file_size)
+        except MalformedRangeHeader:
+            return []
+        except RangeNotSatisfiable:
+            raise HTTPException(416, headers={"Content-Range": f"bytes */{file_size}"}) from None
+
+
+@router.get("/v1/artifacts/{artifact_id}", responses=responses(404, 422))
+def get_artifact(artifact_id: Id, context: Ctx, scope: Reader) -> schemas.Artifact:
+    """A delivered model: its figures and its files with size and sha256."""
+    with context.database.readers() as s:
+        row = get(s, scope, tables.Artifact, artifact_id)
+        files = s.scalars(
+            scoped(tables.ArtifactFile, scope)
+            .where(tables.ArtifactFile.artifact_id == artifact_id)
+            .order_by(tables.ArtifactFile.path)
+        ).all()
+    return views.artifact(row, files)
+
+
+@router.get(
+    FILE,
+    response_class=Response,
+    responses={
+        200: {"description": "The file.", **BYTES},
+        206: {"description": "The range asked for.", **BYTES},
+        304: {"description": "If-None-Match names the file's ETag."},
+        **responses(404, 416, 422),
+    },
+)
+@router.head(FILE, response_class=Response, include_in_schema=False)
+def download_file(
+    artifact_id: Id,
+    path: Annotated[str, PathParam(max_length=255, description="As the artifact lists it.")],
+    request: Request,
+    context: Ctx,
+    scope: Reader,
+    if_none_match: Annotated[str | None, Header()] = None,
+) -> Response:
+    """One file. The ETag is its sha256."""
+    file = _file(context, scope, artifact_id, path)
+    if if_none_match is not None and _matches(if_none_match, etag(file)):
+        return Response(status_code=304, headers={"ETag": etag(file)})
+    partial = "range" in request.headers
+    return BlobResponse(context.store.path(scope.project_id, file.sha256), file, partial=partial)
+
+
+def etag(file: tables.ArtifactFile) -> str:
+    """The strong ETag of a file."""
+    return f'"{file.sha256}"'
+
+
+def _matches(if_none_match: str, tag: str) -> bool:
+    """Weak comparison, as RFC 9110 13.1.2 asks for."""
+    given = [one.strip().removeprefix("W/") for one in if_none_match.split(",")]
+    return "*" in given or tag in given
+
+
+def _file(context: Context, scope: Scope, artifact_id: str, path: str) -> tables.ArtifactFile:
+    with context.database.readers() as s:
+        get(s, scope, tables.Artifact, artifact_id)
+        if "\x00" not in path:
+            query = scoped(tables.ArtifactFile, scope).where(
+                tables.ArtifactFile.artifact_id == artifact_id, tables.ArtifactFile.path == path
+            )
+            if (file := s.scalars(query).one_or_none()) is not None:
+                return file
+    raise refuse("not_found", "the artifact has no file of this name; GET the artifact for the list")

@@ -1,0 +1,143 @@
+"""The events of a job: as JSON pages, or as a stream that follows them (`Accept: text/event-stream`).
+
+Both read the event table, whose numbers have no gap. The number is the stream's id, so a client that reconnects with
+`Last-Event-ID` misses nothing and sees nothing twice, whichever API process it meets.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Sequence
+from typing import Annotated
+
+import anyio
+from anyio.to_thread import run_sync
+from fastapi import APIRouter, Depends, FastAPI, Header, Query, Request
+from fastapi.routing import APIRoute
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.routing import Match
+from starlette.types import Scope as AsgiScope
+
+from api import schemas, views
+from api.auth import Reader, still_welcome
+from api.context import Context, Ctx
+from api.errors import StreamEnded, responses
+from api.paging import Id
+from jobs import service, tables
+from jobs.problem import Refused, refuse
+from jobs.scope import Scope, get
+from jobs.states import TERMINAL
+
+router = APIRouter(tags=["jobs"])
+POLL_S = 0.4
+BATCH = 200
+RECHECK_S = 60.0  # a key that is revoked ends its streams after this time
+RECONNECT_MS = 1000
+INT64 = 2**63
+PATH = "/v1/jobs/{job_id}/events"
+
+After = Annotated[int, Query(ge=0, lt=INT64, description="Only events with a greater sequence number.")]
+LastEventId = Annotated[str | None, Header(description="Of the stream: the last event that was seen.")]
+
+
+@router.get(
+    PATH,
+    responses={
+        200: {
+            "description": "A page of events, or the stream of all events to the job's end.",
+            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        },
+        204: {"description": "Stream only: the job has ended and every event was seen. Do not reconnect."},
+        **responses(400, 404, 422),
+    },
+)
+def list_events(
+    job_id: Id,
+    context: Ctx,
+    scope: Reader,
+    limit: Annotated[int, Query(ge=1, le=1000, description="Events of one page.")] = 100,
+    after: After = 0,
+    last_event_id: LastEventId = None,
+) -> schemas.EventList:
+    """Events of a job, oldest first. With `Accept: text/event-stream`: each as it happens, until the job's end."""
+    rows = _read(context, scope, job_id, max(after, sequence(last_event_id)), limit + 1)
+    shown = rows[:limit]
+    return schemas.EventList(
+        data=[views.event(row) for row in shown],
+        has_more=len(rows) > limit,
+        first_id=shown[0].seq if shown else None,
+        last_id=shown[-1].seq if shown else None,
+    )
+
+
+def start(job_id: Id, context: Ctx, scope: Reader, after: After = 0, last_event_id: LastEventId = None) -> int:
+    """The number to begin after. Runs before the first byte is sent, so that refusals are problems."""
+    begin = max(after, sequence(last_event_id))
+    with context.database.readers() as s:
+        job = get(s, scope, tables.Job, job_id)
+    if job.state in TERMINAL and begin >= job.event_seq:
+        raise StreamEnded
+    return begin
+
+
+async def stream_events(
+    job_id: Id, request: Request, context: Ctx, scope: Reader, begin: Annotated[int, Depends(start)]
+) -> AsyncIterator[ServerSentEvent]:
+    """Every event after `begin`, as it is committed, to the one that ends the job."""
+    checked = time.monotonic()
+    yield ServerSentEvent(retry=RECONNECT_MS)
+    while not context.closing:
+        try:
+            rows = await run_sync(_read, context, scope, job_id, begin, BATCH)
+        except (Refused, SQLAlchemyError):
+            return  # deleted, or the database is away: whoever reconnects gets that as a problem
+        for row in rows:
+            begin = row.seq
+            yield ServerSentEvent(event=row.type, id=str(row.seq), data=views.event(row))
+            if views.is_last(row):
+                return
+        if time.monotonic() - checked > RECHECK_S:
+            checked = time.monotonic()
+            if not await run_sync(still_welcome, request, context):
+                return
+        if len(rows) < BATCH:
+            await anyio.sleep(POLL_S)
+
+
+class StreamRoute(APIRoute):
+    """Takes a request only where it accepts an event stream; others go on to the JSON route of the same path."""
+
+    def matches(self, scope: AsgiScope) -> tuple[Match, AsgiScope]:
+        match, child = super().matches(scope)
+        accepted = [value for name, value in scope.get("headers", ()) if name == b"accept"]
+        wanted = match is Match.FULL and any(b"text/event-stream" in value for value in accepted)
+        return (match, child) if wanted else (Match.NONE, {})
+
+
+def install_stream(app: FastAPI) -> None:
+    """Put the stream before the JSON route. On the app itself: an included router would not ask `matches`."""
+    app.router.add_api_route(
+        PATH,
+        stream_events,
+        methods=["GET"],
+        response_class=EventSourceResponse,
+        include_in_schema=False,
+        route_class_override=StreamRoute,
+    )
+
+
+def sequence(last_event_id: str | None) -> int:
+    """The number in `Last-Event-ID`; 0 where there is none. Raises Refused (header_invalid)."""
+    if not last_event_id:
+        return 0
+    if last_event_id.isascii() and last_event_id.isdecimal() and len(last_event_id) < 20:
+        number = int(last_event_id)
+        if number < INT64:
+            return number
+    raise refuse("header_invalid", "Last-Event-ID: legal is the id of an event, a number", param="header.last-event-id")
+
+
+def _read(context: Context, scope: Scope, job_id: str, after: int, limit: int) -> Sequence[tables.Event]:
+    with context.database.readers() as s:
+        return service.events_after(s, scope, job_id, after=after, limit=limit)

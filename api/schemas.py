@@ -1,0 +1,254 @@
+"""What the service answers, typed for the OpenAPI document and so for generated clients.
+
+Times are RFC 3339 in UTC, sizes are bytes, durations are seconds. Ids are opaque; newer ones sort later.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Generic, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from core import report as core_report
+from core.plan import ModelShape
+from core.recipe import Closed, Preset, Recipe, Target
+from jobs.problem import Problem
+from jobs.requests import DataRoles, Limits, Metric, Resources, Task, Text
+from jobs.states import State
+
+Item = TypeVar("Item")
+DatasetFormat = Literal["csv", "jsonl", "parquet"]
+
+
+class Answer(BaseModel):
+    """Base of answers. Clients must expect further fields."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class Page(Answer, Generic[Item]):
+    """Newest first. Give `last_id` as `after` to go on while `has_more`."""
+
+    object: Literal["list"] = "list"
+    data: list[Item]
+    has_more: bool
+    first_id: str | None
+    last_id: str | None
+
+
+class FileDeclared(Closed):
+    """A file that will be sent. Size and sha256 are checked where they are given."""
+
+    path: str = Field(min_length=1, max_length=255, description="Bare file name, such as model.safetensors.")
+    size: int | None = Field(None, ge=0, lt=2**53)
+    sha256: str | None = Field(None, pattern="^[0-9a-fA-F]{64}$")
+
+
+class ModelCreate(Closed):
+    """Body of POST /v1/models. The bytes follow, one PUT per file."""
+
+    name: Text | None = None
+    files: tuple[FileDeclared, ...] = Field(min_length=1, max_length=200)
+
+
+class ModelFile(Answer):
+    path: str
+    size: int | None
+    sha256: str | None
+    present: bool
+
+
+class Model(Answer):
+    """`ready` once every declared file is present; then it changes no more."""
+
+    id: str
+    object: Literal["model"] = "model"
+    name: str | None
+    status: Literal["open", "ready"]
+    size_bytes: int
+    files: list[ModelFile]
+    missing: list[str]
+    created_at: datetime
+
+
+class ModelList(Page[Model]):
+    """Models of the project."""
+
+
+class Dataset(Answer):
+    id: str
+    object: Literal["dataset"] = "dataset"
+    name: str | None
+    format: DatasetFormat
+    size_bytes: int
+    sha256: str
+    created_at: datetime
+
+
+class DatasetList(Page[Dataset]):
+    """Datasets of the project."""
+
+
+class Inspection(Answer):
+    """A verdict on a model with its data. `ok` is null until `status` is done."""
+
+    id: str
+    object: Literal["inspection"] = "inspection"
+    status: Literal["queued", "running", "done"]
+    model: str
+    data: DataRoles
+    task: Task
+    metric: Metric
+    ok: bool | None
+    error: Problem | None
+    shape: ModelShape | None
+    rows: dict[str, int]
+    warnings: list[str]
+    created_at: datetime
+    finished_at: datetime | None
+
+
+class Progress(Answer):
+    """`fraction` of the whole job never falls; `eta_s` is null until it can be known."""
+
+    fraction: float = 0.0
+    step: int | None = None
+    steps: int | None = None
+    eta_s: float | None = None
+
+
+class Transition(Answer):
+    status: State
+    at: datetime
+    attempt: int
+    reason: str | None
+
+
+class JobPoint(core_report.Point):
+    """One delivered model; its files are at /v1/artifacts/{artifact_id}."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    artifact_id: str
+
+
+class Report(core_report.Report):
+    """The whole `report.json`."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Job(Answer):
+    id: str
+    object: Literal["job"] = "job"
+    status: State
+    stage: str | None = Field(description="What a queued or running job is at; null where nothing runs.")
+    name: str | None
+    model: str
+    data: DataRoles
+    task: Task
+    metric: Metric
+    preset: str | None
+    recipe: Recipe
+    target: Target
+    seed: int
+    resources: Resources
+    limits: Limits
+    metadata: dict[str, str]
+    attempt: int
+    progress: Progress
+    heartbeat_at: datetime | None
+    stalled: bool = Field(description="A worker holds the job and has been silent for half of its lease.")
+    status_transitions: list[Transition]
+    stage_seconds: dict[str, float] = Field(description="Of the last attempt, from claim to publish; ended stages.")
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    error: Problem | None
+    target_met: bool | None = Field(description="Null until the job has succeeded. A missed target is no failure.")
+    points: list[JobPoint]
+    report: Report | None
+
+
+class JobList(Page[Job]):
+    """Jobs of the project."""
+
+
+class JobEvent(Answer):
+    """What happened to a job. `seq` counts 1, 2, 3 ... without a gap and is the id of the event stream."""
+
+    id: str
+    object: Literal["event"] = "event"
+    job_id: str
+    seq: int
+    type: str
+    at: datetime
+    data: dict[str, Any]
+
+
+class EventList(Answer):
+    """Oldest first. Give `last_id` as `after` to go on; both are sequence numbers."""
+
+    object: Literal["list"] = "list"
+    data: list[JobEvent]
+    has_more: bool
+    first_id: int | None
+    last_id: int | None
+
+
+class ArtifactFile(Answer):
+    path: str
+    size: int
+    sha256: str
+    media_type: str
+
+
+class Artifact(Answer):
+    """One delivered model. `point` is its place in the job's `points`."""
+
+    id: str
+    object: Literal["artifact"] = "artifact"
+    job_id: str
+    point: int
+    report: JobPoint
+    files: list[ArtifactFile]
+    created_at: datetime
+
+
+class Method(Answer):
+    """One mechanism: its card, and the JSON Schema of its step."""
+
+    name: str
+    object: Literal["method"] = "method"
+    family: str
+    version: int
+    card: str
+    trains: bool
+    needs_training: bool
+    step_schema: dict[str, Any]
+
+
+class MethodList(Answer):
+    object: Literal["list"] = "list"
+    data: list[Method]
+    has_more: bool = False
+
+
+class PresetList(Answer):
+    object: Literal["list"] = "list"
+    data: list[Preset]
+    has_more: bool = False
+
+
+class Me(Answer):
+    """Who asks. `who` is the key's id, or "local" where no keys are in use."""
+
+    object: Literal["me"] = "me"
+    project_id: str
+    who: str
+    scopes: list[str]
+
+
+class Health(Answer):
+    status: Literal["ok"] = "ok"
