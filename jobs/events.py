@@ -6,7 +6,7 @@ The numbering takes the job's row lock; a later number therefore commits after a
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import insert, select, update
@@ -102,22 +102,28 @@ def transitions(s: Session, scope: Scope, job_ids: Sequence[str]) -> dict[str, l
     return found
 
 
-def plain(value: Any) -> Any:
-    """`value` as JSON that both databases store: no NaN, no NUL, no lone surrogate, nothing long."""
+def plain(value: Any, *, max_string: int | None = MAX_STRING, max_items: int | None = MAX_ITEMS) -> Any:
+    """`value` as JSON that both databases store: no NaN, no NUL, no lone surrogate, nothing longer than allowed."""
+    limits: dict[str, Any] = {"max_string": max_string, "max_items": max_items}
     match value:
         case str():
-            kept = value[:MAX_STRING].replace("\x00", "\N{REPLACEMENT CHARACTER}")
+            kept = value[:max_string].replace("\x00", "\N{REPLACEMENT CHARACTER}")
             return kept.encode("utf-8", "replace").decode()
         case float():
             return value if math.isfinite(value) else None
         case dict():
-            return {plain(str(key)): plain(item) for key, item in list(value.items())[:MAX_ITEMS]}
+            return {plain(str(key), **limits): plain(item, **limits) for key, item in [*value.items()][:max_items]}
         case list() | tuple():
-            return [plain(item) for item in value[:MAX_ITEMS]]
+            return [plain(item, **limits) for item in value[:max_items]]
         case None | bool() | int():
             return value
         case _:
-            return plain(str(value))
+            return plain(str(value), **limits)
+
+
+def stored(report: Mapping[str, Any]) -> dict[str, Any]:
+    """A report, whole, as JSON that both databases store."""
+    return {plain(key): plain(value, max_string=None, max_items=None) for key, value in report.items()}
 
 
 def _progress(job: Job, data: dict[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from jobs.events import stored
 from jobs.ids import new_id
 from jobs.moves import move
 from jobs.problem import Problem
@@ -44,12 +45,19 @@ def publish(s: Session, job_id: str, fence: int, report: dict[str, Any], points:
         fails, the outcome is unknown: ask `published`.
     """
     progress = {"fraction": 1.0, "step": None, "steps": None, "eta_s": 0.0}
-    job = move(s, job_id, State.SUCCEEDED, fence=fence, report=report, progress=progress, stage=None, error=None)
+    job = move(
+        s, job_id, State.SUCCEEDED, fence=fence, report=stored(report), progress=progress, stage=None, error=None
+    )
     if job is None:
         return False
     for number, point in enumerate(points):
         artifact = Artifact(
-            id=new_id("art"), project_id=job.project_id, job_id=job_id, point=number, fence=fence, report=point.report
+            id=new_id("art"),
+            project_id=job.project_id,
+            job_id=job_id,
+            point=number,
+            fence=fence,
+            report=stored(point.report),
         )
         s.add(artifact)
         s.flush()

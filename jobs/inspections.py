@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import ValidationError
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
@@ -17,7 +18,7 @@ from core.plan import ModelShape, fill
 from core.recipe import Recipe, Target
 from jobs.clock import db_now
 from jobs.db import insert_once
-from jobs.events import append, plain
+from jobs.events import append, stored
 from jobs.ids import new_id
 from jobs.inputs import require
 from jobs.moves import move
@@ -83,16 +84,18 @@ def get_inspection(s: Session, scope: Scope, inspection_id: str) -> Inspection:
 
 def claim_inspection(s: Session, worker: str, lease_s: float) -> InspectionClaim | None:
     """Take the oldest queued inspection, or None. The fence rises."""
-    oldest = (
-        select(Inspection.id)
-        .where(Inspection.state == "queued")
-        .order_by(Inspection.created_at, Inspection.id)
-        .limit(1)
-        .with_for_update(skip_locked=True)
+    queued = select(Inspection.id).where(Inspection.state == "queued")
+    first = queued.order_by(Inspection.created_at, Inspection.id).limit(1)
+    # A submit may hold the only row for a moment; then wait for it rather than go home.
+    found = (
+        s.scalars(first.with_for_update(skip_locked=True)).one_or_none()
+        or s.scalars(first.with_for_update()).one_or_none()
     )
+    if found is None:
+        return None
     row = s.scalars(
         update(Inspection)
-        .where(Inspection.id == oldest.scalar_subquery(), Inspection.state == "queued")
+        .where(Inspection.id == found, Inspection.state == "queued")
         .values(
             state="running",
             fence=Inspection.fence + 1,
@@ -102,9 +105,7 @@ def claim_inspection(s: Session, worker: str, lease_s: float) -> InspectionClaim
         )
         .returning(Inspection),
         execution_options=QUIET,
-    ).one_or_none()
-    if row is None:
-        return None
+    ).one()
     return InspectionClaim(row.id, row.project_id, row.fence, row.attempt, row.spec)
 
 
@@ -121,12 +122,12 @@ def release_inspection(s: Session, inspection_id: str, fence: int) -> bool:
 
 
 def finish_inspection(s: Session, inspection_id: str, fence: int, verdict: dict[str, Any]) -> bool:
-    """Store a verdict (`core.inspect.Verdict` as JSON) and pass it on to the waiting jobs.
+    """Store a verdict (`core.inspect.Verdict` as JSON: an `error` or a `shape`) and pass it on to the waiting jobs.
 
     Returns:
         False when the fence is lost; nothing is written then.
     """
-    kept = {**verdict, "error": plain(verdict.get("error")), "warnings": plain(verdict.get("warnings") or [])}
+    kept = _legible(verdict)
     done = _held(
         s, inspection_id, fence, state="done", verdict=kept, lease_until=None, worker=None, finished_at=db_now()
     )
@@ -135,14 +136,17 @@ def finish_inspection(s: Session, inspection_id: str, fence: int, verdict: dict[
     return done
 
 
-def apply_verdict(s: Session, inspection_id: str) -> list[str]:
-    """Let every job that waits for this verdict go on or fail. Returns the ids of those that may be claimed now."""
+def apply_verdict(s: Session, inspection_id: str, *, skip_locked: bool = False) -> list[str]:
+    """Let every job that waits for this verdict go on or fail. Returns the ids of those that may be claimed now.
+
+    `skip_locked` leaves jobs that another transaction holds to the next tick, for callers who hold rows themselves.
+    """
     row = s.get(Inspection, inspection_id, populate_existing=True)
     if row is None or row.state != "done":
         return []
     waiting = select(Job).where(Job.inspection_id == inspection_id, Job.state == State.QUEUED, Job.claimable.is_(False))
     going = []
-    for job in s.scalars(waiting.order_by(Job.id).with_for_update()).all():
+    for job in s.scalars(waiting.order_by(Job.id).with_for_update(skip_locked=skip_locked)).all():
         problem = judge(row, Recipe.model_validate(job.spec["recipe"]), Target.model_validate(job.spec["target"]))
         if problem is not None:
             error = problem.model_copy(update={"stage": "inspecting"}).as_dict()
@@ -159,11 +163,8 @@ def judge(row: Inspection, recipe: Recipe, target: Target) -> Problem | None:
     """
     if not row.verdict_ok:
         return Problem.from_error(_error(row))
-    verdict = row.verdict or {}
-    if verdict.get("shape") is None:
-        return None
     try:
-        fill(recipe, target, ModelShape.model_validate(verdict["shape"]))
+        fill(recipe, target, ModelShape.model_validate((row.verdict or {})["shape"]))
     except CompressionError as error:
         return Problem.from_error(error)
     return None
@@ -195,6 +196,20 @@ def _held(s: Session, inspection_id: str, fence: int, **columns: Any) -> bool:
     return s.scalars(statement, execution_options={"synchronize_session": False}).one_or_none() is not None
 
 
+def _legible(verdict: dict[str, Any]) -> dict[str, Any]:
+    """The verdict, or one that says that a child wrote nonsense: it has read hostile files."""
+    kept = stored(verdict)
+    try:
+        if kept.get("ok"):
+            ModelShape.model_validate(kept["shape"])
+        else:
+            Problem.from_error(kept["error"])
+    except (KeyError, TypeError, AttributeError, ValidationError):
+        detail = "the inspection ended without a legible verdict"
+        return {"ok": False, "error": {"code": "internal", "detail": detail, "retryable": True}, "shape": None}
+    return kept
+
+
 def _error(row: Inspection) -> dict[str, Any]:
-    error: dict[str, Any] = (row.verdict or {}).get("error") or {}
-    return error or {"code": "internal", "detail": "the inspection gave no verdict", "retryable": True}
+    error: dict[str, Any] = (row.verdict or {})["error"]
+    return error

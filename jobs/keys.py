@@ -85,7 +85,7 @@ def bootstrap(s: Session, settings: Settings) -> str | None:
         return None
     token = _read_or_create(path)
     if not TOKEN.fullmatch(token):
-        raise ValueError(f"{path} must hold one line lp_<26 characters>_<43 characters>; see `ladapress keys new`")
+        raise ValueError(f"{path} must hold one line lp_<26 characters>_<43 characters>")
     _store(s, DEFAULT_PROJECT, "bootstrap", token, SCOPES)
     return _parse(token)[0]
 

@@ -43,7 +43,6 @@ def celery_app(broker_url: str, prefix: str) -> Celery:
         task_publish_retry=False,
         worker_prefetch_multiplier=1,
         worker_disable_prefetch=True,
-        worker_enable_remote_control=False,
         worker_send_task_events=False,
         broker_connection_timeout=2,
         broker_connection_retry_on_startup=True,

@@ -88,7 +88,7 @@ def _missed_verdicts(s: Session) -> None:
         .where(Inspection.state == "done", Job.state == State.QUEUED, Job.claimable.is_(False))
     )
     for inspection_id in s.scalars(query.distinct().limit(PER_TICK)).all():
-        apply_verdict(s, inspection_id)
+        apply_verdict(s, inspection_id, skip_locked=True)
 
 
 def _hints(s: Session, table: type[Job] | type[Inspection], kind: Kind, settings: Settings) -> list[Hint]:

@@ -81,8 +81,7 @@ def test_a_bad_verdict_fails_the_waiting_job_with_the_problem_of_a_later_submit(
 def test_a_target_beyond_the_model_is_refused_by_the_stored_shape(world: World) -> None:
     """No worker is asked, and no job is left."""
     request = world.judged()
-    impossible = request.model_copy(update={"target": {"parameter_ratio": 900}})
-    impossible = JobRequest.model_validate(impossible.model_dump())
+    impossible = JobRequest.model_validate({**request.model_dump(), "target": {"parameter_ratio": 900}})
     assert code_of(world.submit, impossible) == "target_impossible"
     assert count(world, Job) == 0
 

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sqlalchemy import update
+from sqlalchemy import delete, update
 
 from jobs import service
 from jobs.clock import db_now
 from jobs.db import Database
 from jobs.ids import new_id
 from jobs.requests import JobRequest
-from jobs.scope import Scope
+from jobs.scope import DEFAULT_PROJECT, Scope
 from jobs.settings import Settings
 from jobs.store import Blob
-from jobs.tables import Event, Inspection, Job, Project
+from jobs.tables import Base, Event, Inspection, Job, Project
 
 SHAPE = {
     "family": "bert",
@@ -47,6 +47,13 @@ POINT = service.PublishedPoint(
 )
 
 
+def wipe(db: Database) -> None:
+    """Back to the rows that the migrations leave."""
+    with db.sessions.begin() as s:
+        for table in reversed(Base.metadata.sorted_tables):
+            s.execute(delete(table).where(table.c.id != DEFAULT_PROJECT) if table.name == "project" else delete(table))
+
+
 @dataclass
 class World:
     """Uploads in one project, and shortcuts through the service."""
@@ -54,7 +61,7 @@ class World:
     db: Database
     settings: Settings
     counter: Iterator[int]
-    scope: Scope = Scope()
+    scope: Scope = field(default_factory=Scope)
 
     def other(self) -> World:
         """The same database, another project."""
