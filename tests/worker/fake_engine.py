@@ -1,0 +1,154 @@
+"""An engine without torch behind the real child: it sleeps in steps and writes a file of 4 kB.
+
+What it does is written in the training file, as one JSON object: see `Wish`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[2]))  # `-I` leaves the checkout out
+
+from worker import child, engine  # noqa: E402 - found by the line above
+
+DATA = bytes(range(256)) * 16  # 4 kB: the artifact
+
+
+@dataclass(frozen=True)
+class Wish:
+    steps: int = 3
+    step_s: float = 0.02
+    die_at: int | None = None  # the step at which it kills itself, in every attempt
+    babble: bool = False  # garbage on standard output, error and the pipe of events
+    spawn: bool = False  # starts a program of its own that sleeps
+    probe: dict[str, str] | None = None  # things to reach; what happened goes into found.json
+    error: dict[str, Any] | None = None
+    link_to: str | None = None  # a path outside, delivered as if it were a result
+    busy_s: float = 0  # CPU seconds of an inspection
+    eat_bytes: int = 0  # memory of an inspection
+    crash: bool = False  # an inspection that ends by SIGSEGV
+
+
+def warm(kind: str) -> list[str]:
+    return ["cpu"]
+
+
+def work(order: dict[str, Any], send: Any) -> dict[str, Any]:
+    spec = order["spec"]
+    wish = Wish(**json.loads(Path(spec["train"]).read_text()))
+    return compress(spec, wish, send) if order["kind"] == "compress" else inspect(wish)
+
+
+def inspect(wish: Wish) -> dict[str, Any]:
+    end = time.process_time() + wish.busy_s
+    while time.process_time() < end:
+        pass
+    if wish.eat_bytes:
+        try:
+            bytearray(wish.eat_bytes)
+        except MemoryError as error:
+            return engine.as_failure(error) or {}
+    if wish.crash:
+        os.kill(os.getpid(), signal.SIGSEGV)
+    matrices = [{"name": name, "rows": 1000, "cols": 1000, "kind": "linear"} for name in "ab"]
+    shape = {"family": "bert", "task": "classification", "parameters": 2_000_100, "layers": 1, "hidden": 1000}
+    shape |= {"labels": ["no", "yes"], "matrices": matrices}
+    return {"type": "verdict", "verdict": {"ok": True, "shape": shape, "rows": {"train": 1, "eval": 1}}}
+
+
+def compress(spec: dict[str, Any], wish: Wish, send: Any) -> dict[str, Any]:
+    out = Path(spec["out"]) / "0"
+    out.mkdir()
+    if wish.babble:
+        print('{"type": "result", "report": {}}', flush=True)
+        os.write(1, b"\xff\xfe\0garbage\n" * 100)
+        os.write(2, b"\xff" * 5000)
+        for line in (b"no json", b"[1]", b'{"type": "result"}', b'{"type": "progress", "fraction": 7}', b"\xff\0"):
+            os.write(int(sys.argv[sys.argv.index("--events-fd") + 1]), line + b"\n")
+    if wish.spawn:
+        subprocess.Popen([sys.executable, "-I", "-c", "import time; time.sleep(600)"])
+    for step in range(wish.steps):
+        send({"type": "stage", "stage": "distill"})
+        send({"type": "progress", "stage": "distill", "fraction": step / wish.steps, "step": step, "steps": wish.steps})
+        time.sleep(wish.step_s)
+        if step == wish.die_at:
+            print("I shall die now", flush=True)
+            os.kill(os.getpid(), signal.SIGKILL)
+    if wish.error:
+        return {"type": "error", **wish.error}
+    (out / "model.onnx").write_bytes(DATA)
+    (out / "found.json").write_text(json.dumps({what: attempt(what, at) for what, at in (wish.probe or {}).items()}))
+    files = ["found.json", "model.onnx"]
+    if wish.link_to:
+        (out / "linked").symlink_to(wish.link_to)
+        files.append("linked")
+    return {"type": "result", "report": report(), "points": [{"dir": "0", "files": files}]}
+
+
+def attempt(what: str, at: str) -> str:
+    """Try to reach something as a child that was taken over would; what came of it, as text."""
+    try:
+        if what == "environment":
+            return " ".join(os.environ) + " ".join(os.environ.values())
+        if what == "tcp":
+            host, _, port = at.partition(":")
+            socket.create_connection((host, int(port)), timeout=3).close()
+        elif what == "read":
+            Path(at).read_bytes()
+        elif what == "write":
+            Path(at).write_text("changed")
+        elif what == "parent":
+            return Path(f"/proc/{at}/environ").read_text()
+    except OSError as error:
+        return type(error).__name__
+    return "reached"
+
+
+def report() -> dict[str, Any]:
+    """The smallest legal report."""
+    sizes = {"parameters": 2, "nonzero": 1, "bytes_on_disk": {"model.onnx": len(DATA)}, "bytes_in_memory": 8}
+    point = {
+        "parameter_ratio": 2.0,
+        "bytes_ratio": 2.0,
+        "latency_ratio": 1.5,
+        "metric": "accuracy",
+        "teacher": 0.9,
+        "student": 0.9,
+        "retention": 1.0,
+        "target": {"parameter_ratio": 2.0},
+        "target_met": True,
+        "shortfall": {},
+        "sizes": sizes,
+        "sizes_teacher": sizes,
+        "planned_bytes": len(DATA),
+        "latency": [],
+        "parity": [],
+        "student_by_file": {"model.onnx": 0.9},
+    }
+    return {
+        "preset": None,
+        "recipe": {},
+        "target": {},
+        "seed": 0,
+        "task": "classification",
+        "labels": ["no", "yes"],
+        "rows": {"train": 1},
+        "select_seen_by_teacher": "assumed",
+        "input_hashes": {},
+        "point": point,
+        "stages": [],
+        "hardware": {"device": "cpu", "machine": "none", "cpu_flags": [], "threads": 1, "versions": {}},
+    }
+
+
+if __name__ == "__main__":
+    child.main(warm=warm, work=work)

@@ -1,0 +1,145 @@
+"""What the worker's tests stand on: a migrated database, a store, jobs for the fake engine, worker processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import func, select
+
+from jobs import service
+from jobs.db import connect
+from jobs.requests import JobRequest
+from jobs.scope import Scope
+from jobs.settings import Settings
+from jobs.states import TERMINAL, State
+from jobs.store import LocalStore
+from jobs.tables import Artifact, ArtifactFile, Event, Job
+from worker import kernel
+
+START = Path(__file__).with_name("start.py")
+SCOPE = Scope()
+
+
+@dataclass
+class Scene:
+    """A service without an API. `settings` is what worker processes are started with."""
+
+    settings: Settings
+
+    def __post_init__(self) -> None:
+        self.db = connect(self.settings)
+        self.store = LocalStore(self.settings.store_dir)
+
+    def submit(self, *, limits: dict[str, Any] | None = None, **wish: Any) -> str:
+        """A job whose training file tells the fake engine what to do. Each has files of its own."""
+        content = json.dumps(wish).encode() + b"\n" * int(time.monotonic_ns() % 10_000)
+        blob = self.store.put_stream(SCOPE.project_id, [content], max_bytes=1 << 20)
+        with self.db.sessions.begin() as s:
+            model = service.create_model(s, SCOPE, None, [service.DeclaredFile("config.json")])
+            service.file_arrived(s, SCOPE, model.id, "config.json", blob)
+            data = service.create_dataset(s, SCOPE, None, "csv", blob)
+            request = {"model": model.id, "data": {"train": data.id, "eval": data.id}, "preset": "ladabert-1"}
+            job = service.submit(s, SCOPE, JobRequest.model_validate({**request, "limits": limits or {}}))
+        return str(job.id)
+
+    def cancel(self, job_id: str) -> None:
+        with self.db.sessions.begin() as s:
+            service.cancel(s, SCOPE, job_id)
+
+    def job(self, job_id: str) -> Job:
+        with self.db.readers() as s:
+            return s.get_one(Job, job_id)
+
+    def wait(self, job_id: str, *states: State, within_s: float = 30) -> Job:
+        """The job, once it is in one of the states (by default a terminal one)."""
+        wanted = states or tuple(TERMINAL)
+        until(
+            lambda: self.job(job_id).state in wanted, within_s, lambda: f"{self.job(job_id).state} {self.told(job_id)}"
+        )
+        return self.job(job_id)
+
+    def wait_started(self, job_id: str, attempt: int = 1) -> Job:
+        """The job, once this attempt's child has said something."""
+        until(lambda: self.job(job_id).attempt == attempt and self.job(job_id).stage == "distill", 30)
+        return self.job(job_id)
+
+    def told(self, job_id: str) -> list[tuple[str, dict[str, Any]]]:
+        """Its events, in order."""
+        with self.db.readers() as s:
+            rows = s.scalars(select(Event).where(Event.job_id == job_id).order_by(Event.seq))
+            return [(row.type, row.data) for row in rows]
+
+    def artifacts(self, job_id: str) -> list[dict[str, bytes]]:
+        """The delivered files, read from the store."""
+        with self.db.readers() as s:
+            ids = s.scalars(select(Artifact.id).where(Artifact.job_id == job_id).order_by(Artifact.point)).all()
+            return [self._files(s.scalars(select(ArtifactFile).where(ArtifactFile.artifact_id == id_))) for id_ in ids]
+
+    def count(self, table: type[Any]) -> int:
+        with self.db.readers() as s:
+            return s.scalars(select(func.count()).select_from(table)).one()
+
+    def groups(self) -> list[tuple[int, int]]:
+        """(pid, start time) of every child that a worker has recorded and that lives."""
+        found = []
+        for path in self.settings.work_dir.glob("*/groups.jsonl"):
+            for line in path.read_text().splitlines():
+                known = json.loads(line)
+                if kernel.process_start(known["pid"]) == known["start"]:
+                    found.append((known["pid"], known["start"]))
+        return found
+
+    def busy_group(self) -> int:
+        """The group of the one child that writes into its `out` folder: the one that runs a job."""
+        (group,) = [pid for pid, _ in self.groups() if list((Path(f"/proc/{pid}/cwd")).resolve().glob("out/*"))]
+        return group
+
+    def _files(self, rows: Any) -> dict[str, bytes]:
+        return {row.path: self.store.path(row.project_id, row.sha256).read_bytes() for row in rows}
+
+
+@contextmanager
+def worker(scene: Scene) -> Iterator[subprocess.Popen[bytes]]:
+    """A worker process as an operator starts it, but with the fake engine. Ended, children and all, at the end."""
+    fields = scene.settings.model_dump(mode="json", exclude_none=True)
+    named = {f"LADAPRESS_{name.upper()}": str(value) for name, value in fields.items()}
+    process = subprocess.Popen([sys.executable, str(START)], env={**os.environ, **named}, start_new_session=True)
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGCONT)
+            process.terminate()
+            process.wait(60)
+
+
+def members(group: int) -> list[int]:
+    """The processes of a group, zombies left out."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and kernel.process_start(int(entry.name)) is not None:
+            try:
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+            except OSError:
+                continue
+            if int(fields[2]) == group:
+                found.append(int(entry.name))
+    return found
+
+
+def until(holds: Callable[[], bool], within_s: float, say: Callable[[], object] = lambda: "") -> None:
+    """Wait for a condition. The limit is for a test that would hang, never a measurement."""
+    deadline = time.monotonic() + within_s
+    while not holds():
+        assert time.monotonic() < deadline, say()
+        time.sleep(0.05)

@@ -1,0 +1,86 @@
+"""One job under the real supervisor, embedded and under Celery: how it ends in each case."""
+
+import os
+import signal
+
+from jobs.states import State
+from tests.worker import fake_engine
+from tests.worker.scene import Scene, members, until
+
+
+def test_a_job_runs_to_its_one_artifact(scene: Scene) -> None:
+    """A submitted job is inspected, run and published: one artifact, the engine's bytes, all stages told."""
+    job = scene.wait(scene.submit(steps=3))
+    assert (job.state, job.attempt, job.error) == (State.SUCCEEDED, 1, None)
+    (files,) = scene.artifacts(job.id)
+    assert files == {"model.onnx": fake_engine.DATA, "found.json": b"{}"}
+    assert job.report is not None
+    assert job.report["point"]["target_met"]
+    assert ("stage", {"stage": "distill"}) in scene.told(job.id)
+
+
+def test_what_a_child_prints_does_not_matter(scene: Scene) -> None:
+    """Garbage on standard output, standard error and even the pipe of events leaves the job as it would be."""
+    job = scene.wait(scene.submit(babble=True))
+    assert job.state is State.SUCCEEDED
+    assert len(scene.artifacts(job.id)) == 1
+    assert max(data["fraction"] for kind, data in scene.told(job.id) if kind == "progress") < 1
+
+
+def test_a_killed_child_costs_one_attempt(scene: Scene) -> None:
+    """kill -9 of the child in the middle: the second attempt delivers, once."""
+    job_id = scene.submit(steps=20, step_s=0.1)
+    scene.wait_started(job_id)
+    os.killpg(scene.busy_group(), signal.SIGKILL)
+    job = scene.wait(job_id)
+    assert (job.state, job.attempt) == (State.SUCCEEDED, 2)
+    assert len(scene.artifacts(job_id)) == 1
+
+
+def test_cancel_ends_the_group(scene: Scene) -> None:
+    """A cancelled job's child is gone with everything that it started, and publishes nothing."""
+    job_id = scene.submit(steps=1000, step_s=0.1, spawn=True)
+    scene.wait_started(job_id)
+    group = scene.busy_group()
+    assert len(members(group)) == 3  # keeper, engine, the engine's own program
+    scene.cancel(job_id)
+    until(lambda: not members(group), 5)
+    assert scene.wait(job_id).state is State.CANCELLED
+    assert scene.artifacts(job_id) == []
+
+
+def test_a_poison_job_is_tried_three_times(scene: Scene) -> None:
+    """A job that kills every child fails after exactly three attempts, and its log's end says what happened."""
+    job = scene.wait(scene.submit(die_at=1), within_s=60)
+    assert (job.state, job.attempt) == (State.FAILED, 3)
+    assert job.error is not None
+    assert job.error["code"] == "worker_lost"
+    assert "I shall die now" in job.error["detail"]
+    assert scene.artifacts(job.id) == []
+
+
+def test_an_error_of_the_engine_ends_the_job_at_once(scene: Scene) -> None:
+    """What would happen again is not tried again; the user reads the engine's own sentence."""
+    error = {"code": "training_diverged", "detail": "loss is NaN", "param": None, "errors": [], "retryable": False}
+    job = scene.wait(scene.submit(error=error))
+    assert (job.state, job.attempt) == (State.FAILED, 1)
+    assert job.error is not None
+    assert (job.error["code"], job.error["detail"]) == ("training_diverged", "loss is NaN")
+
+
+def test_the_wall_ends_a_job_that_runs_too_long(scene: Scene) -> None:
+    """limits.max_runtime_s is a wall: failed(timeout), nothing published, the child gone."""
+    job = scene.wait(scene.submit(steps=1000, step_s=0.1, limits={"max_runtime_s": 1}))
+    assert job.state is State.FAILED
+    assert job.error is not None
+    assert job.error["code"] == "timeout"
+    assert scene.artifacts(job.id) == []
+
+
+def test_a_link_out_of_the_folder_is_not_delivered(scene: Scene) -> None:
+    """A child that names a link to a file of the host as its result gets the job failed, and nothing published."""
+    job = scene.wait(scene.submit(link_to="/etc/passwd"))
+    assert job.state is State.FAILED
+    assert job.error is not None
+    assert "linked" in job.error["detail"]
+    assert scene.artifacts(job.id) == []

@@ -1,0 +1,109 @@
+"""`python -m worker`: everything that one machine needs to run jobs.
+
+Without a broker, one process that looks at the table. With one, two Celery processes, restarted when they die: one
+for the device slots, one for the interactive slot, so that inspections stay quick while jobs run. SIGTERM drains.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+
+from jobs.db import upgrade
+from jobs.queue import Kind, queue_name
+from jobs.settings import Settings
+from worker import embedded, kernel
+
+logger = logging.getLogger("worker")
+DRAIN_S = 40.0
+_SHORTEST_LIFE_S = 5.0  # a node that died younger than this is restarted with a pause
+COMMAND = (sys.executable, "-m", "worker")
+
+
+def main(arguments: Sequence[str] | None = None, command: Sequence[str] = COMMAND) -> int:
+    """Run until SIGTERM. Returns the exit status.
+
+    Args:
+        command: how to start this program again for a node; tests start one of theirs.
+    """
+    parser = argparse.ArgumentParser(prog="python -m worker", description=__doc__.partition("\n")[0])
+    parser.add_argument("--node", choices=("job", "inspection"), help=argparse.SUPPRESS)
+    parser.add_argument("--parent", type=int, help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    settings = Settings()
+    if options.node is not None:
+        return _node(settings, options.node, options.parent)
+    upgrade(settings)
+    if settings.broker_url is None:
+        embedded.run(settings)
+        return 0
+    return _Nodes(command).run()
+
+
+def _node(settings: Settings, kind: Kind, parent: int) -> int:
+    """One Celery process. It drains when its parent dies, however that happens."""
+    kernel.die_with_parent(signal.SIGTERM)
+    if os.getppid() != parent:
+        return 1
+    from worker.app import app
+
+    slots = settings.device_slots if kind == "job" else 1
+    what = ("--pool=threads", f"--concurrency={slots}", f"--queues={queue_name(settings, kind)}")
+    who = (f"--hostname={kind}-{os.getpid()}@%h", "--loglevel=INFO")
+    quiet = ("--without-gossip", "--without-mingle", "--without-heartbeat")
+    app.worker_main(["worker", *what, *who, *quiet])
+    return 0
+
+
+class _Nodes:
+    """Keeps one process of each kind running."""
+
+    def __init__(self, command: Sequence[str]) -> None:
+        self._command = command
+        self._stop = threading.Event()
+        self._running: dict[Kind, tuple[subprocess.Popen[bytes], float]] = {}
+
+    def run(self) -> int:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self._stop.set())
+        kinds: tuple[Kind, ...] = ("job", "inspection")
+        for kind in kinds:
+            self._start(kind)
+        while not self._stop.wait(0.2):
+            for kind, (process, since) in list(self._running.items()):
+                if process.poll() is not None:
+                    logger.error("the %s node ended with %d; starting it again", kind, process.returncode)
+                    self._stop.wait(1.0 if time.monotonic() - since < _SHORTEST_LIFE_S else 0.0)
+                    self._start(kind)
+        return self._end()
+
+    def _start(self, kind: Kind) -> None:
+        # A session of its own: Ctrl-C reaches this process alone, which drains the nodes.
+        process = subprocess.Popen(  # noqa: S603 - our own program
+            [*self._command, "--node", kind, "--parent", str(os.getpid())], start_new_session=True
+        )
+        self._running[kind] = (process, time.monotonic())
+
+    def _end(self) -> int:
+        for process, _ in self._running.values():
+            process.terminate()
+        deadline = time.monotonic() + DRAIN_S
+        for process, _ in self._running.values():
+            try:
+                process.wait(max(0.1, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.kill()  # its children end with it
+                process.wait()
+        return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

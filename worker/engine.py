@@ -1,0 +1,128 @@
+"""What a child does with an order: the calls into core, and the translation of core's progress into events.
+
+Torch and everything else that is heavy is imported in `warm`, before an order comes.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Literal
+
+from core.errors import CompressionError, OutOfMemory
+
+Kind = Literal["compress", "inspect"]
+Send = Callable[[dict[str, Any]], None]
+# Sentences of torch, CUDA, ONNX Runtime and libstdc++ for the same thing; they come as plain RuntimeErrors.
+_NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "failed to allocate memory", "bad_alloc")
+
+
+def warm(kind: Kind) -> list[str]:
+    """Load the libraries of this kind of work. Returns the devices that it can use here."""
+    if kind == "compress":
+        torch = import_module("torch")
+        import_module("core.pipeline")
+        return ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
+    for name in ("pyarrow.parquet", "tokenizers", "core.inspect"):
+        import_module(name)
+    return ["cpu"]
+
+
+def work(order: dict[str, Any], send: Send) -> dict[str, Any]:
+    """Run one order. Returns the last line: a result, a verdict or an error."""
+    try:
+        return (_compress if order["kind"] == "compress" else _inspect)(order["spec"], send)
+    except Exception as error:
+        failed = as_failure(error)
+        if failed is None:
+            raise
+        return failed
+
+
+def as_failure(error: BaseException) -> dict[str, Any] | None:
+    """The error line of what a user or an operator can act upon; None for a fault of ours."""
+    if isinstance(error, CompressionError):
+        found = error.as_dict()
+    elif out_of_memory(error):
+        detail = "the device ran out of memory: a smaller batch size or fewer tokens need less"
+        found = OutOfMemory(detail).as_dict()
+    elif isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        detail = "no space is left in the worker's scratch folder"
+        found = {"code": "storage_full", "detail": detail, "param": None, "errors": [], "retryable": True}
+    else:
+        return None
+    return {"type": "error", **found, "detail": str(found["detail"])[:8_000]}
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an exception of any library says that memory ran out."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _NO_MEMORY)
+
+
+class Reporter:
+    """core.progress.Progress over the pipe."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._stage: str | None = None
+
+    def stage(self, name: str) -> None:
+        self._stage = name
+        self._send({"type": "stage", "stage": name})
+
+    def advance(self, fraction: float, step: int, steps: int) -> None:
+        event = {"type": "progress", "stage": self._stage, "fraction": min(1.0, max(0.0, float(fraction)))}
+        self._send({**event, "step": int(step), "steps": int(steps)})
+
+    def metric(self, name: str, value: float, step: int) -> None:
+        self._send({"type": "metric", "name": name, "value": float(value), "step": int(step)})
+
+    def warning(self, code: str, detail: str) -> None:
+        self._send({"type": "warning", "code": code, "detail": detail[:4_000]})
+
+
+def _compress(spec: dict[str, Any], send: Send) -> dict[str, Any]:
+    from core.pipeline import compress
+    from core.recipe import Recipe, Target
+
+    out = Path(spec["out"])
+    result = compress(
+        Path(spec["model"]),
+        Recipe.model_validate(spec["recipe"]),
+        _data(spec),
+        Reporter(send),
+        target=Target.model_validate(spec["target"]),
+        out=out / "0",
+        metric=spec["metric"],
+        seed=spec["seed"],
+        device=spec["device"],
+        threads=spec["threads"],
+        preset=spec["preset"],
+    )
+    folder = Path(result.folder)
+    files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    point = {"dir": str(folder.relative_to(out)), "files": files}
+    return {"type": "result", "report": result.report.model_dump(mode="json"), "points": [point]}
+
+
+def _inspect(spec: dict[str, Any], _send: Send) -> dict[str, Any]:
+    from core.inspect import inspect
+
+    verdict = inspect(Path(spec["model"]), _data(spec), metric=spec["metric"])
+    return {"type": "verdict", "verdict": verdict.model_dump(mode="json")}
+
+
+def _data(spec: dict[str, Any]) -> Any:
+    from core.data import Columns, Data
+
+    return Data(
+        train=Path(spec["train"]),
+        eval=Path(spec["eval"]),
+        select=None if spec["select"] is None else Path(spec["select"]),
+        columns=Columns(**spec["columns"]),
+        formats=spec["formats"],
+    )

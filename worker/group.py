@@ -1,0 +1,160 @@
+"""One child as its parent sees it: a process group of its own, a pipe of events, a folder, a log."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import select
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO, Any, cast
+
+from worker import protocol, sandbox
+
+logger = logging.getLogger(__name__)
+LOG_TAIL_BYTES = 4_096
+MAX_LOG_BYTES = 16 << 20
+_READ_BYTES = 1 << 16
+
+
+class Child:
+    """A started engine child. Not thread-safe: one owner at a time.
+
+    Args:
+        command: interpreter and program; `--events-fd` is added here.
+        folder: becomes the child's working directory; made here, with `in`, `out`, `home` and `tmp` below it.
+        threads: of every library inside.
+    """
+
+    def __init__(self, command: Sequence[str], folder: Path, threads: int) -> None:
+        self.folder = folder
+        for name in ("in", *sandbox.WRITABLE):
+            (folder / name).mkdir(parents=True, mode=0o700)
+        self._log: IO[bytes] = (folder / "log").open("ab+")
+        self._events, events_fd = os.pipe()
+        try:
+            self._process = subprocess.Popen(  # noqa: S603 - the command is ours
+                [*command, "--events-fd", str(events_fd)],
+                cwd=folder,
+                env=sandbox.environment(folder, threads),
+                stdin=subprocess.PIPE,
+                stdout=self._log,
+                stderr=self._log,
+                pass_fds=(events_fd,),
+                start_new_session=True,
+            )
+        except BaseException:
+            os.close(self._events)
+            self._log.close()
+            raise
+        finally:
+            os.close(events_fd)
+        self._stdin = cast("IO[bytes]", self._process.stdin)
+        os.set_blocking(self._events, False)
+        self._unread = b""
+        self._dropped = 0
+        self._open = True
+
+    @property
+    def pid(self) -> int:
+        """Also the id of the process group."""
+        return self._process.pid
+
+    def order(self, order: dict[str, Any]) -> None:
+        """Give the child its work. A child that has died meanwhile is noticed by the next `read`."""
+        try:
+            self._stdin.write(json.dumps(order).encode() + b"\n")
+            self._stdin.flush()
+        except BrokenPipeError:
+            logger.warning("child %d died before its order", self.pid)
+
+    def read(self, timeout_s: float) -> list[protocol.Event]:
+        """What the child said; waits at most so long for something. Empty when nothing came, or nothing will."""
+        poll = select.poll()
+        if self._open:
+            poll.register(self._events, select.POLLIN)
+        if not poll.poll(timeout_s * 1000) or not self._open:
+            return []
+        try:
+            chunk = os.read(self._events, _READ_BYTES)
+        except BlockingIOError:
+            return []
+        if not chunk:
+            self._open = False
+            return []
+        *lines, self._unread = (self._unread + chunk).split(b"\n")
+        if len(self._unread) > protocol.MAX_LINE_BYTES:
+            self._open = False  # nobody who means well writes such a line: the supervisor sees a child without result
+            return []
+        events = []
+        for line in lines:
+            if (event := protocol.parse(line)) is not None:
+                events.append(event)
+            elif (dropped := self._dropped) < 5:
+                self._dropped = dropped + 1
+                logger.warning("child %d sent a line that is no event: %r", self.pid, line[:200])
+        return events
+
+    def finished(self) -> bool:
+        """Nothing more will come: the pipe's end was read. The process may need a moment more."""
+        return not self._open
+
+    def alive(self) -> bool:
+        """Whether the group's leader runs. Leaves its exit status in place, so that its pid stays reserved."""
+        if self._process.returncode is not None:
+            return False
+        return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+
+    def end(self, grace_s: float = 0) -> int:
+        """End the whole group: TERM, `grace_s` seconds, KILL. Returns the leader's exit code (128 + signal)."""
+        if self._process.returncode is None:
+            if grace_s > 0 and self.alive():
+                self._signal(signal.SIGTERM)
+                deadline = time.monotonic() + grace_s
+                while self.alive() and time.monotonic() < deadline:
+                    time.sleep(0.02)
+            # The leader is not reaped yet, so the group's id cannot belong to anybody else.
+            self._signal(signal.SIGKILL)
+            self._process.wait()
+            self._reap_group()
+        code = self._process.returncode
+        return 128 - code if code < 0 else code
+
+    def trim_log(self) -> None:
+        """A child that prints without end does not fill the disk."""
+        if os.fstat(self._log.fileno()).st_size > MAX_LOG_BYTES:
+            os.ftruncate(self._log.fileno(), 0)
+
+    def log_tail(self) -> str:
+        """The last 4 KB of what the child printed."""
+        size = os.fstat(self._log.fileno()).st_size
+        tail = os.pread(self._log.fileno(), LOG_TAIL_BYTES, max(0, size - LOG_TAIL_BYTES))
+        return tail.decode("utf-8", "replace")
+
+    def dispose(self) -> None:
+        """End the group, close the pipes, remove the folder."""
+        self.end()
+        if not self._log.closed:
+            with contextlib.suppress(BrokenPipeError):
+                self._stdin.close()
+            os.close(self._events)
+            self._log.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _signal(self, number: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, number)
+
+    def _reap_group(self, most_s: float = 5) -> None:
+        """Wait until every member is gone. They have become children of this process (`kernel.adopt_orphans`)."""
+        deadline = time.monotonic() + most_s
+        with contextlib.suppress(ChildProcessError):
+            while time.monotonic() < deadline:
+                if os.waitpid(-self.pid, os.WNOHANG) == (0, 0):
+                    time.sleep(0.005)

@@ -1,0 +1,112 @@
+"""One worker process: its database, store, pools of children, and the threads that keep it going without a broker."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import socket
+import threading
+from collections.abc import Callable, Sequence
+
+from jobs import service
+from jobs.db import connect
+from jobs.queue import Kind, announce
+from jobs.settings import Settings
+from jobs.store import LocalStore
+from worker import kernel, pool, roster
+from worker.inspections import inspect_one
+from worker.supervisor import run_one
+
+logger = logging.getLogger(__name__)
+JOIN_S = 25.0  # a drain ends within half a minute
+
+
+class Node:
+    """Everything that a run needs, and `close` for all of it.
+
+    Args:
+        kinds: the work that this process takes: "job" on the device slots, "inspection" on the interactive one.
+        engine: command of a child; tests give another engine.
+    """
+
+    def __init__(self, settings: Settings, kinds: Sequence[Kind], engine: Sequence[str] = pool.ENGINE) -> None:
+        kernel.hide_from_own_user()  # its environment may hold the database's password
+        kernel.adopt_orphans()
+        self.settings = settings
+        self.name = f"{socket.gethostname()}:{os.getpid()}"
+        self.db = connect(settings)
+        self.store = LocalStore(settings.store_dir)
+        self.draining = threading.Event()
+        roster.sweep(settings.work_dir)
+        self._roster = roster.Roster(settings.work_dir)
+        self._threads: list[threading.Thread] = []
+        self._pools: dict[Kind, pool.Pool] = {}
+        if "job" in kinds:
+            self._pools["job"] = pool.Pool("compress", settings.device_slots, self._roster, settings, engine)
+        if "inspection" in kinds:
+            self._pools["inspection"] = pool.Pool("inspect", 1, self._roster, settings, engine)
+
+    def start(self) -> None:
+        """Warm the first children and start the reconciler."""
+        for each in self._pools.values():
+            each.start()
+        self._thread("reconciler", self._reconcile)
+
+    def run(self, kind: Kind, *, wait: bool = True) -> bool:
+        """Run one piece of work, if there is any; whether there was. Outages are logged, never raised."""
+        try:
+            if kind == "job":
+                return run_one(self, self._pools[kind], wait=wait)
+            return inspect_one(self, self._pools[kind], wait=wait)
+        except Exception:
+            logger.exception("no %s could be claimed", kind)
+            return False
+
+    def poll(self, pause_s: float, *, wait: bool) -> None:
+        """Look at the table by itself from now on, a thread for each slot.
+
+        Args:
+            pause_s: between two looks that found nothing; a fifth more or less, so that nodes do not march in step.
+            wait: hold out for a slot (this is the only taker), or leave it to whoever has the slots.
+        """
+        for kind, each in self._pools.items():
+            for number in range(each.slots):
+                self._thread(f"{kind}-{number}", self._poller(kind, pause_s, wait=wait))
+
+    def drain(self) -> None:
+        """Take nothing more; running jobs go back to the queue without burning an attempt. Returns at once."""
+        self.draining.set()
+
+    def close(self) -> None:
+        """Drain, wait for the runs to be written down, end every child."""
+        self.drain()
+        for thread in self._threads:
+            thread.join(JOIN_S)
+        for each in self._pools.values():
+            each.close()
+        self._roster.close()
+        self.db.dispose()
+
+    def _thread(self, name: str, target: Callable[[], None]) -> None:
+        thread = threading.Thread(target=target, name=name, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _poller(self, kind: Kind, pause_s: float, *, wait: bool) -> Callable[[], None]:
+        def loop() -> None:
+            while not self.draining.is_set():
+                if not self.run(kind, wait=wait):
+                    self.draining.wait(pause_s * random.uniform(0.8, 1.2))  # noqa: S311 - jitter
+
+        return loop
+
+    def _reconcile(self) -> None:
+        while not self.draining.wait(self.settings.tick_s):
+            try:
+                with self.db.sessions.begin() as s:
+                    hints = service.reconcile(s, self.settings)
+                for hint in hints:
+                    announce(self.settings, hint.kind)
+            except Exception:
+                logger.exception("the reconciler skips a tick")

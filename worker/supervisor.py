@@ -1,0 +1,201 @@
+"""One job from claim to publish: the only code that holds both the database and a child.
+
+The fence that `claim` returns is the only right to write about the job. Whatever happens here or to this process,
+the job ends up published once, failed with a reason, cancelled, or queued again (docs/reliability.md).
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Literal, TypeVar
+
+from pydantic import ValidationError
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from core.report import Report
+from jobs import service
+from jobs.problem import Problem, Refused
+from jobs.queue import announce
+from worker import protocol, workspace
+from worker.group import Child
+from worker.link import Link
+from worker.pool import Pool
+from worker.watch import End, watch
+
+if TYPE_CHECKING:
+    from worker.node import Node
+
+logger = logging.getLogger(__name__)
+Answer = TypeVar("Answer")
+RETRY_S = 0.5
+
+
+def run_one(node: Node, pool: Pool, *, wait: bool = True) -> bool:
+    """Wait for a free slot with a warm child, claim the first eligible job, run it to its end.
+
+    A hint names no job: whichever is first by priority, fair share and age is taken.
+
+    Args:
+        wait: False returns at once where no slot is free.
+
+    Returns:
+        Whether there was a job.
+
+    Raises:
+        SQLAlchemyError: the database does not answer; nothing was claimed.
+    """
+    with pool.slot(node.draining, wait=wait) as slot:
+        if slot is None:
+            return False
+        devices = {*pool.devices, "auto"}
+        with node.db.sessions.begin() as s:
+            held = service.claim(s, node.name, node.settings.lease_s, devices=devices)
+        if held is None:
+            return False
+        _Run(node, slot.begin(), held, device="cuda" if "cuda" in pool.devices else "cpu", link=pool.files_closed).go()
+        return True
+
+
+class _Run:
+    def __init__(self, node: Node, child: Child, held: service.Claim, *, device: str, link: bool) -> None:
+        self.node, self.child, self.held = node, child, held
+        self.device, self.hard_links = device, link
+        job, fence, lease_s = held.job_id, held.fence, node.settings.lease_s
+        self.link = Link(
+            node.db,
+            lease_s,
+            renew=lambda s: service.heartbeat(s, job, fence, lease_s),
+            look=lambda s: service.control(s, job, fence),
+            record=lambda s, events: service.record(s, job, fence, events),
+        )
+
+    def go(self) -> None:
+        logger.info("%s: attempt %d, child %d", self.held.job_id, self.held.attempt, self.child.pid)
+        self.link.start()
+        try:
+            self._settle(self._work())
+        except Exception:  # a fault of ours must not leave the job hanging, nor run it for ever
+            logger.exception("%s: the supervisor failed", self.held.job_id)
+            self.child.end()
+            self._release("lost", "The worker itself failed; its log says how.")
+        finally:
+            self.link.stop()
+
+    def _work(self) -> protocol.Last | End | Problem:
+        settings = self.node.settings
+        try:
+            with self.node.db.readers() as s:
+                order = service.order(s, self.held.project_id, self.held.spec)
+            paths = workspace.lay_out(self.node.store, order, self.child.folder, link=self.hard_links)
+        except Refused as refused:
+            return refused.problem
+        except OSError as error:
+            logger.exception("%s: the inputs cannot be laid out", self.held.job_id)
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            return Problem.of("storage_full" if full else "internal", "the inputs cannot be laid out", retryable=full)
+        spec = self.held.spec
+        wanted = spec["resources"]["device"]
+        asked = {name: spec[name] for name in ("task", "metric", "recipe", "target", "preset", "seed")}
+        asked |= {"columns": spec["data"]["columns"], "threads": settings.threads}
+        asked["device"] = self.device if wanted == "auto" else wanted
+        self.child.order({"kind": "compress", "spec": {**paths, **asked}})
+        runtime_s = spec["limits"]["max_runtime_s"]
+        return watch(self.child, self.link, self.node.draining, lease_s=settings.lease_s, runtime_s=runtime_s)
+
+    def _settle(self, outcome: protocol.Last | End | Problem) -> None:
+        """End the group, then write down what became of the job."""
+        job, fence = self.held.job_id, self.held.fence
+        gentle = outcome in (End.CANCELLED, End.PAUSED, End.DRAINED, End.TIMEOUT)
+        code = self.child.end(self.node.settings.kill_grace_s if gentle else 0)
+        logger.info("%s: %s, exit code %d", job, outcome if isinstance(outcome, End) else type(outcome).__name__, code)
+        match outcome:
+            case protocol.Result():
+                self._publish(outcome)
+            case protocol.Failed():
+                self._fail(self._problem(outcome))
+            case Problem():
+                self._fail(outcome)
+            case End.CANCELLED:
+                self._write(lambda s: service.finish_cancel(s, job, fence))
+            case End.TIMEOUT:
+                detail = f"the job ran longer than limits.max_runtime_s = {self.held.spec['limits']['max_runtime_s']:g}"
+                self._fail(Problem.of("timeout", detail, param="/limits/max_runtime_s"))
+            case End.PAUSED | End.DRAINED:
+                self._release("drained", "")
+            case End.DIED:
+                detail = f"Exit code {code}. The end of its log:\n{self.child.log_tail()}"
+                self._release("lost", detail)
+            case End.STALE:
+                logger.warning("%s: fence %d is lost; its result is thrown away", job, fence)
+            case _:
+                self._fail(Problem.of("internal", "the child ended a compression with a verdict"))
+
+    def _publish(self, result: protocol.Result) -> None:
+        held, settings = self.held, self.node.settings
+        try:
+            report = Report.model_validate(result.report, strict=False)
+            files = [
+                workspace.collect(
+                    self.node.store, held.project_id, self.child.folder / "out", point, 2 * settings.max_model_bytes
+                )
+                for point in result.points
+            ]
+        except Refused as refused:
+            self._fail(refused.problem)
+            return
+        except (ValidationError, workspace.OutputRefusedError) as error:
+            logger.error("%s: the child's result is refused: %s", held.job_id, error)  # noqa: TRY400 - its own fault
+            self._fail(Problem.of("internal", f"the engine's result is not in order: {str(error)[:1_000]}"))
+            return
+        point_report = report.point.model_dump(mode="json")
+        points = [service.PublishedPoint(each, point_report) for each in files]
+        self.link.stop()  # its last events come before the end of the job
+        whole = report.model_dump(mode="json")
+        if self._write(lambda s: service.publish(s, held.job_id, held.fence, whole, points)):
+            return
+        # Refused, or done by a commit whose answer was lost, or cancelled in the last moment.
+        if self._write(lambda s: service.published(s, held.job_id, held.fence)):
+            return
+        if self._write(lambda s: service.finish_cancel(s, held.job_id, held.fence)):
+            return
+        logger.warning("%s: fence %d is stale; its result is thrown away", held.job_id, held.fence)
+
+    def _problem(self, failed: protocol.Failed) -> Problem:
+        problem = Problem.from_error(failed.model_dump(exclude={"type"}))
+        if problem.code == "internal":
+            return Problem.of("internal", f"{problem.detail}\nThe end of the log:\n{self.child.log_tail()}")
+        return problem
+
+    def _fail(self, problem: Problem) -> None:
+        job, fence = self.held.job_id, self.held.fence
+        self.link.stop()
+        # False where the user cancelled in the same moment: then the job is cancelled.
+        if self._write(lambda s: service.fail(s, job, fence, problem)) is False:
+            self._write(lambda s: service.finish_cancel(s, job, fence))
+
+    def _release(self, reason: Literal["lost", "drained"], detail: str) -> None:
+        job, fence, most = self.held.job_id, self.held.fence, self.node.settings.max_attempts
+        self.link.stop()
+        self._write(lambda s: service.release(s, job, fence, reason, max_attempts=most, detail=detail))
+        announce(self.node.settings, "job")
+
+    def _write(self, action: Callable[[Session], Answer]) -> Answer | None:
+        """Run a last transaction, again and again while the database does not answer, for a lease at most.
+
+        Every action is guarded by the fence and the state, so a repetition after a commit whose answer was lost
+        changes nothing. None: given up; the reconciler finds the expired lease.
+        """
+        deadline = time.monotonic() + self.node.settings.lease_s
+        while True:
+            try:
+                with self.node.db.sessions.begin() as s:
+                    return action(s)
+            except SQLAlchemyError as error:
+                logger.warning("%s: the database does not answer: %s", self.held.job_id, type(error).__name__)
+                if time.monotonic() > deadline:
+                    return None
+                time.sleep(RETRY_S)
