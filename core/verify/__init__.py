@@ -70,7 +70,7 @@ def run_isolated(
         path.write_text(json.dumps(full), encoding="utf-8")
         try:
             done = subprocess.run(  # noqa: S603 - our interpreter, our script
-                [sys.executable, "-I", str(GATE), str(path), str(out)],
+                [sys.executable, "-I", "-B", str(GATE), str(path), str(out)],  # -B: no __pycache__ beside load.py
                 cwd=scratch,
                 env=environment | {"HOME": scratch},
                 stdin=subprocess.DEVNULL,
