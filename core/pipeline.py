@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -99,7 +99,8 @@ def compress(
         shape, labels = shape_of(model)
         recipe = fill(recipe, target, shape)
         roles = _read(data, labels, seed)
-    with TemporaryDirectory(dir=out.parent, prefix=".teacher-") as scratch:
+    out.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=out, prefix=".teacher-") as scratch:
         teacher_folder = Path(scratch)
         with meter.stage("teacher"):
             loaded = load(model)
@@ -210,10 +211,12 @@ def _measure(
     scores: dict[str, float] = {}
     memory = 0
     for kind, name in (("onnx", "model.onnx"), ("torch", "pytorch")):
-        near = logits(kind, folder, sample.rows.inputs(), max_length=max_tokens, threads=threads)
+        # One process per file answers both questions: is it the student, and how good is it.
+        rows = sample.rows.inputs() + roles.eval.inputs()
+        run = logits(kind, folder, rows, max_length=max_tokens, threads=threads)
+        near = replace(run, logits=run.logits[: len(sample)])
         parity.append(check(name, expected, near, tolerance=PARITY_TOLERANCE))
-        run = logits(kind, folder, roles.eval.inputs(), max_length=max_tokens, threads=threads)
-        scores[name] = score(metric, run.logits, roles.eval.labels)
+        scores[name] = score(metric, run.logits[len(sample) :], roles.eval.labels)
         memory = run.bytes_in_memory if kind == "onnx" else memory
     timed = latency(teacher_folder / "model.onnx", folder / "model.onnx", threads=1)
     planned = size_of(recipe, shape)

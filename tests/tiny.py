@@ -72,7 +72,7 @@ def config(layers: int = 2, hidden: int = 32, heads: int = 4, labels: int = 2) -
         num_hidden_layers=layers,
         num_attention_heads=heads,
         intermediate_size=2 * hidden,
-        max_position_embeddings=64,
+        max_position_embeddings=128,
         id2label={i: LABELS.get(i, f"class {i}") for i in range(labels)},
         label2id={LABELS.get(i, f"class {i}"): i for i in range(labels)},
     )

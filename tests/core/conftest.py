@@ -23,5 +23,6 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("rows")
     return {
         "train": tiny.write_csv(folder / "train.csv", tiny.sentences(400, seed=1)),
-        "eval": tiny.write_csv(folder / "eval.csv", tiny.sentences(120, seed=2)),
+        # "field" and "shed" make eval texts differ from every other row.
+        "eval": tiny.write_csv(folder / "eval.csv", [(f"{t} field shed", y) for t, y in tiny.sentences(120, seed=2)]),
     }

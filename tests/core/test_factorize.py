@@ -1,5 +1,6 @@
 """Truncated SVD: the laws of the best low-rank approximation, and surgery that leaves the rest alone."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -38,7 +39,7 @@ def test_more_rank_never_hurts(size: tuple[int, int, int]) -> None:
     for rank in range(1, min(size[:2]) + 1):
         left, right = truncate(weight, rank)
         errors.append(float(torch.linalg.norm(weight - left @ right)))
-    assert all(later <= earlier + 1e-5 for earlier, later in zip(errors, errors[1:], strict=False))
+    assert all(later <= earlier + 1e-5 for earlier, later in pairwise(errors))
 
 
 @given(SIZES, st.integers(1, 3))

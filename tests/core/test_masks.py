@@ -1,5 +1,7 @@
 """Pruning masks: monotone, exact in number, by magnitude, and held through training."""
 
+from itertools import pairwise
+
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,7 +13,7 @@ from core.prune.magnitude import density, kept_entries
 @given(st.floats(0.01, 1), st.floats(0.05, 1), st.lists(st.floats(0, 1), min_size=2, max_size=20))
 def test_the_schedule_falls_from_one_to_keep(keep: float, ramp: float, moments: list[float]) -> None:
     values = [density(moment, keep, ramp) for moment in sorted(moments)]
-    assert all(later <= earlier + 1e-12 for earlier, later in zip(values, values[1:], strict=False))
+    assert all(later <= earlier + 1e-12 for earlier, later in pairwise(values))
     assert density(0.0, keep, ramp) == 1.0
     assert abs(density(ramp, keep, ramp) - keep) < 1e-12
     assert density(1.0, keep, ramp) == keep or ramp == 1.0
