@@ -1,0 +1,7 @@
+"""`python -m ladapress` is the `ladapress` command."""
+
+import sys
+
+from ladapress.cli import main
+
+sys.exit(main())

@@ -1,0 +1,209 @@
+"""The `ladapress` command. Results go to stdout, progress and errors to stderr.
+
+Exit codes: 0 done, 1 failed or refused, 2 usage, 3 a target was missed, 130 cancelled or interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from importlib.metadata import entry_points, version
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from ladapress import outcome
+from ladapress.client import Client
+from ladapress.compress import (
+    Order,
+    download,
+    download_artifact,
+    interruptible,
+    one_of,
+    recipe_file,
+    report,
+    run,
+    targets,
+    usage,
+    watch,
+)
+from ladapress.display import Display, jobs_table
+from ladapress.errors import LadapressError
+from ladapress.types import JobRequest, Resources, Target
+
+PLUGINS = "ladapress.commands"
+SERVER_COMMANDS = {"up": "Start the service on this machine (needs the server)."}
+TARGET_HELP = f"May be repeated. NAME is one of {', '.join(Target.model_fields)}."
+
+app = typer.Typer(
+    name="ladapress",
+    help="Compression as a service for BERT-like encoders. LADAPRESS_URL names the service, LADAPRESS_API_KEY its key.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,  # plain errors: one line that a log or a test can be searched for
+    pretty_exceptions_enable=False,
+)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line of stdout.")]
+
+
+@app.command(no_args_is_help=True)
+def compress(
+    model_dir: Annotated[
+        Path, typer.Argument(metavar="MODEL_DIR", help="Folder as save_pretrained writes it, weights as safetensors.")
+    ],
+    train: Annotated[Path, typer.Option(metavar="FILE", help="Training rows: .csv, .jsonl or .parquet.")],
+    eval: Annotated[Path, typer.Option(metavar="FILE", help="Rows that measure the result.")],  # noqa: A002  # the option's name
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the result; made where it is missing.")],
+    select: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Rows for decisions that the teacher has not seen.")
+    ] = None,
+    text: Annotated[str | None, typer.Option(metavar="COL", help="Text column. [default: text or sentence]")] = None,
+    text_pair: Annotated[
+        str | None, typer.Option(metavar="COL", help="Second text's column. [default: text_pair]")
+    ] = None,
+    label: Annotated[str | None, typer.Option(metavar="COL", help="Label column. [default: label]")] = None,
+    task: Annotated[str | None, typer.Option(metavar="T", help="[default: classification]")] = None,
+    metric: Annotated[
+        str | None, typer.Option(metavar="M", help="What retention is measured in. [default: accuracy]")
+    ] = None,
+    preset: Annotated[str | None, typer.Option(metavar="P", help="A recipe by name; this or --recipe.")] = None,
+    recipe: Annotated[Path | None, typer.Option(metavar="FILE", help="A recipe file, TOML or JSON.")] = None,
+    target: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help=TARGET_HELP)] = None,
+    seed: Annotated[int | None, typer.Option(metavar="N", min=0, max=2**31 - 1)] = None,
+    device: Annotated[str | None, typer.Option(metavar="D", help="cpu, cuda or auto.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Upload a model and its data, compress, watch, download and verify the smaller model."""
+    if (preset is None) == (recipe is None):
+        raise usage("give exactly one of --preset NAME and --recipe FILE")
+    roles = {"train": train, "eval": eval, "select": select}
+    columns = {"text": text, "text_pair": text_pair, "label": label}
+    chosen_device = one_of(Resources, "device", device)
+    options = {
+        "task": one_of(JobRequest, "task", task),
+        "metric": one_of(JobRequest, "metric", metric),
+        "preset": preset,
+        "recipe": None if recipe is None else recipe_file(recipe),
+        "target": targets(target or ()),
+        "seed": seed,
+        "resources": None if chosen_device is None else {"device": chosen_device},
+    }
+    order = Order(
+        model=model_dir,
+        data={role: file for role, file in roles.items() if file is not None},
+        out=out,
+        options=options,
+        columns={role: name for role, name in columns.items() if name is not None},
+    )
+    with Client() as client:
+        code, result = run(client, order, Display())
+    if as_json:
+        print(outcome.line(result), flush=True)
+    raise typer.Exit(code)
+
+
+@app.command()
+def jobs(
+    limit: Annotated[int, typer.Option(min=1, max=100)] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """List jobs, newest first."""
+    with Client() as client:
+        page = client.jobs.list(limit=limit)
+    if as_json:
+        print(page.model_dump_json())
+    else:
+        Console().print(jobs_table(page.data))
+
+
+@app.command("watch")
+def watch_command(job_id: Annotated[str, typer.Argument()], as_json: AsJson = False) -> None:
+    """Show a job until it has ended; Ctrl-C leaves the job running."""
+    display = Display()
+    with Client() as client:
+        try:
+            job = watch(client, job_id, display)
+        except KeyboardInterrupt:
+            display.say(f"{job_id} goes on; ladapress cancel {job_id} stops it")
+            raise
+    report(job, display)
+    if as_json:
+        print(outcome.line(outcome.summary(job)), flush=True)
+    raise typer.Exit(outcome.exit_code(job))
+
+
+@app.command()
+def cancel(job_id: Annotated[str, typer.Argument()]) -> None:
+    """Stop a job; nothing of it is published."""
+    with Client() as client:
+        print(client.jobs.cancel(job_id).status)
+
+
+@app.command("download")
+def download_command(
+    what: Annotated[str, typer.Argument(metavar="JOB_OR_ARTIFACT", help="job_... or art_...")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the files; made where it is missing.")],
+) -> None:
+    """Fetch what a job delivered, every file checked by its sha256."""
+    display = Display()
+    with Client() as client, interruptible():
+        if what.startswith("art_"):
+            download_artifact(client, client.artifacts.get(what), out, display)
+        elif what.startswith("job_"):
+            job = client.jobs.get(what)
+            if not job.points:
+                raise LadapressError.local("nothing_to_download", f"{what} is {job.status} and has no artifact")
+            download(client, job, out, display)
+        else:
+            raise usage(f"{what}: must be the id of a job (job_...) or of an artifact (art_...)")
+    print(out)
+
+
+def add_plugins(root: typer.Typer, arguments: list[str]) -> None:
+    """Add the commands of other distributions, imported only where one is called or help is asked for."""
+    called = next((argument for argument in arguments if not argument.startswith("-")), None)
+    found = {point.name: point for point in entry_points(group=PLUGINS)}
+    for name, point in found.items():
+        if called in (None, name):
+            root.command(name)(point.load())
+    for name, text in SERVER_COMMANDS.items():
+        if name not in found:
+            settings = {"ignore_unknown_options": True, "allow_extra_args": True}
+            root.command(name, help=text, context_settings=settings)(_server_missing(name))
+
+
+def _server_missing(name: str) -> Callable[[], None]:
+    def missing() -> None:
+        raise usage(
+            f"`ladapress {name}` needs the server, which is not installed here: install the distribution "
+            "ladapress-server from a clone of the project (`pip install '.[worker]'` in its root, or `make up`)"
+        )
+
+    return missing
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"ladapress {version('ladapress')}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    _: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it and exit.")] = False,
+) -> None:
+    """Compression as a service for BERT-like encoders."""
+
+
+def main() -> int:
+    """Entry point of the `ladapress` command."""
+    add_plugins(app, sys.argv[1:])
+    try:
+        app(prog_name="ladapress")
+    except LadapressError as error:
+        print(f"ladapress: {error}", file=sys.stderr)
+        return outcome.USAGE if error.code == "usage" else outcome.FAILED
+    return outcome.DONE

@@ -1,0 +1,698 @@
+"""The objects of the HTTP interface, generated from the api's OpenAPI.
+
+client/generate_types.py writes this file; do not edit it.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AwareDatetime, BaseModel, Field, StringConstraints
+from typing_extensions import TypeAliasType
+
+
+class ArtifactFile(BaseModel):
+    path: str
+    size: int
+    sha256: str
+    media_type: str
+
+
+class ColumnNames(BaseModel):
+    """
+    Where text and labels stand. Absent: `text` or `sentence`, `text_pair` where it exists, `label`.
+    """
+
+    text: Annotated[str | None, Field(max_length=200, min_length=1)] = None
+    text_pair: Annotated[str | None, Field(max_length=200, min_length=1)] = None
+    label: Annotated[str | None, Field(max_length=200, min_length=1)] = None
+
+
+class DataRoles(BaseModel):
+    """
+    Datasets by role. `eval` is read once per delivered file and decides nothing.
+    """
+
+    train: Annotated[str, Field(max_length=64, min_length=1)]
+    """
+    Training rows.
+    """
+    eval: Annotated[str, Field(max_length=64, min_length=1)]
+    """
+    Rows that measure the result.
+    """
+    select: Annotated[str | None, Field(max_length=64, min_length=1)] = None
+    """
+    Rows for decisions that the teacher has not seen; else 10 % of train.
+    """
+    columns: ColumnNames | None = None
+
+
+class Dataset(BaseModel):
+    id: str
+    object: Literal["dataset"] = "dataset"
+    name: str | None
+    format: Literal["csv", "jsonl", "parquet"]
+    size_bytes: int
+    sha256: str
+    created_at: AwareDatetime
+
+
+class DatasetList(BaseModel):
+    """
+    Datasets of the project.
+    """
+
+    object: Literal["list"] = "list"
+    data: list[Dataset]
+    has_more: bool
+    first_id: str | None
+    last_id: str | None
+
+
+class Distill(BaseModel):
+    method: Literal["distill"] = "distill"
+    logits: Annotated[float, Field(ge=0.0, le=1000.0)] = 1.0
+    """
+    Weight of the soft-logit term.
+    """
+    hidden: Annotated[float, Field(ge=0.0, le=1000.0)] = 1.0
+    """
+    Weight of the hidden-state term.
+    """
+    attention: Annotated[float, Field(ge=0.0, le=1000.0)] = 1.0
+    """
+    Weight of the attention-score term.
+    """
+    temperature: Annotated[float, Field(gt=0.0, le=100.0)] = 2.0
+    """
+    T of the soft-logit term.
+    """
+    layer_map: Literal["identity", "uniform"] = "identity"
+    epochs: Annotated[float, Field(gt=0.0, le=1000.0)] = 1.0
+    """
+    Passes over the training rows.
+    """
+    max_rows: Annotated[int | None, Field(ge=1)] = None
+    """
+    Train on a seeded sample of this many rows.
+    """
+    batch_size: Annotated[int, Field(ge=1, le=4096)] = 32
+    max_length: Annotated[int, Field(ge=8, le=8192)] = 128
+    """
+    Tokens per row in training; longer rows are cut.
+    """
+    learning_rate: Annotated[float, Field(gt=0.0, le=1.0)] = 0.0002
+    warmup: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.06
+    """
+    Share of the steps over which the rate rises.
+    """
+    weight_decay: Annotated[float, Field(ge=0.0, le=1.0)] = 0.01
+
+
+class FileDeclared(BaseModel):
+    """
+    A file that will be sent. Size and sha256 are checked where they are given.
+    """
+
+    path: Annotated[str, Field(max_length=255, min_length=1)]
+    """
+    Bare file name, such as model.safetensors.
+    """
+    size: Annotated[int | None, Field(ge=0, lt=9007199254740992)] = None
+    sha256: Annotated[str | None, Field(pattern="^[0-9a-fA-F]{64}$")] = None
+
+
+class Hardware(BaseModel):
+    device: str
+    machine: str
+    cpu_flags: list[str]
+    threads: int
+    versions: dict[str, str]
+
+
+class Health(BaseModel):
+    status: Literal["ok"] = "ok"
+
+
+class InspectionRequest(BaseModel):
+    """
+    A model and its data, to be judged. Recipe and target are not part of it: planning is cheap and comes later.
+    """
+
+    model: Annotated[str, Field(max_length=64, min_length=1)]
+    data: DataRoles
+    task: Literal["classification"] = "classification"
+    metric: Literal["accuracy", "macro_f1", "f1", "mcc"] = "accuracy"
+
+
+class JobEvent(BaseModel):
+    """
+    What happened to a job. `seq` counts 1, 2, 3 ... without a gap and is the id of the event stream.
+    """
+
+    id: str
+    object: Literal["event"] = "event"
+    job_id: str
+    seq: int
+    type: str
+    at: AwareDatetime
+    data: dict[str, Any]
+
+
+MetadataAdditionalProperty = TypeAliasType("MetadataAdditionalProperty", Annotated[str, Field(max_length=500)])
+
+
+class Latency(BaseModel):
+    """
+    Milliseconds in ONNX Runtime, teacher and student in interleaved pairs, after warm-up.
+    """
+
+    batch: int
+    tokens: int
+    threads: int
+    pairs: int
+    teacher_ms_p50: float
+    student_ms_p50: float
+    ratio: float
+
+
+class Limits(BaseModel):
+    """
+    Walls: beyond them the job fails and publishes nothing.
+    """
+
+    max_runtime_s: Annotated[float | None, Field(gt=0.0, le=2592000.0)] = None
+    """
+    Seconds, at most 30 days.
+    """
+    max_pending_s: Annotated[float | None, Field(gt=0.0, le=2592000.0)] = None
+    """
+    Seconds, at most 30 days.
+    """
+
+
+class Magnitude(BaseModel):
+    method: Literal["magnitude"] = "magnitude"
+    keep: float | Literal["auto"] = "auto"
+    """
+    Fraction of the entries left, or "auto".
+    """
+    ramp: Annotated[float, Field(gt=0.0, le=1.0)] = 0.6
+    """
+    Share of the phase over which entries are removed.
+    """
+    increments: Annotated[int, Field(ge=1, le=1000)] = 20
+    """
+    Number of jumps on the way.
+    """
+
+
+class Matrix(BaseModel):
+    """
+    A compressible weight: a linear (out, in) or an embedding (vocabulary, width).
+    """
+
+    name: str
+    rows: Annotated[int, Field(gt=0)]
+    cols: Annotated[int, Field(gt=0)]
+    kind: Literal["linear", "embedding"]
+
+
+class Me(BaseModel):
+    """
+    Who asks. `who` is the key's id, or "local" where no keys are in use.
+    """
+
+    object: Literal["me"] = "me"
+    project_id: str
+    who: str
+    scopes: list[str]
+
+
+class Method(BaseModel):
+    """
+    One mechanism: its card, and the JSON Schema of its step.
+    """
+
+    name: str
+    object: Literal["method"] = "method"
+    family: str
+    version: int
+    card: str
+    trains: bool
+    needs_training: bool
+    step_schema: dict[str, Any]
+
+
+class MethodList(BaseModel):
+    object: Literal["list"] = "list"
+    data: list[Method]
+    has_more: bool = False
+
+
+class ModelCreate(BaseModel):
+    """
+    Body of POST /v1/models. The bytes follow, one PUT per file.
+    """
+
+    name: Annotated[str | None, Field(max_length=200, min_length=1)] = None
+    files: Annotated[list[FileDeclared], Field(max_length=200, min_length=1)]
+
+
+class ModelFile(BaseModel):
+    path: str
+    size: int | None
+    sha256: str | None
+    present: bool
+
+
+class ModelShape(BaseModel):
+    """
+    What the plan needs to know of a model: its compressible matrices and how much is beside them.
+    """
+
+    family: str
+    task: str
+    parameters: Annotated[int, Field(gt=0)]
+    """
+    Stored parameters, tied tensors once.
+    """
+    layers: int
+    hidden: int
+    labels: list[str]
+    matrices: list[Matrix]
+
+
+class Parity(BaseModel):
+    """
+    Largest absolute difference of logits between a loaded file and the student in memory.
+    """
+
+    file: str
+    rows: int
+    max_difference: float
+    tolerance: float
+    load_s: float
+    closure: list[str]
+
+
+class Problem(BaseModel):
+    """
+    `application/problem+json`.
+    """
+
+    type: str
+    """
+    URI of the kind of problem: urn:ladapress:problem:<code>.
+    """
+    title: str
+    """
+    The same sentence for every problem of this code.
+    """
+    status: int
+    """
+    HTTP status.
+    """
+    detail: str
+    """
+    What is wrong here, with which value, and what would be right.
+    """
+    code: str
+    """
+    What programs branch on.
+    """
+    param: str | None = None
+    """
+    JSON pointer of the field at fault.
+    """
+    errors: list[dict[str, Any]] = []
+    """
+    Several findings: {detail, param} each.
+    """
+    request_id: str | None = None
+    retryable: bool = False
+    """
+    The same request may succeed later.
+    """
+    stage: str | None = None
+    """
+    Where a job was when it failed.
+    """
+
+
+class Progress(BaseModel):
+    """
+    `fraction` of the whole job never falls; `eta_s` is null until it can be known.
+    """
+
+    fraction: float = 0.0
+    step: int | None = None
+    steps: int | None = None
+    eta_s: float | None = None
+
+
+class Resources(BaseModel):
+    device: Literal["cpu", "cuda", "auto"] = "auto"
+    """
+    auto = the worker's accelerator, else its CPU.
+    """
+
+
+class Sizes(BaseModel):
+    """
+    Of one model. `bytes_in_memory` counts the weights as the runtime holds them after load.
+    """
+
+    parameters: int
+    nonzero: int
+    bytes_on_disk: dict[str, int]
+    bytes_in_memory: int
+
+
+class Stage(BaseModel):
+    """
+    One stage of the job. `cpu_s` is user + system time of all its processes.
+    """
+
+    name: str
+    seconds: float
+    cpu_s: float
+    select_agreement: float | None = None
+
+
+class Svd(BaseModel):
+    method: Literal["svd"] = "svd"
+    keep: float | Literal["auto"] = "auto"
+    """
+    Fraction of each matrix's entries that its factors hold, or "auto".
+    """
+    embedding: bool = True
+    """
+    Factorize the word embedding too.
+    """
+
+
+class Target(BaseModel):
+    """
+    What the result must reach. Ratios are teacher / student and above 1. Several may be given.
+    """
+
+    parameter_ratio: Annotated[float | None, Field(gt=1.0, le=1000.0)] = None
+    """
+    Teacher's parameters / student's non-zero stored parameters, embedding included.
+    """
+    bytes_ratio: Annotated[float | None, Field(gt=1.0, le=1000.0)] = None
+    """
+    4 bytes x teacher's parameters / bytes of the delivered model.onnx.
+    """
+    latency_ratio: Annotated[float | None, Field(gt=1.0, le=1000.0)] = None
+    """
+    Teacher's / student's median ms: batch 1 x 128 tokens, one thread, ONNX Runtime.
+    """
+    max_bytes: Annotated[int | None, Field(gt=0, lt=9007199254740992)] = None
+    """
+    Largest model.onnx, in bytes.
+    """
+    max_nonzero: Annotated[int | None, Field(gt=0, lt=9007199254740992)] = None
+    """
+    Most non-zero stored parameters.
+    """
+    max_latency_ms: Annotated[float | None, Field(gt=0.0, le=1000000.0)] = None
+    """
+    Largest median ms: batch 1 x 128 tokens, one thread, ONNX Runtime.
+    """
+    min_retention: Annotated[float | None, Field(gt=0.0, le=1.0)] = None
+    """
+    Least student metric / teacher metric on the evaluation split.
+    """
+    max_minutes: Annotated[float | None, Field(gt=0.0, le=10080.0)] = None
+    """
+    Training budget; when it ends, the best so far is exported.
+    """
+
+
+class Transition(BaseModel):
+    status: Literal["queued", "running", "pausing", "paused", "cancelling", "succeeded", "failed", "cancelled"]
+    at: AwareDatetime
+    attempt: int
+    reason: str | None
+
+
+class EventList(BaseModel):
+    """
+    Oldest first. Give `last_id` as `after` to go on; both are sequence numbers.
+    """
+
+    object: Literal["list"] = "list"
+    data: list[JobEvent]
+    has_more: bool
+    first_id: int | None
+    last_id: int | None
+
+
+class Inspection(BaseModel):
+    """
+    A verdict on a model with its data. `ok` is null until `status` is done.
+    """
+
+    id: str
+    object: Literal["inspection"] = "inspection"
+    status: Literal["queued", "running", "done"]
+    model: str
+    data: DataRoles
+    task: Literal["classification"]
+    metric: Literal["accuracy", "macro_f1", "f1", "mcc"]
+    ok: bool | None
+    error: Problem | None
+    shape: ModelShape | None
+    rows: dict[str, int]
+    warnings: list[str]
+    created_at: AwareDatetime
+    finished_at: AwareDatetime | None
+
+
+class JobPoint(BaseModel):
+    """
+    One delivered model; its files are at /v1/artifacts/{artifact_id}.
+    """
+
+    parameter_ratio: float
+    bytes_ratio: float
+    latency_ratio: float
+    metric: str
+    teacher: float
+    student: float
+    retention: float
+    target: dict[str, float]
+    target_met: bool
+    shortfall: dict[str, float]
+    sizes: Sizes
+    sizes_teacher: Sizes
+    planned_bytes: int
+    latency: list[Latency]
+    parity: list[Parity]
+    student_by_file: dict[str, float]
+    artifact_id: str
+
+
+class Model(BaseModel):
+    """
+    `ready` once every declared file is present; then it changes no more.
+    """
+
+    id: str
+    object: Literal["model"] = "model"
+    name: str | None
+    status: Literal["open", "ready"]
+    size_bytes: int
+    files: list[ModelFile]
+    missing: list[str]
+    created_at: AwareDatetime
+
+
+class ModelList(BaseModel):
+    """
+    Models of the project.
+    """
+
+    object: Literal["list"] = "list"
+    data: list[Model]
+    has_more: bool
+    first_id: str | None
+    last_id: str | None
+
+
+class Point(BaseModel):
+    """
+    One delivered model.
+    """
+
+    parameter_ratio: float
+    bytes_ratio: float
+    latency_ratio: float
+    metric: str
+    teacher: float
+    student: float
+    retention: float
+    target: dict[str, float]
+    target_met: bool
+    shortfall: dict[str, float]
+    sizes: Sizes
+    sizes_teacher: Sizes
+    planned_bytes: int
+    latency: list[Latency]
+    parity: list[Parity]
+    student_by_file: dict[str, float]
+
+
+class Recipe(BaseModel):
+    """
+    An ordered list of method steps.
+    """
+
+    version: Literal[1] = 1
+    steps: Annotated[
+        list[Annotated[Svd | Magnitude | Distill, Field(discriminator="method")]],
+        Field(max_length=8, min_length=1),
+    ]
+
+
+class Report(BaseModel):
+    """
+    The whole `report.json`.
+    """
+
+    version: int = 1
+    preset: str | None
+    recipe: dict[str, Any]
+    target: dict[str, float]
+    seed: int
+    task: str
+    labels: list[str]
+    rows: dict[str, int]
+    select_seen_by_teacher: str
+    input_hashes: dict[str, str]
+    point: Point
+    stages: list[Stage]
+    hardware: Hardware
+    warnings: list[str] = []
+
+
+class Artifact(BaseModel):
+    """
+    One delivered model. `point` is its place in the job's `points`.
+    """
+
+    id: str
+    object: Literal["artifact"] = "artifact"
+    job_id: str
+    point: int
+    report: JobPoint
+    files: list[ArtifactFile]
+    created_at: AwareDatetime
+
+
+class Job(BaseModel):
+    id: str
+    object: Literal["job"] = "job"
+    status: Literal["queued", "running", "pausing", "paused", "cancelling", "succeeded", "failed", "cancelled"]
+    stage: str | None
+    """
+    What a queued or running job is at; null where nothing runs.
+    """
+    name: str | None
+    model: str
+    data: DataRoles
+    task: Literal["classification"]
+    metric: Literal["accuracy", "macro_f1", "f1", "mcc"]
+    preset: str | None
+    recipe: Recipe
+    target: Target
+    seed: int
+    resources: Resources
+    limits: Limits
+    metadata: dict[str, str]
+    attempt: int
+    progress: Progress
+    heartbeat_at: AwareDatetime | None
+    stalled: bool
+    """
+    A worker holds the job and has been silent for half of its lease.
+    """
+    status_transitions: list[Transition]
+    stage_seconds: dict[str, float]
+    """
+    Of the last attempt, from claim to publish; ended stages.
+    """
+    created_at: AwareDatetime
+    started_at: AwareDatetime | None
+    finished_at: AwareDatetime | None
+    error: Problem | None
+    target_met: bool | None
+    """
+    Null until the job has succeeded. A missed target is no failure.
+    """
+    points: list[JobPoint]
+    report: Report | None
+
+
+class JobList(BaseModel):
+    """
+    Jobs of the project.
+    """
+
+    object: Literal["list"] = "list"
+    data: list[Job]
+    has_more: bool
+    first_id: str | None
+    last_id: str | None
+
+
+class JobRequest(BaseModel):
+    """
+    Body of POST /v1/jobs.
+    """
+
+    model: Annotated[str, Field(max_length=64, min_length=1)]
+    data: DataRoles
+    task: Literal["classification"] = "classification"
+    metric: Literal["accuracy", "macro_f1", "f1", "mcc"] = "accuracy"
+    """
+    What retention is measured in.
+    """
+    preset: Annotated[str | None, Field(max_length=200, min_length=1)] = None
+    """
+    Name of a recipe; "ladabert" where recipe is absent too.
+    """
+    recipe: Recipe | None = None
+    target: Target | None = None
+    """
+    Replaces the preset's constraints of the same name.
+    """
+    seed: Annotated[int, Field(ge=0, lt=2147483648)] = 0
+    resources: Resources | None = None
+    limits: Limits | None = None
+    name: Annotated[str | None, Field(max_length=200, min_length=1)] = None
+    metadata: Annotated[
+        dict[Annotated[str, StringConstraints(min_length=1, max_length=200)], MetadataAdditionalProperty],
+        Field(max_length=16),
+    ] = {}
+
+
+class Preset(BaseModel):
+    """
+    A recipe with a name, a source, and the target that it aims at when the user names none.
+    """
+
+    name: str
+    title: str
+    source: str
+    recipe: Recipe
+    target: Target | None = None
+
+
+class PresetList(BaseModel):
+    object: Literal["list"] = "list"
+    data: list[Preset]
+    has_more: bool = False
