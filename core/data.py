@@ -66,7 +66,8 @@ class Rows:
         return Rows([self.texts[i] for i in chosen], pairs, [self.labels[i] for i in chosen])
 
     def inputs(self) -> list[tuple[str, str | None]]:
-        return list(zip(self.texts, self.pairs or [None] * len(self.texts), strict=True))
+        pairs: list[str | None] = [None] * len(self) if self.pairs is None else [*self.pairs]
+        return list(zip(self.texts, pairs, strict=True))
 
 
 def read(path: Path, role: str, columns: Columns, labels: Mapping[int, str], fmt: str | None = None) -> Rows:

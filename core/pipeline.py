@@ -14,6 +14,7 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -37,6 +38,7 @@ from core.verify import check, logits
 
 FLOAT = npt.NDArray[np.float32]
 PARITY_ROWS = 64
+FORMS: tuple[tuple[Literal["onnx", "torch"], str], ...] = (("onnx", "model.onnx"), ("torch", "pytorch"))
 PARITY_TOLERANCE = 1e-3  # absolute, on logits: fp32 kernels in another order differ by about 1e-5
 STAGE_OF = {
     "structure": "prune",
@@ -210,7 +212,7 @@ def _measure(
     parity: list[Parity] = []
     scores: dict[str, float] = {}
     memory = 0
-    for kind, name in (("onnx", "model.onnx"), ("torch", "pytorch")):
+    for kind, name in FORMS:
         # One process per file answers both questions: is it the student, and how good is it.
         rows = sample.rows.inputs() + roles.eval.inputs()
         run = logits(kind, folder, rows, max_length=max_tokens, threads=threads)

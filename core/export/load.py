@@ -47,16 +47,15 @@ def unpack(name: str, bitmap: torch.Tensor, values: torch.Tensor, shape: list[in
     """The dense tensor of `shape`, zero where the bitmap has no bit."""
     bits = ((bitmap[:, None] >> torch.arange(8, dtype=torch.uint8)) & 1).flatten().bool()
     dense = torch.zeros(shape)
-    if bitmap.numel() != -(-dense.numel() // 8) or bits[dense.numel() :].any():
-        raise ValueError(f"{name}: a bitmap of {bitmap.numel()} bytes does not fit the shape {shape}")
-    if int(bits.sum()) != values.numel():
-        raise ValueError(f"{name}: the bitmap marks {int(bits.sum())} survivors, {values.numel()} are stored")
+    if bitmap.numel() != -(-dense.numel() // 8) or int(bits[: dense.numel()].sum()) != values.numel():
+        bad = f"a bitmap of {bitmap.numel()} bytes and {int(bits.sum())} bits set, {values.numel()} survivors"
+        raise ValueError(f"{name}: {bad} do not fit the shape {shape}")
     dense.view(-1)[bits[: dense.numel()]] = values
     return dense
 
 
 def load(folder: str | Path) -> nn.Module:
-    """The model in evaluation mode, fp32, on the CPU. Raises ValueError with the name of what does not fit."""
+    """The model in evaluation mode, fp32, on the CPU. Raises with the name of whatever does not fit."""
     folder = Path(folder)
     structure = json.loads((folder / "structure.json").read_text(encoding="utf-8"))
     if structure["format"] != 1:
@@ -70,7 +69,7 @@ def load(folder: str | Path) -> nn.Module:
         elif isinstance(old, nn.Linear):
             model.set_submodule(name, LowRankLinear(old, rank))
         else:
-            raise ValueError(f"structure.json: {name} is neither a linear nor an embedding")
+            raise TypeError(f"structure.json: {name} is neither a linear nor an embedding")
     try:
         stored = load_file(folder / "weights.safetensors")
     except SafetensorError as error:
@@ -79,10 +78,9 @@ def load(folder: str | Path) -> nn.Module:
     expected = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
     wanted = expected.keys() - packed.keys() - tied.keys()
     wanted |= {f"{name}.{part}" for name in packed for part in ("bitmap", "values")}
-    if missing := sorted(wanted - stored.keys()):
-        raise ValueError(f"weights.safetensors lacks {', '.join(missing)}")
-    if unexpected := sorted(stored.keys() - wanted):
-        raise ValueError(f"weights.safetensors has unexpected {', '.join(unexpected)}")
+    if stored.keys() != wanted:
+        missing, unexpected = sorted(wanted - stored.keys()), sorted(stored.keys() - wanted)
+        raise ValueError(f"weights.safetensors: missing {missing}, unexpected {unexpected}")
     state = {name: tensor for name, tensor in stored.items() if name in expected}
     for name, shape in packed.items():
         state[name] = unpack(name, stored[f"{name}.bitmap"], stored[f"{name}.values"], shape)

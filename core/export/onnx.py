@@ -67,7 +67,7 @@ def write(model: nn.Module, masks: Mapping[str, torch.Tensor], path: Path, *, ex
     stored = collect(model, masks)
     if stored.size_bytes > MAX_BYTES:
         raise ExportFailed(f"{stored.size_bytes} bytes of weights; one ONNX file holds at most {MAX_BYTES}")
-    proto = _graph(model, example_tokens)
+    proto = _graph(model, example_tokens, stored.tied)
     _pack(proto, stored)
     path.write_bytes(proto.SerializeToString(deterministic=True))
 
@@ -86,7 +86,7 @@ def inputs_of(model: nn.Module) -> tuple[str, ...]:
     return INPUTS if segments else INPUTS[:2]
 
 
-def _graph(model: nn.Module, tokens: int) -> onnx.ModelProto:
+def _graph(model: nn.Module, tokens: int, tied: Mapping[str, str]) -> onnx.ModelProto:
     names = inputs_of(model)
     device = next(model.parameters()).device
     example = {name: torch.ones(2, tokens, dtype=torch.int64, device=device) for name in names}
@@ -120,18 +120,26 @@ def _graph(model: nn.Module, tokens: int) -> onnx.ModelProto:
             passes.ClearMetadataAndDocStringPass(),  # source paths of the machine that exported
         ):
             clean(graph)
-        return _named(ir.to_proto(graph), names)
+        return _named(ir.to_proto(graph), names, tied)
 
 
-def _named(proto: onnx.ModelProto, inputs: tuple[str, ...]) -> onnx.ModelProto:
-    """Plain names: weights as in the model, dimensions "batch" and "sequence", nothing inferred kept."""
+def _named(proto: onnx.ModelProto, inputs: tuple[str, ...], tied: Mapping[str, str]) -> onnx.ModelProto:
+    """Plain names: weights as they are stored, dimensions "batch" and "sequence", nothing inferred kept."""
     del proto.graph.value_info[:]
-    prefix = "model."
-    for tensor in proto.graph.initializer:
-        tensor.name = tensor.name.removeprefix(prefix)
+
+    def plain(name: str) -> str:
+        name = name.removeprefix("model.")
+        return tied.get(name, name)
+
+    weights = {plain(tensor.name): tensor for tensor in proto.graph.initializer}  # a tied one once
+    for name, tensor in weights.items():
+        tensor.name = name
+    kept = list(weights.values())
+    del proto.graph.initializer[:]
+    proto.graph.initializer.extend(kept)
     for node in proto.graph.node:
         for index, name in enumerate(node.input):
-            node.input[index] = name.removeprefix(prefix)
+            node.input[index] = plain(name)
     if (found := tuple(value.name for value in proto.graph.input)) != inputs:
         raise ExportFailed(f"the graph takes {found}, not {inputs}")
     for value in (*proto.graph.input, *proto.graph.output):

@@ -7,6 +7,7 @@ parity = check("model.onnx", student_logits, near, tolerance=1e-3)     # or Veri
 from __future__ import annotations
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -28,7 +29,9 @@ SCRIPT = Path(__file__).with_name("isolated.py")
 ROOTS = {"onnx": ONNX, "torch": TORCH}
 # Of the environment a checking process keeps only what finding the interpreter's libraries may need.
 KEEP = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "TMPDIR")
-TAIL = 2_000  # characters of its last words in an error
+TAIL = 4_000  # characters of its last words in the log
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -81,10 +84,18 @@ def run_isolated(
         except subprocess.TimeoutExpired:
             raise VerificationFailed(f"{script.stem}: not done after {timeout_s:g} s") from None
         if done.returncode != 0 or not out.exists():
-            last = done.stderr.decode("utf-8", "replace").strip()[-TAIL:]
-            raise VerificationFailed(f"{script.stem}: the process ended with {done.returncode}: {last}")
+            words = done.stderr.decode("utf-8", "replace").strip()[-TAIL:]
+            logger.error("%s ended with %d:\n%s", script.name, done.returncode, words)
+            raise VerificationFailed(f"{script.stem}: the process ended with {done.returncode}: {_last(words)}")
         with np.load(out, allow_pickle=False) as arrays:
             return dict(arrays)
+
+
+def _last(words: str) -> str:
+    """The exception itself, without the frames of the machine that it was raised on."""
+    lines = words.splitlines()
+    frames = [index for index, line in enumerate(lines) if line.startswith("  ")]
+    return "\n".join(lines[frames[-1] + 1 :] if frames else lines) or "it said nothing"
 
 
 def logits(

@@ -1,0 +1,1 @@
+"""One command per number that the README states."""

@@ -1,0 +1,60 @@
+"""Graded rows are opened in one place, and a row is made again exactly when something that decides it changed."""
+
+import ast
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+
+import bench
+from bench import graded
+from tests import tiny
+
+FOLDER = Path(bench.__file__).parent
+
+
+def imports(path: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{name.name}" for name in node.names)}
+        elif isinstance(node, ast.Import):
+            found |= {name.name for name in node.names}
+    return found
+
+
+def test_only_the_front_door_imports_the_file_that_opens_graded_rows() -> None:
+    users = {path.name for path in FOLDER.rglob("*.py") if "bench.graded" in imports(path)}
+    assert users == {"__main__.py"}
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    folder = tmp_path / "toys"
+    folder.mkdir()
+    for name, count in (("train", 300), ("validation", 20), ("test", 30)):
+        texts, labels = zip(*tiny.sentences(count, seed=len(name)), strict=True)
+        parquet.write_table(pa.table({"text": texts, "label": labels}), folder / f"{name}.parquet")
+    return folder
+
+
+def test_graded_rows_are_validation_and_test_together(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(graded, "TRAIN_ROWS", 100)
+    task = graded.prepare(data, tmp_path, seed=0)
+    assert len(parquet.read_table(task.eval)) == 50
+    assert len(parquet.read_table(task.train)) == 100
+
+
+def test_a_fingerprint_follows_seed_system_and_data(data: Path, tmp_path: Path) -> None:
+    teacher = tiny.write_model(tmp_path / "model", hidden=64)
+    task = graded.prepare(data, tmp_path, seed=0)
+    base = graded.fingerprint(teacher, task, "ladabert-1", 0)
+    assert base == graded.fingerprint(teacher, task, "ladabert-1", 0)
+    others = {graded.fingerprint(teacher, task, "ladabert-2", 0), graded.fingerprint(teacher, task, "ladabert-1", 1)}
+    parquet.write_table(parquet.read_table(task.train).slice(1), task.train)
+    others.add(graded.fingerprint(teacher, task, "ladabert-1", 0))
+    assert base not in others
+    assert len(others) == 3
