@@ -107,7 +107,7 @@ def install(app: FastAPI) -> None:
     async def unexpected(request: Request, error: Exception) -> Response:
         log.error("request %s failed", _request_id(request), exc_info=error)
         detail = "the service's log holds the cause under this request_id"
-        headers = {"X-Request-Id": _request_id(request)}
+        headers = {"X-Request-Id": _request_id(request), "X-Content-Type-Options": "nosniff"}
         return answer(request, Problem.of("internal", detail), headers)
 
     async def ended(_request: Request, _error: Exception) -> Response:
@@ -143,7 +143,7 @@ def validation_problem(app: FastAPI, request: Request, error: RequestValidationE
     first = errors[0]
     more = f" (and {len(errors) - 1} more, see errors)" if len(errors) > 1 else ""
     return Problem.of(
-        "request_invalid", f"{first['param']}: {first['detail']}{more}", param=first["param"], errors=errors
+        "request_invalid", f"{first['param'] or 'body'}: {first['detail']}{more}", param=first["param"], errors=errors
     )
 
 
@@ -159,7 +159,7 @@ def _finding(app: FastAPI, request: Request, entry: Mapping[str, Any], body: Any
     if source != "body":
         where = ".".join([str(source), *(str(part) for part in loc)])
     else:
-        where = pointer(loc, body, missing=missing) or "/"
+        where = pointer(loc, body, missing=missing)
     if missing:
         return _plain(where, 200), "is required and was not sent"
     if kind == "extra_forbidden":

@@ -22,7 +22,14 @@ def _storable(value: str) -> str:
     return value
 
 
+def _known_preset(value: str) -> str:
+    if value not in PRESETS:
+        raise ValueError(f"legal: {', '.join(PRESETS)}")
+    return value
+
+
 Text = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_storable)]
+PresetName = Annotated[Text, AfterValidator(_known_preset)]
 Id = Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_storable)]
 Seconds = Annotated[float, Field(gt=0, le=30 * 86_400, description="Seconds, at most 30 days.")]
 
@@ -80,7 +87,9 @@ class JobRequest(Closed):
     data: DataRoles
     task: Task = "classification"
     metric: Metric = Field("accuracy", description="What retention is measured in.")
-    preset: Text | None = Field(None, description=f'Name of a recipe; "{DEFAULT_PRESET}" where recipe is absent too.')
+    preset: PresetName | None = Field(
+        None, description=f'Name of a recipe; "{DEFAULT_PRESET}" where recipe is absent too.'
+    )
     recipe: Recipe | None = None
     target: Target | None = Field(None, description="Replaces the preset's constraints of the same name.")
     seed: int = Field(0, ge=0, lt=2**31)
@@ -93,8 +102,6 @@ class JobRequest(Closed):
     def _one_recipe(self) -> JobRequest:
         if self.preset is not None and self.recipe is not None:
             raise ValueError("give either preset or recipe, not both")
-        if self.preset is not None and self.preset not in PRESETS:
-            raise ValueError(f"preset {self.preset!r} is not one of {', '.join(PRESETS)}")
         return self
 
     def inspection(self) -> InspectionRequest:

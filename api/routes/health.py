@@ -26,7 +26,11 @@ def get_readiness(context: Ctx) -> schemas.Health:
     """The database answers and the store takes files."""
     with context.database.readers() as s:
         s.execute(text("SELECT 1"))
-    context.store.root.mkdir(parents=True, exist_ok=True)
-    if not os.access(context.store.root, os.W_OK):
+    try:
+        context.store.root.mkdir(parents=True, exist_ok=True)
+        writable = os.access(context.store.root, os.W_OK)
+    except OSError:
+        writable = False
+    if not writable:
         raise refuse("unavailable", "the store cannot be written", retryable=True)
     return schemas.Health()

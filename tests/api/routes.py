@@ -1,0 +1,30 @@
+"""Every route, read from the OpenAPI document, so that a new one is tested without being listed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from fastapi.testclient import TestClient
+
+OPEN = ("/healthz", "/readyz")
+
+
+def operations(client: TestClient) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """(METHOD, path template, operation); HEAD of the download too."""
+    for path, methods in client.app.openapi()["paths"].items():  # type: ignore[attr-defined]
+        for method, operation in methods.items():
+            yield method.upper(), path, operation
+            if operation["operationId"] == "download_file":
+                yield "HEAD", path, operation
+
+
+def filled(path: str, value: str) -> str:
+    """A path with the same value in every place."""
+    return re.sub(r"\{[^}]+\}", lambda _: value, path)
+
+
+def parameters(operation: dict[str, Any], place: str) -> list[str]:
+    """Names of the parameters in `query`, `path` or `header`."""
+    return [one["name"] for one in operation.get("parameters", []) if one["in"] == place]
