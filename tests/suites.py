@@ -60,7 +60,7 @@ SUITES = (
         ("test_architecture.py", "test_house.py"),
         (("ruff", "format", "--check", "."), ("ruff", "check", "."), ("mypy",)),
     ),
-    Suite("unit", 5, ("core",)),
+    Suite("unit", 5, ("core", "bench")),
     Suite("http and database", 5, ("jobs", "api", "client", "test_ephemeral.py")),
     Suite("end to end", 4, ("worker", "e2e", "demo")),
     Suite("methods", 5, ("methods",)),

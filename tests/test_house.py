@@ -12,6 +12,9 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 
+from api.app import create_app
+from core.catalogue import METHODS
+from core.recipe import PRESETS
 from jobs.settings import Settings
 
 ROOT = Path(__file__).parent.parent
@@ -164,3 +167,32 @@ def test_nothing_is_left_for_later_and_no_machine_is_named() -> None:
         for number, line in enumerate(file.read_text().splitlines(), 1):
             found = re.search(rf"\b({LEFTOVERS})\b|{PLACES}", line)
             assert not found, f"{file.relative_to(ROOT)}:{number}: {line.strip()}"
+
+
+def test_the_operations_page_lists_every_setting_with_its_default() -> None:
+    """A setting that is not on the page is not there for its reader."""
+    page = (ROOT / "docs/operations.md").read_text()
+    rows = dict(re.findall(r"^\| `LADAPRESS_(\w+)` \| (.+?) \|", page, re.MULTILINE))
+    assert set(rows) == {name.upper() for name in Settings.model_fields}
+    for name, field in Settings.model_fields.items():
+        if isinstance(field.default, int | float) and not name.endswith("_bytes"):
+            assert rows[name.upper()] == f"`{field.default}`", name
+
+
+def test_readme_lists_every_method_and_preset() -> None:
+    """The tables are what `GET /v1/methods` and `GET /v1/presets` would say, no more and no less."""
+    rows = re.findall(r"^\| `([\w-]+)` \| .+? \|(?: (.*?) \|)?$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert {name for name, target in rows if not target} == set(METHODS)
+    assert {name for name, target in rows if target} == set(PRESETS)
+    for name, target in rows:
+        if target:
+            given = PRESETS[name].target.given()
+            assert target == ", ".join(f"`{key}` {value:g}" for key, value in given.items()), name
+
+
+def test_quickstart_lists_every_route() -> None:
+    """Method and path, as OpenAPI has them."""
+    schema = create_app(Settings()).openapi()
+    served = {f"{verb.upper()} {path}" for path, verbs in schema["paths"].items() for verb in verbs}
+    page = (ROOT / "docs/quickstart.md").read_text()
+    assert set(re.findall(r"`((?:GET|POST|PUT|DELETE|PATCH) /\S+)`", page)) - {"GET /openapi.json"} == served
