@@ -58,6 +58,7 @@ def run_isolated(
     environment = {name: os.environ[name] for name in KEEP if name in os.environ}
     environment |= {
         "OMP_NUM_THREADS": str(threads),
+        "OMP_WAIT_POLICY": "PASSIVE",  # spinning threads starve each other on a busy machine
         "RAYON_NUM_THREADS": str(threads),  # of tokenizers
         "TOKENIZERS_PARALLELISM": "false" if threads == 1 else "true",
         "HF_HUB_OFFLINE": "1",
