@@ -159,7 +159,7 @@ def apply_verdict(s: Session, inspection_id: str, *, skip_locked: bool = False) 
 def judge(row: Inspection, recipe: Recipe, target: Target) -> Problem | None:
     """What a done inspection means for a recipe and a target: None, or the problem.
 
-    On a good verdict the target is planned on the model's shape, in microseconds.
+    On a good verdict the target is planned on the model's shape, which is pure arithmetic.
     """
     if not row.verdict_ok:
         return Problem.from_error(_error(row))

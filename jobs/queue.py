@@ -19,7 +19,7 @@ from jobs.settings import Settings
 Kind = Literal["job", "inspection"]
 TASKS: dict[Kind, tuple[str, str]] = {"job": ("worker.run", "device"), "inspection": ("worker.inspect", "interactive")}
 VISIBILITY_S = 7 * 86_400  # messages are acknowledged early; Redis must never hand one out twice
-BACKLOG = 1_000  # announcements that wait for a dead broker; more are dropped
+BACKLOG = 100  # announcements that wait while one is being sent; more are dropped
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +102,18 @@ class _Sender:
             try:
                 self._app.send_task(name, queue=self._prefix + own_queue, retry=False, ignore_result=True)
             except Exception as error:  # a hint may be lost for any reason at all
-                log.warning("announcement of %s not sent: %s", item, type(error).__name__)
+                log.warning("announcements not sent, %s: the reconciler will repeat them", type(error).__name__)
+                self._drop()
+
+    def _drop(self) -> None:
+        """Forget what waits: a dead broker would cost a timeout for each, and hints of minutes ago help nobody."""
+        while True:
+            try:
+                item = self._waiting.get_nowait()
+            except queue.Empty:
+                return
+            if isinstance(item, threading.Event):
+                item.set()
 
 
 @lru_cache(maxsize=8)

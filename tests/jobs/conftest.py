@@ -7,8 +7,10 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from sqlalchemy import event
 
 from demo import ephemeral
 from jobs.db import Database, connect, upgrade
@@ -21,6 +23,11 @@ def shared_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database
     settings = Settings(data_dir=tmp_path_factory.mktemp("shared"))
     upgrade(settings)
     database = connect(settings)
+
+    @event.listens_for(database.engine, "connect")
+    def _do_not_wait_for_the_disk(connection: Any, _record: Any) -> None:
+        connection.execute("PRAGMA synchronous = OFF")  # test_database holds what the service sets
+
     yield database
     database.dispose()
 

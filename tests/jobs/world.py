@@ -22,11 +22,11 @@ from jobs.tables import Base, Event, Inspection, Job, Project
 SHAPE = {
     "family": "bert",
     "task": "classification",
-    "parameters": 110_000,
+    "parameters": 21_000,
     "layers": 1,
     "hidden": 100,
     "labels": ["a", "b"],
-    "matrices": [{"name": f"linear{i}", "rows": 100, "cols": 100, "kind": "linear"} for i in range(10)],
+    "matrices": [{"name": f"linear{i}", "rows": 100, "cols": 100, "kind": "linear"} for i in range(2)],
 }
 GOOD: dict[str, Any] = {"ok": True, "error": None, "shape": SHAPE, "rows": {"train": 9, "eval": 3}, "warnings": []}
 BAD: dict[str, Any] = {
@@ -134,7 +134,8 @@ class World:
         """Let the lease of a job, or of an inspection, run out."""
         with self.db.sessions.begin() as s:
             for table in (Job, Inspection):
-                s.execute(update(table).where(table.id == job_id).values(lease_until=db_now() - 1))
+                held = (table.id == job_id, table.lease_until.is_not(None))
+                s.execute(update(table).where(*held).values(lease_until=db_now() - 1))
 
     def reconcile(self, **settings: Any) -> list[service.Hint]:
         with self.db.sessions.begin() as s:
