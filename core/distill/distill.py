@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from core.method import Method
 
@@ -31,14 +31,20 @@ class Distill(Method):
     hidden: float = Field(1.0, ge=0, le=1000, description="Weight of the hidden-state term.")
     attention: float = Field(1.0, ge=0, le=1000, description="Weight of the attention-score term.")
     temperature: float = Field(2.0, gt=0, le=100, description="T of the soft-logit term.")
-    layer_map: Literal["identity", "uniform"] = "identity"
+    layer_map: Literal["identity", "uniform"] = Field("identity", description="Which layers are paired.")
     epochs: float = Field(1.0, gt=0, le=1000, description="Passes over the training rows.")
     max_rows: int | None = Field(None, ge=1, description="Train on a seeded sample of this many rows.")
-    batch_size: int = Field(32, ge=1, le=4096)
+    batch_size: int = Field(32, ge=1, le=4096, description="Rows a step.")
     max_length: int = Field(128, ge=8, le=8192, description="Tokens per row in training; longer rows are cut.")
-    learning_rate: float = Field(2e-4, gt=0, le=1)
+    learning_rate: float = Field(2e-4, gt=0, le=1, description="Peak rate of AdamW.")
     warmup: float = Field(0.06, ge=0, lt=1, description="Share of the steps over which the rate rises.")
-    weight_decay: float = Field(0.01, ge=0, le=1)
+    weight_decay: float = Field(0.01, ge=0, le=1, description="Of matrices; biases and norms have none.")
+
+    @model_validator(mode="after")
+    def _something_to_follow(self) -> Distill:
+        if not (self.logits or self.hidden or self.attention):
+            raise ValueError("logits, hidden and attention are all 0: at least one must be above 0")
+        return self
 
     def compile(self, build: Build) -> Iterable[Phase]:
         import torch

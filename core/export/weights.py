@@ -27,13 +27,13 @@ class Stored:
 
 
 def collect(model: nn.Module, masks: Mapping[str, torch.Tensor]) -> Stored:
-    """Parameters and persistent buffers of `model`, on the CPU.
+    """Parameters and persistent buffers of `model`, brought to the CPU.
 
     Raises:
         ExportFailed: a mask without its parameter or of another shape, a masked entry that is not zero, or a
             weight that is not fp32.
     """
-    state = {name: tensor.detach().cpu() for name, tensor in model.state_dict(keep_vars=True).items()}
+    state = model.state_dict(keep_vars=True)
     if unknown := masks.keys() - state.keys():
         raise ExportFailed(f"masks for parameters that the model does not have: {', '.join(sorted(unknown))}")
     tied: dict[str, str] = {}
@@ -50,12 +50,13 @@ def collect(model: nn.Module, masks: Mapping[str, torch.Tensor]) -> Stored:
             continue
         if tensor.is_floating_point() and tensor.dtype != torch.float32:
             raise ExportFailed(f"{name} is {tensor.dtype}; weights are exported from fp32")
+        here = tensor.detach().cpu()
         mask = by_storage.get(name)
-        if mask is None or not pays(tensor.numel(), int(mask.sum()), 8 * tensor.element_size()):
-            dense[name] = tensor.contiguous()
+        if mask is None or not pays(here.numel(), int(mask.sum()), 8 * here.element_size()):
+            dense[name] = here.contiguous()
             continue
         try:
-            packed[name] = pack(tensor.numpy(), mask.cpu().numpy())
+            packed[name] = pack(here.numpy(), mask.cpu().numpy())
         except ValueError as error:
             raise ExportFailed(f"{name}: {error}") from None
     return Stored(dense, packed, tied)

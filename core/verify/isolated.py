@@ -31,6 +31,7 @@ def load_onnx(folder: Path, threads: int) -> tuple[Model, Callable[[], int]]:
 
     def session(options: Any) -> Any:
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 3
         return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 

@@ -48,6 +48,7 @@ def test_a_step_that_acts_during_training_needs_training_after_it() -> None:
         {"steps": [{"method": "svd", "keep": float("nan")}]},
         {"steps": [{"method": "svd"}], "version": 2},
         {"steps": [{"method": "svd"}], "extra": 1},
+        {"steps": [{"method": "distill", "logits": 0, "hidden": 0, "attention": 0}]},
     ],
 )
 def test_bad_recipes_are_refused(bad: dict[str, object]) -> None:
