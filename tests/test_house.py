@@ -190,9 +190,9 @@ def test_readme_lists_every_method_and_preset() -> None:
             assert target == ", ".join(f"`{key}` {value:g}" for key, value in given.items()), name
 
 
-def test_quickstart_lists_every_route() -> None:
+def test_quickstart_lists_every_route(tmp_path: Path) -> None:
     """Method and path, as OpenAPI has them."""
-    schema = create_app(Settings()).openapi()
+    schema = create_app(Settings(data_dir=tmp_path)).openapi()
     served = {f"{verb.upper()} {path}" for path, verbs in schema["paths"].items() for verb in verbs}
     page = (ROOT / "docs/quickstart.md").read_text()
     assert set(re.findall(r"`((?:GET|POST|PUT|DELETE|PATCH) /\S+)`", page)) - {"GET /openapi.json"} == served
