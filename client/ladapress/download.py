@@ -26,6 +26,10 @@ Moved = Callable[[int], None]
 """Told how many bytes have arrived, or (negative) have to be fetched again."""
 
 
+def nobody(count: int) -> None:
+    """Nobody wants to know how many bytes moved."""
+
+
 def fetch(transport: Transport, artifact: Artifact, folder: Path, moved: Moved) -> tuple[Path, ...]:
     """Download all files of an artifact into `folder` and return their paths.
 

@@ -72,6 +72,10 @@ class Transport:
                     response.status_code, response.content, url=str(response.url)
                 ) from None
 
+    def page(self, path: str, limit: int, after: str | None) -> Any:
+        """One page of a list, newest first."""
+        return self.json("GET", path, params={"limit": limit, **({"after": after} if after else {})})
+
     @contextmanager
     def send(
         self,

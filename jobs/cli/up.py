@@ -24,15 +24,14 @@ from typing import Annotated
 
 import typer
 
-from jobs.db import upgrade
 from jobs.settings import Settings
 
 MODULES = ("api", "worker")
 LOOK_S = 0.1  # pause between two looks at the processes
 FIRST_DELAY_S, LONGEST_DELAY_S = 0.5, 30.0
 STEADY_S = 30.0  # a process that lived so long may fail again from the shortest delay
-EARLY_DEATHS = 5  # so many before the service ever answered: it is not going to
-STOP_GRACE_S = 20.0  # the worker hands its jobs back and ends their processes
+EARLY_DEATHS = 3  # so many before the service ever answered: it is not going to
+STOP_GRACE_S = 45.0  # the worker hands its jobs back and ends their processes, which takes it up to 40 s
 PR_SET_PDEATHSIG = 1
 
 
@@ -42,6 +41,10 @@ def command(
     data_dir: Annotated[Path | None, typer.Option(help="Home of all data. [default: ladapress-data]")] = None,
 ) -> None:
     """Start the service on this machine: api and worker, until Ctrl-C. LADAPRESS_* variables set the rest."""
+    from sqlalchemy.exc import OperationalError
+
+    from jobs.db import upgrade  # half a second that `ladapress --help` does not need
+
     if missing := [name for name in ("torch", "transformers", "onnxruntime") if find_spec(name) is None]:
         say(f"the worker needs {', '.join(missing)}: install ladapress-server with its extra `worker`")
         raise typer.Exit(2)
@@ -50,7 +53,11 @@ def command(
     if (refusal := taken(settings)) is not None:
         say(refusal)
         raise typer.Exit(1)
-    upgrade(settings)
+    try:
+        upgrade(settings)
+    except OperationalError as error:
+        say(f"cannot open the database: {error.orig}")
+        raise typer.Exit(1) from None
     environment = {
         **os.environ,
         "LADAPRESS_HOST": settings.host,

@@ -47,7 +47,7 @@ class Hand(threading.Thread):
         self._database.dispose()
 
     def run(self) -> None:
-        while not self._stopping.wait(0.03):
+        while not self._stopping.wait(0.05):
             with self._database.sessions.begin() as s:
                 if (inspection := service.claim_inspection(s, "hand", 60)) is not None:
                     service.finish_inspection(s, inspection.inspection_id, inspection.fence, GOOD)

@@ -8,13 +8,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from ladapress import Client, cli
+from ladapress import Client
 
-from tests.client.conftest import ROOT, Inputs, Service, Uploaded, free_port
+from tests.client.command import Captured, call, compress, environment, run, uploads_of
+from tests.client.conftest import Inputs, Service, Uploaded, free_port
 from tests.client.hand import FAIL, FILES, LAST, MISS, SUCCEED, TWO_POINTS
 
 KEYS = [
@@ -32,43 +32,6 @@ KEYS = [
     "points",
     "error",
 ]
-
-Captured = pytest.CaptureFixture[str]
-
-
-def environment(url: str) -> dict[str, str]:
-    return {**os.environ, "LADAPRESS_URL": url, "COLUMNS": "200"}
-
-
-def run(url: str, *arguments: object) -> subprocess.CompletedProcess[str]:
-    """The command in a process of its own, started where no server package can be imported by accident."""
-    return subprocess.run(
-        [sys.executable, "-m", "ladapress", *map(str, arguments)],
-        env=environment(url),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-
-
-def call(monkeypatch: pytest.MonkeyPatch, url: str, *arguments: object) -> int:
-    """The command in this process, which spares a second of start-up."""
-    monkeypatch.setenv("LADAPRESS_URL", url)
-    monkeypatch.setattr(sys, "argv", ["ladapress", *map(str, arguments)])
-    try:
-        return cli.main()
-    except SystemExit as end:
-        return int(end.code or 0)
-
-
-def compress(inputs: Inputs, out: Path, seed: int, *more: object) -> Sequence[object]:
-    files = ["--train", inputs.train, "--eval", inputs.eval, "--out", out]
-    return ["compress", inputs.model, *files, "--preset", "ladabert-1", "--seed", seed, *more]
-
-
-def uploads_of(client: Client) -> set[str]:
-    return {model.id for model in client.models.list().data} | {one.id for one in client.datasets.list().data}
 
 
 def test_compress_ends_with_one_json_line_and_the_verified_files(
@@ -172,78 +135,6 @@ def test_no_service_is_code_1_and_names_the_address(
     url = f"http://127.0.0.1:{free_port()}"
     assert call(monkeypatch, url, *compress(inputs, tmp_path / "out", SUCCEED)) == 1
     assert url in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("change", "legal"),
-    [
-        (("--target", "size=3"), "parameter_ratio, bytes_ratio"),
-        (("--target", "bytes_ratio=0.5"), "greater than 1"),
-        (("--target", "bytes_ratio"), "NAME=VALUE"),
-        (("--target", "bytes_ratio=2", "--target", "bytes_ratio=3"), "given twice"),
-        (("--preset", "nosuch"), "must be one of"),
-        (("--recipe", "r.toml"), "exactly one of --preset NAME and --recipe FILE"),
-        (("--metric", "auc"), "accuracy, macro_f1"),
-        (("--task", "summarization"), "classification"),
-        (("--device", "tpu"), "cpu, cuda, auto"),
-        (("--train", "nosuch.csv"), "nosuch.csv is not a file"),
-        (("--eval", "pyproject.toml"), ".csv, .jsonl"),
-        (("--out", "pyproject.toml"), "name a folder"),
-        (("--seed", "-1"), "greater than or equal to 0"),
-        (("--nosuch",), "--nosuch"),
-    ],
-)
-def test_bad_usage_is_code_2_names_the_legal_form_and_sends_nothing(
-    service: Service,
-    client: Client,
-    inputs: Inputs,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: Captured,
-    change: tuple[str, ...],
-    legal: str,
-) -> None:
-    monkeypatch.chdir(ROOT)
-    before = uploads_of(client)
-    assert call(monkeypatch, service.url, *compress(inputs, tmp_path / "out", SUCCEED, *change)) == 2
-    assert legal in capsys.readouterr().err
-    assert uploads_of(client) == before
-    assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize(
-    ("breakage", "said"),
-    [
-        (lambda model: (model / "config.json").unlink(), "no config.json"),
-        (lambda model: (model / "model.safetensors").rename(model / "pytorch_model.bin"), "pickles run code"),
-    ],
-)
-def test_a_folder_that_is_no_model_is_code_2(
-    inputs: Inputs,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: Captured,
-    breakage: object,
-    said: str,
-) -> None:
-    assert callable(breakage)
-    breakage(inputs.model)
-    assert call(monkeypatch, "http://127.0.0.1:9", *compress(inputs, tmp_path / "out", SUCCEED)) == 2
-    assert said in capsys.readouterr().err
-
-
-def test_a_recipe_with_an_unknown_method_is_code_2_and_names_the_methods(
-    service: Service,
-    inputs: Inputs,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: Captured,
-) -> None:
-    recipe = tmp_path / "recipe.json"
-    recipe.write_text('{"steps": [{"method": "magic"}]}')
-    files = ["--train", inputs.train, "--eval", inputs.eval, "--out", tmp_path / "out"]
-    assert call(monkeypatch, service.url, "compress", inputs.model, *files, "--recipe", recipe) == 2
-    assert "'magic' must be one of" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

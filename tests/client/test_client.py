@@ -9,8 +9,8 @@ from pathlib import Path
 import httpx2
 import pytest
 from ladapress import Client, LadapressError
-from ladapress import client as client_module
 from ladapress.download import STAGING, fetch
+from ladapress.transport import Transport
 from ladapress.types import Artifact, JobEvent
 
 from tests.client.conftest import Inputs, Service, Uploaded
@@ -247,7 +247,7 @@ def test_a_post_that_could_act_twice_is_not_repeated() -> None:
         calls.append(request.method)
         raise httpx2.ReadError("cut")
 
-    transport = client_module.Transport("http://service", None, patience_s=0.5, handler=httpx2.MockTransport(cut))
+    transport = Transport("http://service", None, patience_s=0.5, handler=httpx2.MockTransport(cut))
     with pytest.raises(LadapressError):
         transport.json("POST", "/v1/other")
     assert calls == ["POST"]
