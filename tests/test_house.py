@@ -104,7 +104,8 @@ def test_a_wheel_holds_its_packages_and_nothing_else(
     folder: str, packages: set[str], needed: set[str], tmp_path: Path
 ) -> None:
     """Tests, demo and bench stay out; recipes and migrations are in."""
-    done = run("uv", "build", "--wheel", "--offline", "--no-build-isolation", "--out-dir", tmp_path, ROOT / folder)
+    options = ("--wheel", "--offline", "--no-build-isolation", "--python", BIN / "python", "--out-dir", tmp_path)
+    done = run("uv", "build", *options, ROOT / folder)
     assert done.returncode == 0, done.stderr
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
