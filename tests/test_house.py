@@ -197,3 +197,15 @@ def test_quickstart_lists_every_route(tmp_path: Path) -> None:
     served = {f"{verb.upper()} {path}" for path, verbs in schema["paths"].items() for verb in verbs}
     page = (ROOT / "docs/quickstart.md").read_text()
     assert set(re.findall(r"`((?:GET|POST|PUT|DELETE|PATCH) /\S+)`", page)) - {"GET /openapi.json"} == served
+
+
+def test_every_page_that_a_document_or_the_code_names_exists() -> None:
+    """Links between pages, and `docs/...` in a docstring, a comment or a recipe."""
+    for page in documents():
+        for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+            assert (page.parent / link).exists(), f"{page.relative_to(ROOT)} links to {link}"
+    for file in tracked("*.py", "*.toml", "*.yml", "*.Dockerfile"):
+        for name in re.findall(r"\bdocs/[\w/-]+\.md\b", file.read_text()):
+            assert (ROOT / name).exists(), f"{file.relative_to(ROOT)} names {name}"
+        for number in re.findall(r"\bdocs/decisions/(\d{4})", file.read_text()):
+            assert list((ROOT / "docs/decisions").glob(f"{number}-*.md")), f"{file.relative_to(ROOT)}: {number}"
