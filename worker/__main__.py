@@ -53,13 +53,20 @@ def _node(settings: Settings, kind: Kind, parent: int) -> int:
     kernel.die_with_parent(signal.SIGTERM)
     if os.getppid() != parent:
         return 1
-    from worker.app import app
+    from worker.app import app, close
 
+    def leave(*_: object) -> None:
+        raise SystemExit(0)
+
+    signal.signal(signal.SIGTERM, leave)  # until Celery, which starts after our own threads, sets its handler
     slots = settings.device_slots if kind == "job" else 1
     what = ("--pool=threads", f"--concurrency={slots}", f"--queues={queue_name(settings, kind)}")
     who = (f"--hostname={kind}-{os.getpid()}@%h", "--loglevel=INFO")
     quiet = ("--without-gossip", "--without-mingle", "--without-heartbeat")
-    app.worker_main(["worker", *what, *who, *quiet])
+    try:
+        app.worker_main(["worker", *what, *who, *quiet])
+    finally:
+        close()
     return 0
 
 

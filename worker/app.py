@@ -14,6 +14,7 @@ from celery import signals
 
 from jobs.queue import Kind, celery_app, queue_name
 from jobs.settings import Settings
+from worker import kernel
 from worker.node import Node
 from worker.pool import ENGINE
 
@@ -41,6 +42,7 @@ def _start(options: dict[str, Any], **_: Any) -> None:
     wanted = options.get("queues") or ()
     names = wanted.split(",") if isinstance(wanted, str) else list(wanted)
     kinds = [kind for kind in KINDS if queue_name(settings, kind) in names] or list(KINDS)
+    kernel.become_a_worker()
     _nodes.append(Node(settings, kinds, engine))
     node().start()
     node().poll(settings.poll_s, wait=False)
@@ -48,13 +50,16 @@ def _start(options: dict[str, Any], **_: Any) -> None:
 
 def _drain(**_: Any) -> None:
     """TERM: hand running jobs back. Celery then waits for its threads, which end within the kill grace."""
-    node().drain()
+    for each in _nodes:
+        each.drain()
 
 
-def _stop(**_: Any) -> None:
-    node().close()
+def close(**_: Any) -> None:
+    """Drain, if that was not done, and end every child. Again and again without harm."""
+    while _nodes:
+        _nodes.pop().close()
 
 
 signals.celeryd_init.connect(_start, weak=False)
 signals.worker_shutting_down.connect(_drain, weak=False)
-signals.worker_shutdown.connect(_stop, weak=False)
+signals.worker_shutdown.connect(close, weak=False)

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Sequence
 
 from jobs.settings import Settings
+from worker import kernel
 from worker.node import Node
 from worker.pool import ENGINE
 
@@ -18,6 +19,7 @@ def run(settings: Settings, engine: Sequence[str] = ENGINE) -> None:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
+    kernel.become_a_worker()
     node = Node(settings, ("job", "inspection"), engine)
     node.start()
     node.poll(min(POLL_S, settings.poll_s), wait=True)

@@ -152,7 +152,7 @@ class Child:
             os.killpg(self.pid, number)
 
     def _reap_group(self, most_s: float = 5) -> None:
-        """Wait until every member is gone. They have become children of this process (`kernel.adopt_orphans`)."""
+        """Wait until every member is gone. They have become children of this process (`kernel.become_a_worker`)."""
         deadline = time.monotonic() + most_s
         with contextlib.suppress(ChildProcessError):
             while time.monotonic() < deadline:

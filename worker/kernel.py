@@ -48,15 +48,14 @@ def forbid_new_privileges() -> None:
     _call("prctl", _PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
 
 
-def hide_from_own_user() -> None:
-    """Other processes of the same user may not read this one's memory or environment. Also: no core dump."""
+def become_a_worker() -> None:
+    """Prepare a process for having children that are not trusted.
+
+    Other processes of its user may not read its memory or its environment, where the database's password may stand.
+    What its children leave behind becomes its child instead of init's, so that it can wait for their end.
+    """
     if _libc is not None:
         _call("prctl", _PR_SET_DUMPABLE, 0, 0, 0, 0)
-
-
-def adopt_orphans() -> None:
-    """What this process's children leave behind becomes its child, instead of init's: it can wait for their end."""
-    if _libc is not None:
         _call("prctl", _PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 

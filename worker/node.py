@@ -14,7 +14,7 @@ from jobs.db import connect
 from jobs.queue import Kind, announce
 from jobs.settings import Settings
 from jobs.store import LocalStore
-from worker import kernel, pool, roster
+from worker import pool, roster
 from worker.inspections import inspect_one
 from worker.supervisor import run_one
 
@@ -31,8 +31,6 @@ class Node:
     """
 
     def __init__(self, settings: Settings, kinds: Sequence[Kind], engine: Sequence[str] = pool.ENGINE) -> None:
-        kernel.hide_from_own_user()  # its environment may hold the database's password
-        kernel.adopt_orphans()
         self.settings = settings
         self.name = f"{socket.gethostname()}:{os.getpid()}"
         self.db = connect(settings)

@@ -18,7 +18,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # `-I` leaves the checkout out
 
-from worker import child, engine  # noqa: E402 - found by the line above
+from worker import child, engine
 
 DATA = bytes(range(256)) * 16  # 4 kB: the artifact
 

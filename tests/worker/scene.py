@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text, update
 
 from jobs import service
 from jobs.db import connect
@@ -24,10 +24,15 @@ from jobs.settings import Settings
 from jobs.states import TERMINAL, State
 from jobs.store import LocalStore
 from jobs.tables import Artifact, ArtifactFile, Event, Job
+from tests.worker import fake_engine
+from tests.worker.fake_engine import Wish
 from worker import kernel
+from worker.node import Node
 
 START = Path(__file__).with_name("start.py")
+ENGINE = (sys.executable, "-I", str(Path(__file__).with_name("fake_engine.py")))
 SCOPE = Scope()
+WAITING = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
 
 
 @dataclass
@@ -40,16 +45,25 @@ class Scene:
         self.db = connect(self.settings)
         self.store = LocalStore(self.settings.store_dir)
 
-    def submit(self, *, limits: dict[str, Any] | None = None, **wish: Any) -> str:
-        """A job whose training file tells the fake engine what to do. Each has files of its own."""
+    def submit(self, *, limits: dict[str, Any] | None = None, judged: bool = False, **wish: Any) -> str:
+        """A job whose training file tells the fake engine what to do. Each has files of its own.
+
+        With `judged` its inspection is done already, so that no worker is needed for that.
+        """
         content = json.dumps(wish).encode() + b"\n" * int(time.monotonic_ns() % 10_000)
         blob = self.store.put_stream(SCOPE.project_id, [content], max_bytes=1 << 20)
         with self.db.sessions.begin() as s:
             model = service.create_model(s, SCOPE, None, [service.DeclaredFile("config.json")])
             service.file_arrived(s, SCOPE, model.id, "config.json", blob)
             data = service.create_dataset(s, SCOPE, None, "csv", blob)
-            request = {"model": model.id, "data": {"train": data.id, "eval": data.id}, "preset": "ladabert-1"}
-            job = service.submit(s, SCOPE, JobRequest.model_validate({**request, "limits": limits or {}}))
+            files = {"model": model.id, "data": {"train": data.id, "eval": data.id}}
+            request = JobRequest.model_validate({**files, "preset": "ladabert-1", "limits": limits or {}})
+            if judged:
+                service.request_inspection(s, SCOPE, request.inspection())
+                held = service.claim_inspection(s, "test", 60)
+                assert held is not None
+                service.finish_inspection(s, held.inspection_id, held.fence, fake_engine.inspect(Wish())["verdict"])
+            job = service.submit(s, SCOPE, request)
         return str(job.id)
 
     def cancel(self, job_id: str) -> None:
@@ -72,6 +86,17 @@ class Scene:
         """The job, once this attempt's child has said something."""
         until(lambda: self.job(job_id).attempt == attempt and self.job(job_id).stage == "distill", 30)
         return self.job(job_id)
+
+    def freeze(self, process: subprocess.Popen[bytes], job_id: str) -> None:
+        """SIGSTOP while the process holds no lock on the job: it could not be reclaimed before the lock is."""
+        frozen = False
+        while not frozen:
+            with self.db.sessions.begin() as s:
+                s.execute(update(Job).where(Job.id == job_id).values(priority=Job.priority))
+                process.send_signal(signal.SIGSTOP)
+                frozen = self.settings.broker_url is None or s.scalars(text(WAITING)).one() == 0
+            if not frozen:
+                process.send_signal(signal.SIGCONT)
 
     def told(self, job_id: str) -> list[tuple[str, dict[str, Any]]]:
         """Its events, in order."""
@@ -109,18 +134,35 @@ class Scene:
 
 
 @contextmanager
-def worker(scene: Scene) -> Iterator[subprocess.Popen[bytes]]:
-    """A worker process as an operator starts it, but with the fake engine. Ended, children and all, at the end."""
+def worker(scene: Scene, *, only_jobs: bool = False) -> Iterator[subprocess.Popen[bytes]]:
+    """A worker process as an operator starts it, but with the fake engine. Drained at the end, if it still runs.
+
+    With `only_jobs` and a broker, it is one of the two processes that the operator's would start.
+    """
+    node = ("--node", "job", "--parent", str(os.getpid())) if only_jobs and scene.settings.broker_url else ()
     fields = scene.settings.model_dump(mode="json", exclude_none=True)
     named = {f"LADAPRESS_{name.upper()}": str(value) for name, value in fields.items()}
-    process = subprocess.Popen([sys.executable, str(START)], env={**os.environ, **named}, start_new_session=True)
+    process = subprocess.Popen([sys.executable, str(START), *node], env={**os.environ, **named}, start_new_session=True)
     try:
         yield process
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGCONT)
             process.terminate()
-            process.wait(60)
+            code = process.wait(60)
+            assert code == 0, f"the worker left with {code}"
+
+
+@contextmanager
+def rescuer(scene: Scene) -> Iterator[Node]:
+    """A second worker, within this process: it looks at the table."""
+    node = Node(scene.settings, ("job",), ENGINE)
+    node.start()
+    node.poll(0.25, wait=True)
+    try:
+        yield node
+    finally:
+        node.close()
 
 
 def members(group: int) -> list[int]:
