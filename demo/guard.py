@@ -16,7 +16,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-GRACE_S = 5.0
+GRACE_S = 30.0
+"""What a server gets to end in good order, seconds: a worker hands its jobs back."""
 
 
 def main(folder: Path, uid: int | None, gid: int | None, command: list[str]) -> int:
