@@ -39,7 +39,7 @@ def delivered(tmp_path_factory: pytest.TempPathFactory) -> Delivered:
     model, masks = student("factorized and masked")
     source, folder = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("artifact")
     tokenizer = tiny.tokenizer()
-    tokenizer.enable_padding(length=7)
+    tokenizer.enable_padding(length=MAX_LENGTH)
     tokenizer.enable_truncation(7)
     tokenizer.save(str(source / "tokenizer.json"))
     artifact.write(model, masks, source, folder, torch_form=True)
