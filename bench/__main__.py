@@ -11,7 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from demo.service import service
+from demo.service import embedded
 from ladapress.client import Client
 
 from bench import graded
@@ -29,7 +29,7 @@ def main() -> None:
     rows = []
     with TemporaryDirectory(prefix="bench-") as folder:
         scratch = Path(folder)
-        with service(scratch / "service") as url, Client(url) as client:
+        with embedded(scratch / "service") as url, Client(url) as client:
             for seed in given.seeds:
                 task = graded.prepare(given.data, scratch, seed)
                 rows += [graded.run(client, given.teacher, task, name, seed, scratch) for name in given.systems]
