@@ -13,7 +13,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -32,6 +32,7 @@ from jobs.states import HELD, MOVES, TERMINAL, State
 from jobs.tables import Artifact, Event, Job
 from tests.jobs.world import BAD, GOOD, POINT, World, wipe
 
+JOBS = 3  # at once; few, so that claims and stale holders meet on the same one
 FAULTS = ("none", "before commit", "after commit")
 
 
@@ -89,18 +90,18 @@ class Machine(RuleBasedStateMachine):
         return data.draw(st.sampled_from(sorted(self.rows)))
 
     def any_claim(self, data: st.DataObject) -> service.Claim:
-        """Often the newest, sometimes one of long ago."""
-        return data.draw(st.sampled_from(self.claims[::-1]))
+        """As often one that holds its job as one that has lost it."""
+        holding = [claim for claim in self.claims if self.holds(claim)]
+        stale = [claim for claim in self.claims if not self.holds(claim)]
+        return data.draw(st.sampled_from(holding if holding and (not stale or data.draw(st.booleans())) else stale))
 
-    @rule()
-    def submit(self) -> None:
-        self.rows[self.world.submit(self.judged).id] = Row(claimable=True)
-
-    @rule()
-    def submit_unjudged(self) -> None:
-        job = self.world.submit()
-        self.rows[job.id] = Row(claimable=False)
-        self.waiting.append(job.id)
+    @precondition(lambda self: len(self.rows) < JOBS)
+    @rule(judged=st.booleans())
+    def submit(self, judged: bool) -> None:
+        job = self.world.submit(self.judged if judged else None)
+        self.rows[job.id] = Row(claimable=judged)
+        if not judged:
+            self.waiting.append(job.id)
 
     @precondition(lambda self: self.waiting)
     @rule(good=st.booleans())
@@ -114,6 +115,9 @@ class Machine(RuleBasedStateMachine):
             row.state = State.QUEUED if good else State.FAILED
 
     @rule(fault=st.sampled_from(FAULTS))
+    def claim_next(self, fault: str) -> None:
+        self.claim(fault)
+
     def claim(self, fault: str) -> None:
         eligible = {id_ for id_, row in self.rows.items() if row.state is State.QUEUED and row.claimable}
         with cut(), self.world.db.sessions.begin() as s:
@@ -186,16 +190,17 @@ class Machine(RuleBasedStateMachine):
         if holds:
             self.lost(claim.job_id, drained=drained)
 
-    @precondition(lambda self: self.rows)
-    @rule(data=st.data(), ticks=st.integers(1, 2))
-    def expire(self, data: st.DataObject, ticks: int) -> None:
-        """The clock jumps past the lease, and a reconciler comes by."""
-        job_id = self.any_job(data)
+    @precondition(lambda self: any(row.state in HELD for row in self.rows.values()))
+    @rule(data=st.data(), ticks=st.integers(1, 2), claimed_again=st.booleans())
+    def expire(self, data: st.DataObject, ticks: int, claimed_again: bool) -> None:
+        """The clock jumps past a lease and a reconciler comes by; often the next claimer, too."""
+        job_id = data.draw(st.sampled_from(sorted(id_ for id_, row in self.rows.items() if row.state in HELD)))
         self.world.expire(job_id)
         for _ in range(ticks):
             self.world.reconcile()
-        if self.rows[job_id].state in HELD:
-            self.lost(job_id)
+        self.lost(job_id)
+        if claimed_again:
+            self.claim("none")
 
     def lost(self, job_id: str, *, drained: bool = False) -> None:
         row = self.rows[job_id]
@@ -278,6 +283,7 @@ def run(world: World, examples: int, steps: int, *, derandomize: bool = True) ->
             derandomize=derandomize,
             database=None,
             suppress_health_check=list(HealthCheck),
+            phases=(Phase.generate,) if derandomize else (Phase.generate, Phase.shrink),
         ),
     )
 
