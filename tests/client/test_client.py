@@ -107,9 +107,29 @@ def test_events_go_on_after_a_cut_stream_without_gap_or_repeat(wire: Wire, wired
     wire.fault(stream, "cut", after=1400)
     events = list(wired.jobs.events(job_id))
     assert wire.pending == 0
+    resumed = [line for head in wire.requests for line in head.splitlines() if line.startswith("last-event-id: ")]
+    assert resumed[0] == "last-event-id: 0"
+    assert len(resumed) >= 2
+    assert "last-event-id: 0" not in resumed[1:]
     assert [event.seq for event in events] == list(range(1, len(events) + 1))
     assert sum(event.type == "progress" for event in events) == SLOW_STEPS
     assert events[-1].data["state"] == "succeeded"
+
+
+def test_no_event_is_seen_twice_where_a_proxy_drops_the_last_event_id(
+    wire: Wire, client: Client, uploaded: Uploaded
+) -> None:
+    class Forgetful(httpx2.HTTPTransport):
+        def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+            request.headers.pop("last-event-id", None)
+            return super().handle_request(request)
+
+    job_id = create(client, uploaded, seed=SLOW)
+    wire.fault(f"GET /v1/jobs/{job_id}/events", "cut", after=1400)
+    with Client(wire.url, handler=Forgetful()) as through:
+        events = list(through.jobs.events(job_id))
+    assert wire.pending == 0
+    assert [event.seq for event in events] == list(range(1, len(events) + 1))
 
 
 def test_events_are_polled_where_no_stream_passes(client: Client, service: Service, uploaded: Uploaded) -> None:
