@@ -61,6 +61,8 @@ def problem_response(problem: Problem, scope: Scope, headers: Mapping[str, str] 
         sent.setdefault("Retry-After", str(RETRY_AFTER_S[problem.code]))
     if problem.code == "unauthorized":
         sent.setdefault("WWW-Authenticate", "Bearer")
+    if problem.code == "request_timeout":
+        sent["Connection"] = "close"  # what is still to come would be read as the next request's beginning
     return Response(json.dumps(body), status_code=problem.status, media_type=MEDIA_TYPE, headers=sent)
 
 

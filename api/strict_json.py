@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from email.message import Message
 from typing import Any
 
+import anyio
 from anyio.to_thread import run_sync
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -25,6 +26,7 @@ from jobs.problem import Problem
 
 MAX_DEPTH = 64
 INT64 = 2**63
+SILENCE_S = 30.0  # a sender who is silent for longer is sent away
 INLINE_BYTES = 64 << 10  # longer bodies are parsed in a thread, so that nobody else waits for it
 
 Pointer = tuple["Pointer | None", "str | int"]  # (what holds the value, key in it); text only when something is wrong
@@ -57,7 +59,13 @@ class StrictJson:
         body = bytearray()
         more = True
         while more:
-            event = await receive()
+            try:
+                with anyio.fail_after(SILENCE_S):
+                    event = await receive()
+            except TimeoutError:
+                slow = Problem.of("request_timeout", f"no byte came for {SILENCE_S:g} seconds", retryable=True)
+                await problem_response(slow, scope)(scope, receive, send)
+                return
             if event["type"] == "http.disconnect":
                 return
             body += event.get("body", b"")

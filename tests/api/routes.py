@@ -25,6 +25,7 @@ def filled(path: str, value: str) -> str:
     return re.sub(r"\{[^}]+\}", lambda _: value, path)
 
 
-def parameters(operation: dict[str, Any], place: str) -> list[str]:
-    """Names of the parameters in `query`, `path` or `header`."""
-    return [one["name"] for one in operation.get("parameters", []) if one["in"] == place]
+def parameters(operation: dict[str, Any], kind: str) -> list[str]:
+    """Names of the query parameters that are an `integer` or a `string`."""
+    query = [one for one in operation.get("parameters", []) if one["in"] == "query"]
+    return [one["name"] for one in query if (one["schema"].get("type", "string") == "integer") == (kind == "integer")]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +16,6 @@ from jobs.settings import Settings
 from jobs.tables import Inspection
 from tests.api.conftest import LOCAL, database_of, local
 from tests.api.problems import problem
-
-
-@pytest.fixture(scope="module")
-def client(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
-    """One app for all: nothing here is stored."""
-    with local(Settings(data_dir=tmp_path_factory.mktemp("errors"))) as client:
-        yield client
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
@@ -15,8 +14,8 @@ from sqlalchemy import func, select
 from jobs import service
 from jobs.problem import Problem
 from jobs.settings import Settings
-from jobs.tables import Base, Job
-from tests.api.conftest import database_of, local
+from jobs.tables import Job
+from tests.api.conftest import local
 from tests.api.problems import problem
 from tests.api.results import finished, inspector, point, publish
 from tests.jobs.world import BAD, World
@@ -29,27 +28,10 @@ def settings(both_url: str, tmp_path_factory: pytest.TempPathFactory) -> Setting
 
 
 @pytest.fixture(scope="module")
-def client(settings: Settings) -> Iterator[TestClient]:
-    with local(settings) as client:
-        yield client
-
-
-@pytest.fixture(scope="module")
 def hasty(settings: Settings) -> Iterator[TestClient]:
     """An app that does not wait for verdicts."""
     with local(settings.model_copy(update={"inspect_wait_s": 0})) as client:
         yield client
-
-
-@pytest.fixture
-def world(client: TestClient, settings: Settings) -> World:
-    """An empty one: making databases is slow, emptying them is not."""
-    database = database_of(client)
-    with database.sessions.begin() as s:
-        for table in reversed(Base.metadata.sorted_tables):
-            if table.name != "project":
-                s.execute(table.delete())
-    return World(database, settings, itertools.count(1))
 
 
 def body(world: World, **fields: Any) -> dict[str, Any]:
