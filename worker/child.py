@@ -53,6 +53,7 @@ def main(
     namespace = sandbox.close_network()  # before any thread: a user namespace asks for that
     keeper.keep(options.events_fd)
     files, tcp = sandbox.close_files(Path.cwd())
+    sandbox.drop_powers()
     pipe = Pipe(options.events_fd)
     orders: SimpleQueue[bytes] = SimpleQueue()
     threading.Thread(target=_listen, args=(orders,), daemon=True).start()

@@ -21,6 +21,7 @@ logger = logging.getLogger(__name__)
 LOG_TAIL_BYTES = 4_096
 MAX_LOG_BYTES = 16 << 20
 _READ_BYTES = 1 << 16
+LAST_WORDS_S = 2.0
 
 
 class Child:
@@ -114,11 +115,11 @@ class Child:
     def end(self, grace_s: float = 0) -> int:
         """End the whole group: TERM, `grace_s` seconds, KILL. Returns the leader's exit code (128 + signal)."""
         if self._process.returncode is None:
-            if grace_s > 0 and self.alive():
+            if self.finished():
+                self._wait_for_leader(LAST_WORDS_S)  # the engine is gone; the keeper passes on how it ended
+            elif grace_s > 0:
                 self._signal(signal.SIGTERM)
-                deadline = time.monotonic() + grace_s
-                while self.alive() and time.monotonic() < deadline:
-                    time.sleep(0.02)
+                self._wait_for_leader(grace_s)
             # The leader is not reaped yet, so the group's id cannot belong to anybody else.
             self._signal(signal.SIGKILL)
             self._process.wait()
@@ -146,6 +147,11 @@ class Child:
             os.close(self._events)
             self._log.close()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _wait_for_leader(self, most_s: float) -> None:
+        deadline = time.monotonic() + most_s
+        while self.alive() and time.monotonic() < deadline:
+            time.sleep(0.01)
 
     def _signal(self, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError):

@@ -80,6 +80,11 @@ class Pool:
         with self._changed:
             return len(self._taken) < self.slots
 
+    def ready(self) -> bool:
+        """Whether a warm child waits for work."""
+        with self._changed:
+            return self._spare is not None
+
     @contextmanager
     def slot(self, stop: threading.Event, *, wait: bool = True) -> Iterator[Slot | None]:
         """Reserve a slot and its warm child.

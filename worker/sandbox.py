@@ -13,7 +13,7 @@ import resource
 import site
 import sys
 import time
-from dataclasses import dataclass
+from contextlib import suppress
 from pathlib import Path
 
 from worker import kernel
@@ -60,14 +60,6 @@ def environment(folder: Path, threads: int) -> dict[str, str]:
         "ARROW_DEFAULT_MEMORY_POOL": "system",  # the others reserve address space that RLIMIT_AS would count
         "MALLOC_ARENA_MAX": "2",
     }
-
-
-@dataclass(frozen=True)
-class Walls:
-    """Which walls stand around this process."""
-
-    network: bool
-    files: bool
 
 
 def close_network() -> bool:
@@ -117,6 +109,12 @@ def close_files(folder: Path) -> tuple[bool, bool]:
     except OSError:
         return False, False
     return True, wall.closes_tcp
+
+
+def drop_powers() -> None:
+    """Be an ordinary process, also where the worker is root."""
+    with suppress(OSError):  # not Linux
+        kernel.drop_capabilities()
 
 
 def _library_paths() -> list[str]:

@@ -102,8 +102,11 @@ def attempt(what: str, at: str) -> str:
         if what == "tcp":
             host, _, port = at.partition(":")
             socket.create_connection((host, int(port)), timeout=3).close()
-        elif what == "read":
+        elif what in ("read", "database"):
             Path(at).read_bytes()
+        elif what == "input":
+            with Path("in", at).open("r+") as file:
+                file.write("changed")
         elif what == "write":
             Path(at).write_text("changed")
         elif what == "parent":

@@ -87,6 +87,10 @@ class Scene:
         until(lambda: self.job(job_id).attempt == attempt and self.job(job_id).stage == "distill", 30)
         return self.job(job_id)
 
+    def wait_claimable(self, job_id: str) -> None:
+        """Until the job's inspection let it go."""
+        until(lambda: self.job(job_id).claimable, 30, lambda: self.job(job_id).error)
+
     def freeze(self, process: subprocess.Popen[bytes], job_id: str) -> None:
         """SIGSTOP while the process holds no lock on the job: it could not be reclaimed before the lock is."""
         frozen = False

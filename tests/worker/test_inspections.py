@@ -1,0 +1,55 @@
+"""One inspection in its limited child: whatever the files do to it, there is a verdict, and only one try."""
+
+from collections.abc import Iterator
+
+import pytest
+from sqlalchemy import select
+
+from jobs.states import State
+from jobs.tables import Inspection, Job
+from tests.worker.conftest import MakeScene
+from tests.worker.scene import ENGINE, Scene
+from worker.node import Node
+
+
+@pytest.fixture(scope="module")
+def scene(make_scene: MakeScene) -> Iterator[Scene]:
+    """A scene with an interactive slot alone, in this process."""
+    made = make_scene("embedded", lease_s=10, inspect_cpu_s=1, inspect_memory_bytes=1 << 30)
+    node = Node(made.settings, ("inspection",), ENGINE)
+    node.start()
+    node.poll(0.1, wait=True)
+    yield made
+    node.close()
+
+
+def refused(scene: Scene, job: Job) -> tuple[str, str, int]:
+    """Code and sentence of the job's problem, and how often its files were inspected."""
+    assert job.state is State.FAILED
+    assert job.error is not None
+    with scene.db.readers() as s:
+        tries = s.scalars(select(Inspection.attempt).where(Inspection.id == job.inspection_id)).one()
+    return job.error["code"], job.error["detail"], tries
+
+
+def test_a_good_verdict_lets_the_job_go(scene: Scene) -> None:
+    """After the inspection the job may be claimed."""
+    job_id = scene.submit()
+    assert not scene.job(job_id).claimable
+    scene.wait_claimable(job_id)
+
+
+@pytest.mark.parametrize(
+    ("wish", "code", "says"),
+    [
+        ({"eat_bytes": 4 << 30}, "data_invalid", "bytes of memory"),
+        ({"busy_s": 60}, "data_invalid", "CPU-seconds"),
+        ({"crash": True}, "model_invalid", "exit code 139"),
+    ],
+)
+def test_what_breaks_the_child_is_refused_once(scene: Scene, wish: dict[str, object], code: str, says: str) -> None:
+    """Memory, time, a crash: the job fails with a typed problem after one try, and the next one is served."""
+    found, detail, tries = refused(scene, scene.wait(scene.submit(**wish)))
+    assert (found, tries) == (code, 1)
+    assert says in detail
+    scene.wait_claimable(scene.submit())

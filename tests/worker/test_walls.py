@@ -1,0 +1,65 @@
+"""What a child that was taken over can reach: nothing but its own folder."""
+
+import json
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from jobs.states import State
+from tests.worker.conftest import MakeScene
+from tests.worker.scene import Scene, rescuer
+from worker import kernel
+
+
+def landlock() -> bool:
+    try:
+        kernel.Landlock()
+    except OSError:
+        return False
+    return True
+
+
+def found(scene: Scene, probe: dict[str, str]) -> dict[str, str]:
+    """What a child of the device pool says about reaching things."""
+    with rescuer(scene):
+        job = scene.wait(scene.submit(judged=True, probe=probe))
+    assert job.state is State.SUCCEEDED, job.error
+    (files,) = scene.artifacts(job.id)
+    reached: dict[str, str] = json.loads(files["found.json"])
+    return reached
+
+
+def test_a_child_reaches_neither_credentials_nor_network_nor_other_files(
+    make_scene: MakeScene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No variable of ours, no connection, no file of the worker; where the host has no such wall, that is known."""
+    scene = make_scene("embedded")
+    monkeypatch.setenv("LADAPRESS_DATABASE_URL", "postgresql://user:s3cret@db/jobs")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s3cret")
+    secret = tmp_path / "key"
+    secret.write_text("s3cret")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        probe = {"environment": "", "tcp": address, "read": str(secret), "write": str(secret)}
+        probe |= {"database": str(scene.settings.data_dir / "ladapress.db"), "parent": str(os.getpid())}
+        reached = found(scene, probe)
+    assert "s3cret" not in reached["environment"]
+    assert "LADAPRESS" not in reached["environment"]
+    assert secret.read_text() == "s3cret"
+    if landlock():
+        refused = {"read": "PermissionError", "write": "PermissionError", "parent": "PermissionError"}
+        assert {name: reached[name] for name in refused} == refused
+        assert reached["database"] == "PermissionError"
+    if landlock() or os.getuid() == 0:
+        assert reached["tcp"] in ("OSError", "PermissionError")
+
+
+def test_inputs_cannot_be_changed_through_the_childs_folder(make_scene: MakeScene) -> None:
+    """The bytes laid out for a child are the store's own, or a copy: writing to them never changes the store."""
+    scene = make_scene("embedded")
+    reached = found(scene, {"input": "train.csv"})
+    assert reached["input"] == ("PermissionError" if landlock() else "reached")
+    for blob in scene.settings.store_dir.glob("proj_*/??/*"):
+        assert b"changed" not in blob.read_bytes()
