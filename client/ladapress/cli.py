@@ -116,7 +116,7 @@ def jobs(
     if as_json:
         print(page.model_dump_json())
     else:
-        Console().print(jobs_table(page.data))
+        Console(soft_wrap=True).print(jobs_table(page.data))
 
 
 @app.command("watch")

@@ -43,7 +43,7 @@ class Client:
     ) -> None:
         self._transport = Transport(
             url or os.environ.get("LADAPRESS_URL") or DEFAULT_URL,
-            api_key or os.environ.get("LADAPRESS_API_KEY") or None,
+            (api_key or os.environ.get("LADAPRESS_API_KEY", "")).strip() or None,
             patience_s=patience_s,
             handler=handler,
         )

@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC
 from types import TracebackType
 
 from rich.console import Console
@@ -76,6 +77,10 @@ class Display:
     ) -> None:
         if self._live:
             self._bar.stop()
+            # What is drawn stays on the screen; a later start must not draw it again.
+            for task in self._bar.task_ids:
+                self._bar.remove_task(task)
+            self._job = None
 
     def say(self, line: str) -> None:
         """One line that stays."""
@@ -102,7 +107,9 @@ class Display:
         data = event.data
         match event.type:
             case "state":
-                self._at(str(data.get("state") or data.get("status") or self._stage))
+                if data.get("state") == "succeeded":
+                    self._remaining.fraction = 1.0
+                self._at(str(data.get("state")))
             case "stage":
                 self._at(str(data.get("stage")))
             case "progress":
@@ -156,7 +163,9 @@ def result_table(point: JobPoint) -> Table:
     table.add_row(
         "non-zero parameters", f"{teacher.nonzero:,}", f"{student.nonzero:,}", f"{point.parameter_ratio:.2f}x"
     )
-    table.add_row("model.onnx", "", _megabytes(student.bytes_on_disk.get("model.onnx", 0)), f"{point.bytes_ratio:.2f}x")
+    delivered = student.bytes_on_disk.get("model.onnx", 0)
+    weights = _megabytes(4 * teacher.parameters)  # as fp32: what bytes_ratio is measured against
+    table.add_row("weights, model.onnx", weights, _megabytes(delivered), f"{point.bytes_ratio:.2f}x")
     for row in point.latency:
         where = f"ms, batch {row.batch} x {row.tokens} tokens, {row.threads} thread"
         table.add_row(where, f"{row.teacher_ms_p50:.2f}", f"{row.student_ms_p50:.2f}", f"{row.ratio:.2f}x")
@@ -165,10 +174,12 @@ def result_table(point: JobPoint) -> Table:
 
 def jobs_table(jobs: list[Job]) -> Table:
     """One row per job, newest first."""
-    table = Table("job", "name", "status", "stage", "progress", "created")
+    table = Table("job", "name", "status", "stage", "done", "created (UTC)", box=None, pad_edge=False)
+    for column in table.columns:
+        column.no_wrap = column.header != "name"  # an id that is cut is of no use
     for job in jobs:
-        done = f"{job.progress.fraction:.0%}" if job.progress is not None else ""
-        table.add_row(job.id, job.name or "", job.status, job.stage or "", done, str(job.created_at))
+        created = job.created_at.astimezone(UTC).strftime("%Y-%m-%d %H:%M")
+        table.add_row(job.id, job.name or "", job.status, job.stage or "", f"{job.progress.fraction:.0%}", created)
     return table
 
 

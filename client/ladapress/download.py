@@ -7,17 +7,17 @@ renamed into place only when all of them are right; `manifest.json` comes last, 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
-from urllib.parse import quote
 
 import httpx2
 
 from ladapress.errors import LadapressError
-from ladapress.transport import FIRST_DELAY_S, Transport
+from ladapress.transport import FIRST_DELAY_S, Transport, place
 from ladapress.types import Artifact, ArtifactFile
 
 STAGING = ".ladapress-partial"
@@ -34,7 +34,7 @@ def fetch(transport: Transport, artifact: Artifact, folder: Path, moved: Moved) 
     """Download all files of an artifact into `folder` and return their paths.
 
     A connection that is cut is resumed; where the service stays away, the verified part stays in a hidden folder and
-    the next call goes on from there. Files of the same name are replaced.
+    the next call goes on from there. An artifact that lay in `folder` before is replaced, other files stay.
 
     Raises:
         LadapressError: `damaged_download` where bytes do not match (nothing of this artifact is left behind),
@@ -54,6 +54,7 @@ def fetch(transport: Transport, artifact: Artifact, folder: Path, moved: Moved) 
             shutil.rmtree(staging, ignore_errors=True)
             _remove_empty(folder, made)
         raise
+    _clear_earlier(folder, keep=targets)
     for source, target in zip(staged, targets, strict=True):
         target.parent.mkdir(parents=True, exist_ok=True)
         source.replace(target)
@@ -70,7 +71,7 @@ def _fetch_file(transport: Transport, artifact_id: str, file: ArtifactFile, stag
     else:
         part.write_bytes(b"")
     while True:
-        _fill(transport, f"/v1/artifacts/{artifact_id}/files/{quote(file.path)}", file, part, moved)
+        _fill(transport, place("artifacts", artifact_id, "files", file.path), file, part, moved)
         found = _sha256(part)
         if found == file.sha256:
             return part
@@ -116,6 +117,22 @@ def _fill(transport: Transport, url: str, file: ArtifactFile, part: Path, moved:
         else:
             if have < file.size:
                 raise _damaged(file, f"{have} bytes")
+
+
+def _clear_earlier(folder: Path, *, keep: list[Path]) -> None:
+    """Remove the earlier artifact's manifest, and those of its files that the new one does not overwrite.
+
+    Left in place, the weights of one model would lie beside the structure of another.
+    """
+    try:
+        listed = json.loads((folder / MANIFEST).read_bytes())["files"]
+        earlier = [folder / _inside(path) for path in listed]
+    except (OSError, ValueError, KeyError, TypeError, LadapressError):
+        earlier = []  # no artifact of ours, so nothing of it to remove
+    (folder / MANIFEST).unlink(missing_ok=True)
+    for path in earlier:
+        if path not in keep:
+            path.unlink(missing_ok=True)
 
 
 def _damaged(file: ArtifactFile, found: str) -> LadapressError:

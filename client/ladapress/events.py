@@ -12,7 +12,7 @@ import httpx2
 from pydantic import ValidationError
 
 from ladapress.errors import LadapressError
-from ladapress.transport import Transport
+from ladapress.transport import Transport, place
 from ladapress.types import EventList, Job, JobEvent
 
 TERMINAL = frozenset({"succeeded", "failed", "cancelled"})
@@ -52,12 +52,12 @@ def follow(transport: Transport, job_id: str, *, after: int = 0, poll_s: float =
 
 def get(transport: Transport, job_id: str) -> Job:
     """The job as it is now."""
-    return Job.model_validate(transport.json("GET", f"/v1/jobs/{job_id}"))
+    return Job.model_validate(transport.json("GET", place("jobs", job_id)))
 
 
 def _stream(transport: Transport, job_id: str, after: int) -> Iterator[JobEvent]:
     headers = {"accept": "text/event-stream", "last-event-id": str(after), "cache-control": "no-store"}
-    path = f"/v1/jobs/{job_id}/events"
+    path = place("jobs", job_id, "events")
     with transport.send("GET", path, headers=headers, stream=True, timeout_s=SILENCE_S) as response:
         if response.status_code == httpx2.codes.NO_CONTENT:
             return  # the job has ended and everything was seen
@@ -78,7 +78,7 @@ def _stream(transport: Transport, job_id: str, after: int) -> Iterator[JobEvent]
 def page(transport: Transport, job_id: str, after: int) -> Iterator[JobEvent]:
     """Events above number `after` that have happened so far."""
     while True:
-        answer = transport.json("GET", f"/v1/jobs/{job_id}/events", params={"after": after, "limit": 100})
+        answer = transport.json("GET", place("jobs", job_id, "events"), params={"after": after, "limit": 100})
         page = EventList.model_validate(answer)
         yield from page.data
         if not page.has_more or not page.data:

@@ -6,12 +6,11 @@ import os
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from urllib.parse import quote
 
 from ladapress import types, uploads
 from ladapress.download import Moved, nobody
 from ladapress.errors import LadapressError
-from ladapress.transport import Transport
+from ladapress.transport import Transport, place
 
 
 class Models:
@@ -57,11 +56,11 @@ class Models:
                 moved(len(piece))
 
         headers = {"content-type": "application/octet-stream", "content-length": str(path.stat().st_size)}
-        self._transport.json("PUT", f"/v1/models/{model_id}/files/{quote(path.name)}", body=body, headers=headers)
+        self._transport.json("PUT", place("models", model_id, "files", path.name), body=body, headers=headers)
 
     def get(self, model_id: str) -> types.Model:
         """One model."""
-        return types.Model.model_validate(self._transport.json("GET", f"/v1/models/{model_id}"))
+        return types.Model.model_validate(self._transport.json("GET", place("models", model_id)))
 
     def list(self, *, limit: int = 20, after: str | None = None) -> types.ModelList:
         """Newest first; `after` is the last id of the page before."""
@@ -69,7 +68,7 @@ class Models:
 
     def delete(self, model_id: str) -> None:
         """Delete a model; refused while a job needs it."""
-        self._transport.json("DELETE", f"/v1/models/{model_id}")
+        self._transport.json("DELETE", place("models", model_id))
 
 
 class Datasets:
@@ -114,7 +113,7 @@ class Datasets:
 
     def get(self, dataset_id: str) -> types.Dataset:
         """One dataset."""
-        return types.Dataset.model_validate(self._transport.json("GET", f"/v1/datasets/{dataset_id}"))
+        return types.Dataset.model_validate(self._transport.json("GET", place("datasets", dataset_id)))
 
     def list(self, *, limit: int = 20, after: str | None = None) -> types.DatasetList:
         """Newest first; `after` is the last id of the page before."""
@@ -122,4 +121,4 @@ class Datasets:
 
     def delete(self, dataset_id: str) -> None:
         """Delete a dataset; refused while a job needs it."""
-        self._transport.json("DELETE", f"/v1/datasets/{dataset_id}")
+        self._transport.json("DELETE", place("datasets", dataset_id))

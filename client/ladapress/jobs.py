@@ -12,7 +12,7 @@ from typing import Any
 from ladapress import events, types
 from ladapress.download import Moved, fetch, nobody
 from ladapress.errors import LadapressError
-from ladapress.transport import Transport
+from ladapress.transport import Transport, place
 
 
 class Jobs:
@@ -64,11 +64,11 @@ class Jobs:
 
     def cancel(self, job_id: str) -> types.Job:
         """Ask a job to stop; it is `cancelling` until its processes are gone."""
-        return types.Job.model_validate(self._transport.json("POST", f"/v1/jobs/{job_id}/cancel", repeatable=True))
+        return types.Job.model_validate(self._transport.json("POST", place("jobs", job_id, "cancel"), repeatable=True))
 
     def delete(self, job_id: str) -> None:
         """Delete an ended job with its artifacts."""
-        self._transport.json("DELETE", f"/v1/jobs/{job_id}")
+        self._transport.json("DELETE", place("jobs", job_id))
 
     def events(self, job_id: str, *, after: int = 0) -> Iterator[types.JobEvent]:
         """What happens to a job, from event number `after` on, until it has ended. Survives cut connections."""
@@ -118,7 +118,7 @@ class Artifacts:
 
     def get(self, artifact_id: str) -> types.Artifact:
         """One artifact with its files, their sizes and digests."""
-        return types.Artifact.model_validate(self._transport.json("GET", f"/v1/artifacts/{artifact_id}"))
+        return types.Artifact.model_validate(self._transport.json("GET", place("artifacts", artifact_id)))
 
     def download(self, artifact_id: str, folder: str | os.PathLike[str], *, moved: Moved = nobody) -> tuple[Path, ...]:
         """Fetch all files into `folder`, each checked by its sha256 before any of them gets its name.

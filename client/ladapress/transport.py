@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import quote
 
 import httpx2
 
@@ -46,6 +47,8 @@ class Transport:
         headers = {"user-agent": "ladapress-client/0.1", "accept": "application/json"}
         if api_key:
             headers["authorization"] = f"Bearer {api_key}"
+        if not url.startswith(("http://", "https://")):
+            raise LadapressError.local("usage", f"LADAPRESS_URL {url!r}: must be http://HOST:PORT or https://...")
         self.url = url.rstrip("/")
         self.patience_s = patience_s
         self._met = False
@@ -139,6 +142,11 @@ class Transport:
             "LADAPRESS_URL names another)",
             retryable=True,
         )
+
+
+def place(*parts: str) -> str:
+    """The path of an object: `place("jobs", job_id)`. A part may hold slashes (a file of an artifact), nothing else."""
+    return "/v1/" + "/".join(quote(part) for part in parts)
 
 
 def retry_after(response: httpx2.Response, otherwise_s: float) -> float:

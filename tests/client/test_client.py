@@ -185,6 +185,23 @@ def test_a_damaged_download_is_refused_and_leaves_nothing(
     assert (tmp_path / "deep").exists() == out_exists
 
 
+def test_a_second_artifact_in_a_folder_replaces_the_first_whole(
+    client: Client, uploaded: Uploaded, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    (out / "pytorch").mkdir(parents=True)
+    for name in ("pytorch/old.safetensors", "tokenizer.json", "notes.txt"):
+        (out / name).write_text("earlier")
+    listed = {name: {} for name in ("pytorch/old.safetensors", "tokenizer.json", "../outside")}
+    (out / "manifest.json").write_text(json.dumps({"version": 1, "files": listed}))
+    artifact_id = artifact_of(client, uploaded)
+    client.artifacts.download(artifact_id, out)
+    assert (out / "pytorch" / "old.safetensors").exists(), "a manifest that names other folders is not followed"
+    (out / "manifest.json").write_text(json.dumps({"version": 1, "files": dict(list(listed.items())[:2])}))
+    client.artifacts.download(artifact_id, out)
+    assert tree(out) == {**FILES, "notes.txt": b"earlier"}
+
+
 def test_a_cut_download_goes_on_from_where_it_was(
     client: Client, wire: Wire, wired: Client, uploaded: Uploaded, tmp_path: Path
 ) -> None:

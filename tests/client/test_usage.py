@@ -82,3 +82,10 @@ def test_a_recipe_with_an_unknown_method_is_code_2_and_names_the_methods(
     files = ["--train", inputs.train, "--eval", inputs.eval, "--out", tmp_path / "out"]
     assert call(monkeypatch, service.url, "compress", inputs.model, *files, "--recipe", recipe) == 2
     assert "'magic' must be one of" in capsys.readouterr().err
+
+
+def test_an_address_without_http_is_code_2(
+    inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    assert call(monkeypatch, "127.0.0.1:8642", *compress(inputs, tmp_path / "out", SUCCEED)) == 2
+    assert "must be http://HOST:PORT" in capsys.readouterr().err
