@@ -89,6 +89,9 @@ class Distill(BaseModel):
     T of the soft-logit term.
     """
     layer_map: Literal["identity", "uniform"] = "identity"
+    """
+    Which layers are paired.
+    """
     epochs: Annotated[float, Field(gt=0.0, le=1000.0)] = 1.0
     """
     Passes over the training rows.
@@ -98,16 +101,25 @@ class Distill(BaseModel):
     Train on a seeded sample of this many rows.
     """
     batch_size: Annotated[int, Field(ge=1, le=4096)] = 32
+    """
+    Rows a step.
+    """
     max_length: Annotated[int, Field(ge=8, le=8192)] = 128
     """
     Tokens per row in training; longer rows are cut.
     """
     learning_rate: Annotated[float, Field(gt=0.0, le=1.0)] = 0.0002
+    """
+    Peak rate of AdamW.
+    """
     warmup: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.06
     """
     Share of the steps over which the rate rises.
     """
     weight_decay: Annotated[float, Field(ge=0.0, le=1.0)] = 0.01
+    """
+    Of matrices; biases and norms have none.
+    """
 
 
 class FileDeclared(BaseModel):
