@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 from sqlalchemy.orm import Session
 
 from jobs import service
+from jobs.db import Database
 from jobs.problem import Problem
+from jobs.scope import get
+from jobs.settings import Settings
 from jobs.states import State
 from jobs.tables import Event, Job
-from tests.jobs.world import POINT, World
+from tests.jobs.world import POINT, World, wipe
 
 
 def test_many_claimers_take_every_job_once(world: World) -> None:
@@ -78,6 +83,20 @@ def test_a_worker_takes_only_devices_that_it_serves(world: World) -> None:
     held = world.claim(devices=("cuda", "auto"))
     assert held is not None
     assert held.job_id == job.id
+
+
+def test_a_claim_passes_by_a_row_that_another_transaction_holds(shared_postgresql: Database, tmp_path: Path) -> None:
+    """On PostgreSQL, where rows are locked one by one: a slow neighbour holds up nobody."""
+    world = World(shared_postgresql, Settings(data_dir=tmp_path), itertools.count())
+    request = world.judged()
+    first, second = world.submit(request), world.submit(request)
+    with world.db.sessions.begin() as s:
+        get(s, world.scope, Job, first.id, lock=True)
+        with ThreadPoolExecutor(1) as pool:
+            held = pool.submit(world.claim).result(timeout=30)
+    wipe(world.db)
+    assert held is not None
+    assert held.job_id == second.id
 
 
 def test_an_order_names_the_bytes_of_every_input(world: World) -> None:

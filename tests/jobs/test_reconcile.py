@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 
 from sqlalchemy import select, update
 
@@ -166,6 +166,44 @@ def test_a_verdict_races_with_submits_and_no_job_is_left_waiting(world: World) -
         verdict.result()
         ids = [job.result().id for job in jobs]
     assert all(world.job(job_id).claimable for job_id in ids)
+
+
+def test_a_verdict_waits_for_a_submit_that_has_looked_already(world: World) -> None:
+    """The submit saw "running" and is about to commit a waiting job; the verdict must find that job."""
+    request = world.request()
+    world.submit(request)
+    with world.db.sessions.begin() as s:
+        held = service.claim_inspection(s, "judge", 60)
+    assert held is not None
+
+    def finish() -> bool:
+        with world.db.sessions.begin() as s:
+            return service.finish_inspection(s, held.inspection_id, held.fence, GOOD)
+
+    with ThreadPoolExecutor(1) as pool:
+        with world.db.sessions.begin() as s:
+            job = service.submit(s, world.scope, request, None)
+            verdict = pool.submit(finish)
+            wait([verdict], timeout=0.5)  # time enough to overtake, if nothing held it back
+        assert verdict.result()
+    assert world.job(job.id).claimable
+
+
+def test_an_inspector_waits_for_a_submit_that_holds_the_only_row(world: World) -> None:
+    """Going home with nothing would leave the user waiting for the next look."""
+    request = world.request()
+    world.submit(request)
+
+    def take() -> service.InspectionClaim | None:
+        with world.db.sessions.begin() as s:
+            return service.claim_inspection(s, "judge", 60)
+
+    with ThreadPoolExecutor(1) as pool:
+        with world.db.sessions.begin() as s:
+            service.request_inspection(s, world.scope, request.inspection())
+            taken = pool.submit(take)
+            wait([taken], timeout=0.5)
+        assert taken.result() is not None
 
 
 def test_nonsense_from_an_inspecting_child_is_no_verdict(world: World) -> None:
