@@ -15,6 +15,7 @@ from jobs.store import LocalStore
 from jobs.tables import ArtifactFile, Dataset, ModelFile
 
 GRACE_S = 6 * 3600
+EVERY_S = 3600  # a look at every name in the store
 
 
 def sweep(s: Session, store: LocalStore, grace_s: float = GRACE_S) -> int:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 
 from jobs import service
 from jobs.db import connect
+from jobs.garbage import EVERY_S, sweep
 from jobs.queue import Kind, announce
 from jobs.settings import Settings
 from jobs.store import LocalStore
@@ -46,10 +47,11 @@ class Node:
             self._pools["inspection"] = pool.Pool("inspect", 1, self._roster, settings, engine)
 
     def start(self) -> None:
-        """Warm the first children and start the reconciler."""
+        """Warm the first children, start the reconciler and the sweep of the store."""
         for each in self._pools.values():
             each.start()
         self._thread("reconciler", self._reconcile)
+        self._thread("sweeper", self._sweep)
 
     def run(self, kind: Kind, *, wait: bool = True) -> bool:
         """Run one piece of work, if there is any; whether there was. Outages are logged, never raised."""
@@ -108,3 +110,13 @@ class Node:
                     announce(self.settings, hint.kind)
             except Exception:
                 logger.exception("the reconciler skips a tick")
+
+    def _sweep(self) -> None:
+        while True:
+            try:
+                with self.db.readers() as s:
+                    sweep(s, self.store)
+            except Exception:
+                logger.exception("the store is not swept this time")
+            if self.draining.wait(EVERY_S):
+                return
