@@ -26,8 +26,8 @@ from demo import service, text
 from demo.teacher import TRAIN_ROWS
 
 RETENTION, BYTES_RATIO = 0.97, 2.2  # what the demo promises
-# The file may lie 1 % off the plan, so the job is asked for a little more than what is promised.
-OPTIONS = ("--preset", "ladabert-1", "--target", "bytes_ratio=2.25", "--target", f"min_retention={RETENTION}")
+# Bitmaps and what is not pruned weigh, too: 2.4 times fewer parameters are 2.26 times fewer bytes.
+OPTIONS = ("--preset", "ladabert-1", "--target", "parameter_ratio=2.4", "--target", f"min_retention={RETENTION}")
 STOP_S = 40.0  # `ladapress compress` cancels its job and waits for its end when it is interrupted
 
 
@@ -39,7 +39,7 @@ def main() -> int:
     """Run the demo; give the exit status."""
     parser = argparse.ArgumentParser(prog="python -m demo", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--celery", action="store_true", help="with PostgreSQL, Redis and two Celery workers")
-    parser.add_argument("--keep", type=Path, metavar="DIR", help="work in DIR and leave data and models there")
+    parser.add_argument("--keep", type=Path, metavar="DIR", help="leave data, teacher and student in DIR")
     given = parser.parse_args()
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
@@ -70,7 +70,8 @@ def run(folder: Path, *, with_celery: bool) -> tuple[dict[str, Any], dict[str, b
     out = folder / "student"
     with ExitStack() as running:
         with _step("start the service"):
-            url = running.enter_context(start(folder / "service"))
+            home = running.enter_context(_folder(None))
+            url = running.enter_context(start(home))
         with _step("compress over HTTP"):
             files = ("--train", data["train"], "--eval", data["eval"], "--out", out)
             # Its exit status 3 is a missed target: the figures below say by how much.
@@ -126,7 +127,7 @@ def table(point: dict[str, Any], size_bytes: int, accuracy: float) -> str:
 
 @contextmanager
 def _folder(keep: Path | None) -> Iterator[Path]:
-    """The demo's folder: `keep`, which has to be empty or new, or one that is removed at the end."""
+    """`keep`, which has to be empty or new and stays, or a folder that is removed at the end."""
     if keep is None:
         with tempfile.TemporaryDirectory(prefix="ladapress-demo-") as name:
             yield Path(name)

@@ -34,16 +34,16 @@ def environment(settings: Mapping[str, str] | None = None) -> dict[str, str]:
 
 
 @contextmanager
-def embedded(folder: Path) -> Iterator[str]:
-    """`ladapress up`: SQLite, local files, one worker. Gives the URL."""
+def embedded(folder: Path, more: Mapping[str, str] | None = None) -> Iterator[str]:
+    """`ladapress up`: SQLite, local files, one worker, with `more` settings. Gives the URL."""
     port = str(_free_port())
     up = ("-m", "ladapress", "up", "--port", port, "--data-dir", str(folder / "data"))
-    with _running(folder, {"up": up}, {}, port) as url:
+    with _running(folder, {"up": up}, more or {}, port) as url:
         yield url
 
 
 @contextmanager
-def celery(folder: Path) -> Iterator[str]:
+def celery(folder: Path, more: Mapping[str, str] | None = None) -> Iterator[str]:
     """PostgreSQL, Redis, the api and two Celery workers, each a process of its own. Gives the URL."""
     with ExitStack() as stack:
         database = stack.enter_context(ephemeral.database(stack.enter_context(ephemeral.postgresql())))
@@ -51,6 +51,7 @@ def celery(folder: Path) -> Iterator[str]:
         prefix = stack.enter_context(_own_keys(broker))
         port = str(_free_port())
         settings = {
+            **(more or {}),
             "LADAPRESS_DATA_DIR": str(folder / "data"),
             "LADAPRESS_DATABASE_URL": database,
             "LADAPRESS_BROKER_URL": broker,
