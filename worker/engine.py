@@ -96,7 +96,7 @@ def _compress(spec: dict[str, Any], send: Send) -> dict[str, Any]:
         _data(spec),
         Reporter(send),
         target=Target.model_validate(spec["target"]),
-        out=out / "0",
+        out=out,
         metric=spec["metric"],
         seed=spec["seed"],
         device=spec["device"],

@@ -186,9 +186,11 @@ class Pool:
         return None
 
     def _note(self, ready: protocol.Ready) -> None:
-        missing = [name for name in ("network", "files") if not getattr(ready, f"{name}_closed")]
-        if missing and not self._told:
-            logger.warning("this host does not let children be walled off from: %s", ", ".join(missing))
+        walls = {"network": ready.network_closed, "files": ready.files_closed}
+        if not self._told:
+            standing = ", ".join(name for name, closed in walls.items() if closed) or "nothing"
+            level = logging.INFO if all(walls.values()) else logging.WARNING
+            logger.log(level, "%s children are walled off from: %s (of network, files)", self.kind, standing)
         self._told = True
         self.files_closed = ready.files_closed
         self.devices = frozenset(ready.devices)
