@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 from fastapi import FastAPI
 
-from api.errors import MEDIA_TYPE, responses
+from api.errors import responses
 from jobs.problem import Problem
 
 OPEN = ("/healthz", "/readyz")  # no key needed
@@ -31,26 +30,20 @@ def complete(document: dict[str, Any]) -> None:
     schemas: dict[str, Any] = document["components"]["schemas"]
     for path, operations in document["paths"].items():
         for operation in operations.values():
-            declared = operation["responses"]
-            if MEDIA_TYPE not in declared.get("422", {}).get("content", {}):
-                declared.pop("422", None)  # FastAPI's own shape, which we never send
             common = responses(500, 503) if path in OPEN else responses(401, 403, 500, 503)
             for status, response in common.items():
-                declared.setdefault(str(status), response)
-    for name in ("HTTPValidationError", "ValidationError"):
-        schemas.pop(name, None)
+                operation["responses"].setdefault(str(status), response)
     schemas["Problem"] = Problem.model_json_schema(mode="serialization")
     requested: set[str] = set()
     for operations in document["paths"].values():
         for operation in operations.values():
-            requested |= set(_reachable(schemas, operation.get("requestBody", {})))
+            requested |= _reachable(schemas, operation.get("requestBody", {}))
     for name, schema in schemas.items():
-        if name not in requested:
-            # A closed schema would make generated clients refuse what a later version adds.
-            schema.pop("additionalProperties", None) if schema.get("additionalProperties") is False else None
+        if name not in requested and schema.get("additionalProperties") is False:
+            del schema["additionalProperties"]  # generated clients would refuse what a later version adds
 
 
-def _reachable(schemas: dict[str, Any], node: Any) -> Iterator[str]:
+def _reachable(schemas: dict[str, Any], node: Any) -> set[str]:
     """Names of all component schemas that a part of the document refers to."""
     seen: set[str] = set()
     todo = [node]
@@ -64,4 +57,4 @@ def _reachable(schemas: dict[str, Any], node: Any) -> Iterator[str]:
             todo.extend(one.values())
         elif isinstance(one, list):
             todo.extend(one)
-    yield from seen
+    return seen
