@@ -108,7 +108,7 @@ class Distill(BaseModel):
     """
     Tokens per row in training; longer rows are cut.
     """
-    learning_rate: Annotated[float, Field(gt=0.0, le=1.0)] = 0.0002
+    learning_rate: Annotated[float, Field(gt=0.0, le=1.0)] = 0.0004
     """
     Peak rate of AdamW.
     """

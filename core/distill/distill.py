@@ -36,7 +36,7 @@ class Distill(Method):
     max_rows: int | None = Field(None, ge=1, description="Train on a seeded sample of this many rows.")
     batch_size: int = Field(32, ge=1, le=4096, description="Rows a step.")
     max_length: int = Field(128, ge=8, le=8192, description="Tokens per row in training; longer rows are cut.")
-    learning_rate: float = Field(2e-4, gt=0, le=1, description="Peak rate of AdamW.")
+    learning_rate: float = Field(4e-4, gt=0, le=1, description="Peak rate of AdamW.")
     warmup: float = Field(0.06, ge=0, lt=1, description="Share of the steps over which the rate rises.")
     weight_decay: float = Field(0.01, ge=0, le=1, description="Of matrices; biases and norms have none.")
 
