@@ -294,6 +294,7 @@ def test_no_order_of_events_breaks_a_promise(world: World) -> None:
 
 
 @pytest.mark.long
-def test_no_order_of_events_breaks_a_promise_in_a_thousand_new_ones(world: World) -> None:
-    """New orders each time; a failure prints its own."""
-    run(world, examples=500, steps=50, derandomize=False)
+@pytest.mark.timeout(3600)
+def test_new_orders_of_events_break_no_promise_either(world: World) -> None:
+    """Others each time; a failure prints its own, shortened."""
+    run(world, examples=200, steps=50, derandomize=False)
