@@ -7,14 +7,15 @@ Transformers directory fine-tuned on it. The service is started for it, in its e
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from demo.service import embedded
 from ladapress.client import Client
 
 from bench import graded
+from demo.service import embedded
 
 SYSTEMS = ("ladabert-1", "ladabert-2", "ladabert-3", "ladabert-4")
 
@@ -25,11 +26,12 @@ def main() -> None:
     parser.add_argument("--teacher", type=Path, required=True)
     parser.add_argument("--systems", nargs="+", default=SYSTEMS, metavar="PRESET")
     parser.add_argument("--seeds", nargs="+", type=int, default=(0,))
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="of the worker")
     given = parser.parse_args()
     rows = []
     with TemporaryDirectory(prefix="bench-") as folder:
         scratch = Path(folder)
-        with embedded(scratch / "service") as url, Client(url) as client:
+        with embedded(scratch / "service", {"LADAPRESS_THREADS": str(given.threads)}) as url, Client(url) as client:
             for seed in given.seeds:
                 task = graded.prepare(given.data, scratch, seed)
                 rows += [graded.run(client, given.teacher, task, name, seed, scratch) for name in given.systems]
