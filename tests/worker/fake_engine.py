@@ -5,6 +5,7 @@ What it does is written in the training file, as one JSON object: see `Wish`.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import signal
@@ -18,7 +19,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # `-I` leaves the checkout out
 
-from worker import child, engine
+from worker import child, engine, sandbox
 
 DATA = bytes(range(256)) * 16  # 4 kB: the artifact
 
@@ -28,8 +29,11 @@ class Wish:
     steps: int = 3
     step_s: float = 0.02
     die_at: int | None = None  # the step at which it kills itself, in every attempt
+    deaf: bool = False  # ignores SIGTERM
+    endless: bool = False  # writes a line without an end into the pipe of events
     babble: bool = False  # garbage on standard output, error and the pipe of events
     spawn: bool = False  # starts a program of its own that sleeps
+    stuck: bool = False  # sits in C code with the interpreter's lock held, so that no other thread runs
     probe: dict[str, str] | None = None  # things to reach; what happened goes into found.json
     error: dict[str, Any] | None = None
     link_to: str | None = None  # a path outside, delivered as if it were a result
@@ -68,14 +72,23 @@ def inspect(wish: Wish) -> dict[str, Any]:
 def compress(spec: dict[str, Any], wish: Wish, send: Any) -> dict[str, Any]:
     out = Path(spec["out"]) / "0"
     out.mkdir()
+    events_fd = int(sys.argv[sys.argv.index("--events-fd") + 1])
     if wish.babble:
         print('{"type": "result", "report": {}}', flush=True)
         os.write(1, b"\xff\xfe\0garbage\n" * 100)
         os.write(2, b"\xff" * 5000)
         for line in (b"no json", b"[1]", b'{"type": "result"}', b'{"type": "progress", "fraction": 7}', b"\xff\0"):
-            os.write(int(sys.argv[sys.argv.index("--events-fd") + 1]), line + b"\n")
+            os.write(events_fd, line + b"\n")
     if wish.spawn:
         subprocess.Popen([sys.executable, "-I", "-c", "import time; time.sleep(600)"])
+    if wish.deaf:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if wish.endless:
+        os.write(events_fd, b"x" * 5000)
+        time.sleep(600)
+    if wish.stuck:
+        send({"type": "stage", "stage": "distill"})
+        ctypes.PyDLL(None).sleep(600)
     for step in range(wish.steps):
         send({"type": "stage", "stage": "distill"})
         send({"type": "progress", "stage": "distill", "fraction": step / wish.steps, "step": step, "steps": wish.steps})
@@ -105,6 +118,7 @@ def attempt(what: str, at: str) -> str:
         elif what in ("read", "database"):
             Path(at).read_bytes()
         elif what == "input":
+            Path("in", at).chmod(0o600)
             with Path("in", at).open("r+") as file:
                 file.write("changed")
         elif what == "write":
@@ -154,4 +168,7 @@ def report() -> dict[str, Any]:
 
 
 if __name__ == "__main__":
+    if "--unwalled" in sys.argv:  # as on a host without Landlock
+        sys.argv.remove("--unwalled")
+        sandbox.close_files = lambda _: (False, False)
     child.main(warm=warm, work=work)

@@ -158,9 +158,9 @@ def worker(scene: Scene, *, only_jobs: bool = False) -> Iterator[subprocess.Pope
 
 
 @contextmanager
-def rescuer(scene: Scene) -> Iterator[Node]:
-    """A second worker, within this process: it looks at the table."""
-    node = Node(scene.settings, ("job",), ENGINE)
+def rescuer(scene: Scene, *engine: str) -> Iterator[Node]:
+    """A second worker, within this process: it looks at the table. `engine` are more arguments of its children."""
+    node = Node(scene.settings, ("job",), (*ENGINE, *engine))
     node.start()
     node.poll(0.25, wait=True)
     try:

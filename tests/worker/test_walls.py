@@ -3,6 +3,8 @@
 import json
 import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -21,9 +23,9 @@ def landlock() -> bool:
     return True
 
 
-def found(scene: Scene, probe: dict[str, str]) -> dict[str, str]:
+def found(scene: Scene, probe: dict[str, str], *engine: str) -> dict[str, str]:
     """What a child of the device pool says about reaching things."""
-    with rescuer(scene):
+    with rescuer(scene, *engine):
         job = scene.wait(scene.submit(judged=True, probe=probe))
     assert job.state is State.SUCCEEDED, job.error
     (files,) = scene.artifacts(job.id)
@@ -56,10 +58,28 @@ def test_a_child_reaches_neither_credentials_nor_network_nor_other_files(
         assert reached["tcp"] in ("OSError", "PermissionError")
 
 
-def test_inputs_cannot_be_changed_through_the_childs_folder(make_scene: MakeScene) -> None:
-    """The bytes laid out for a child are the store's own, or a copy: writing to them never changes the store."""
+@pytest.mark.parametrize("walled", [True, False])
+def test_inputs_cannot_be_changed_in_the_store(make_scene: MakeScene, walled: bool) -> None:
+    """A child that writes to its inputs is refused, or where the host has no such wall, writes to a copy."""
     scene = make_scene("embedded")
-    reached = found(scene, {"input": "train.csv"})
-    assert reached["input"] == ("PermissionError" if landlock() else "reached")
+    reached = found(scene, {"input": "train.csv"}, *([] if walled else ["--unwalled"]))
+    assert reached["input"] == ("PermissionError" if walled and landlock() else "reached")
     for blob in scene.settings.store_dir.glob("proj_*/??/*"):
-        assert b"changed" not in blob.read_bytes()
+        assert not blob.read_bytes().startswith(b"changed")
+
+
+def test_a_namespace_has_no_network() -> None:
+    """Where the host allows a network namespace, not even a datagram to this machine leaves it."""
+    code = """
+import socket
+from worker import sandbox
+closed = sandbox.close_network()
+try:
+    socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b"x", ("127.0.0.1", 9))
+    print(closed, "sent")
+except OSError:
+    print(closed, "refused")
+"""
+    root = Path(__file__).parents[2]
+    said = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    assert said.stdout.strip() in ("True refused", "False sent")
