@@ -19,6 +19,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from jobs.settings import Settings
 
 BUSY_TIMEOUT_S = 20
+IDLE_TIMEOUT_S = 60  # of a transaction between two statements, on PostgreSQL
 MIGRATIONS = Path(__file__).parent / "migrations"
 UPGRADE_LOCK = 0x1ADA  # PostgreSQL advisory lock: api and worker may start at the same moment
 
@@ -75,13 +76,22 @@ def insert_once(s: Session, table: Any, **values: Any) -> bool:
 def _engine(url: str, *, migrating: bool = False) -> Engine:
     parsed = make_url(url)
     if parsed.get_backend_name() == "postgresql":
-        return create_engine(
+        engine = create_engine(
             parsed.set(drivername="postgresql+psycopg"),
             pool_pre_ping=True,
             pool_size=10,
             max_overflow=20,
             connect_args={"connect_timeout": 5},
         )
+
+        @event.listens_for(engine, "connect")
+        def _bound(connection: Any, _record: Any) -> None:
+            # A worker that freezes inside a transaction would hold its job's row for ever, and the reconciler skips
+            # locked rows: the server ends such a transaction.
+            connection.execute(f"SET idle_in_transaction_session_timeout = '{IDLE_TIMEOUT_S}s'")
+            connection.commit()
+
+        return engine
     if parsed.get_backend_name() != "sqlite" or not parsed.database or parsed.database == ":memory:":
         raise ValueError("database_url must be sqlite:///<file> or postgresql://...")
     Path(parsed.database).parent.mkdir(parents=True, exist_ok=True, mode=0o700)

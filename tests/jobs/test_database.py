@@ -13,6 +13,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from pydantic import ValidationError
 from sqlalchemy import inspect, text
+from sqlalchemy.exc import DBAPIError
 
 from demo import ephemeral
 from jobs.db import connect, upgrade
@@ -78,6 +79,22 @@ def test_sqlite_loses_no_answered_commit(tmp_path: Path) -> None:
     assert pragmas == {"journal_mode": "wal", "synchronous": 2, "busy_timeout": 20_000, "foreign_keys": 1}
 
 
+def test_postgresql_ends_the_transaction_of_a_frozen_worker(
+    postgresql_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A holder that stops inside a transaction keeps its rows locked for a while, not for ever."""
+    monkeypatch.setattr("jobs.db.IDLE_TIMEOUT_S", 1)
+    db = connect(Settings(database_url=postgresql_url))
+    with db.sessions() as frozen:
+        frozen.execute(text("SELECT pg_advisory_xact_lock(1)"))
+        with db.sessions.begin() as other:
+            other.execute(text("SELECT pg_advisory_xact_lock(1)"))  # returns when the server has ended the first
+        with pytest.raises(DBAPIError):
+            frozen.execute(text("SELECT 1"))
+        frozen.invalidate()
+    db.dispose()
+
+
 def test_sqlite_readers_wait_for_nobody_and_writers_queue_up(sqlite_url: str, tmp_path: Path) -> None:
     """A writer holds the lock from its first moment, so nobody who has read first is sent away."""
     db = connect(Settings(data_dir=tmp_path, database_url=sqlite_url))
@@ -95,7 +112,7 @@ def test_sqlite_readers_wait_for_nobody_and_writers_queue_up(sqlite_url: str, tm
         with db.readers() as s:
             assert s.execute(text("SELECT count(*) FROM project")).scalar() == 1
         impatient = sqlite3.connect(sqlite_url.removeprefix("sqlite:///"), timeout=0)
-        with pytest.raises(sqlite3.OperationalError, match="locked"):
+        with pytest.raises(sqlite3.DBAPIError, match="locked"):
             impatient.execute("BEGIN IMMEDIATE")
         impatient.close()
         leave.set()
