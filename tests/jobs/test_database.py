@@ -112,7 +112,7 @@ def test_sqlite_readers_wait_for_nobody_and_writers_queue_up(sqlite_url: str, tm
         with db.readers() as s:
             assert s.execute(text("SELECT count(*) FROM project")).scalar() == 1
         impatient = sqlite3.connect(sqlite_url.removeprefix("sqlite:///"), timeout=0)
-        with pytest.raises(sqlite3.DBAPIError, match="locked"):
+        with pytest.raises(sqlite3.OperationalError, match="locked"):
             impatient.execute("BEGIN IMMEDIATE")
         impatient.close()
         leave.set()
