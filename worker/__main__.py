@@ -55,10 +55,13 @@ def _node(settings: Settings, kind: Kind, parent: int) -> int:
         return 1
     from worker.app import app, close
 
-    def leave(*_: object) -> None:
-        raise SystemExit(0)
+    def leave() -> None:
+        close()
+        os._exit(0)
 
-    signal.signal(signal.SIGTERM, leave)  # until Celery, which starts after our own threads, sets its handler
+    # Until Celery, which starts after our own threads, sets its handler. In a thread: an exception that is raised
+    # into the middle of Celery's start may be swallowed there.
+    signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=leave).start())
     slots = settings.device_slots if kind == "job" else 1
     what = ("--pool=threads", f"--concurrency={slots}", f"--queues={queue_name(settings, kind)}")
     who = (f"--hostname={kind}-{os.getpid()}@%h", "--loglevel=INFO")

@@ -74,7 +74,7 @@ class Scene:
         with self.db.readers() as s:
             return s.get_one(Job, job_id)
 
-    def wait(self, job_id: str, *states: State, within_s: float = 30) -> Job:
+    def wait(self, job_id: str, *states: State, within_s: float = 60) -> Job:
         """The job, once it is in one of the states (by default a terminal one)."""
         wanted = states or tuple(TERMINAL)
         until(
@@ -84,12 +84,12 @@ class Scene:
 
     def wait_started(self, job_id: str, attempt: int = 1) -> Job:
         """The job, once this attempt's child has said something."""
-        until(lambda: self.job(job_id).attempt == attempt and self.job(job_id).stage == "distill", 30)
+        until(lambda: self.job(job_id).attempt == attempt and self.job(job_id).stage == "distill", 60)
         return self.job(job_id)
 
     def wait_claimable(self, job_id: str) -> None:
         """Until the job's inspection let it go."""
-        until(lambda: self.job(job_id).claimable, 30, lambda: self.job(job_id).error)
+        until(lambda: self.job(job_id).claimable, 60, lambda: self.job(job_id).error)
 
     def freeze(self, process: subprocess.Popen[bytes], job_id: str) -> None:
         """SIGSTOP while the process holds no lock on the job: it could not be reclaimed before the lock is."""

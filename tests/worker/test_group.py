@@ -50,7 +50,7 @@ def test_a_group_ends_with_its_worker(tmp_path: Path, wish: dict[str, object]) -
         group = int(parent.stdout.readline())
         until(lambda: len(members(group)) == 3, 10)  # keeper, engine, the engine's program
         parent.kill()
-        until(lambda: not members(group), 2)
+        until(lambda: not members(group), 5)
 
 
 def test_a_group_that_ignores_term_is_killed(tmp_path: Path) -> None:

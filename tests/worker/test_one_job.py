@@ -51,7 +51,7 @@ def test_cancel_ends_the_group(scene: Scene) -> None:
 
 def test_a_poison_job_is_tried_three_times(scene: Scene) -> None:
     """A job that kills every child fails after exactly three attempts, and its log's end says what happened."""
-    job = scene.wait(scene.submit(die_at=1), within_s=60)
+    job = scene.wait(scene.submit(die_at=1))
     assert (job.state, job.attempt) == (State.FAILED, 3)
     assert job.error is not None
     assert job.error["code"] == "worker_lost"
