@@ -38,6 +38,7 @@ def main(arguments: Sequence[str] | None = None, command: Sequence[str] = COMMAN
     parser.add_argument("--parent", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     settings = Settings()
     if options.node is not None:
         return _node(settings, options.node, options.parent)

@@ -9,6 +9,8 @@ import socket
 import threading
 from collections.abc import Callable, Sequence
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from jobs import service
 from jobs.db import connect
 from jobs.garbage import EVERY_S, sweep
@@ -20,6 +22,7 @@ from worker.inspections import inspect_one
 from worker.supervisor import run_one
 
 logger = logging.getLogger(__name__)
+OUTAGE_PAUSE_S = 1.0
 JOIN_S = 25.0  # a drain ends within half a minute
 
 
@@ -59,9 +62,12 @@ class Node:
             if kind == "job":
                 return run_one(self, self._pools[kind], wait=wait)
             return inspect_one(self, self._pools[kind], wait=wait)
+        except SQLAlchemyError as error:
+            logger.warning("no %s could be claimed, the database does not answer: %s", kind, type(error).__name__)
         except Exception:
             logger.exception("no %s could be claimed", kind)
-            return False
+        self.draining.wait(OUTAGE_PAUSE_S)
+        return False
 
     def poll(self, pause_s: float, *, wait: bool) -> None:
         """Look at the table by itself from now on, a thread for each slot.
@@ -108,6 +114,8 @@ class Node:
                     hints = service.reconcile(s, self.settings)
                 for hint in hints:
                     announce(self.settings, hint.kind)
+            except SQLAlchemyError as error:
+                logger.warning("the reconciler skips a tick, the database does not answer: %s", type(error).__name__)
             except Exception:
                 logger.exception("the reconciler skips a tick")
 

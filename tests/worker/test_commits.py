@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, cast
 
+import pytest
 from sqlalchemy import func, select
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
@@ -21,9 +22,12 @@ class Faulty:
     def __init__(self, real: Any, faults: list[str], artifacts: int) -> None:
         self._real, self.faults = real, faults
         self._artifacts = artifacts
+        self.away = False
 
     @contextmanager
     def begin(self) -> Iterator[Session]:
+        if self.away:
+            raise OperationalError("connect", None, ConnectionError("nobody is there"))
         with self._real.begin() as s:
             yield s
             # A transaction that writes artifacts is the publishing one.
@@ -57,6 +61,21 @@ def test_a_publish_is_repeated_until_its_answer_comes(make_scene: MakeScene) -> 
     published_once(scene, ["before"])
     published_once(scene, ["after"])
     published_once(scene, ["before", "before", "after"])
+
+
+def test_an_idle_worker_outlives_an_outage(make_scene: MakeScene, caplog: pytest.LogCaptureFixture) -> None:
+    """While the database is away it is asked again, a line of log each time; afterwards jobs run as before."""
+    scene = make_scene("embedded", lease_s=10)
+    with rescuer(scene) as node:
+        sessions = Faulty(node.db.sessions, [], 0)
+        sessions.away = True
+        node.db = Database(node.db.engine, cast("Any", sessions), node.db.readers)
+        job_id = scene.submit(judged=True)
+        until(lambda: "no job could be claimed" in caplog.text and "reconciler skips" in caplog.text, 30)
+        assert "Traceback" not in caplog.text
+        assert scene.job(job_id).state is State.QUEUED
+        sessions.away = False
+        assert scene.wait(job_id).state is State.SUCCEEDED
 
 
 def test_slots_work_side_by_side(make_scene: MakeScene) -> None:
