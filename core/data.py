@@ -109,6 +109,19 @@ def read(path: Path, role: str, columns: Columns, labels: Mapping[int, str], fmt
     return Rows(texts, pairs or None, ids)
 
 
+def read_roles(data: Data, labels: Mapping[int, str]) -> dict[str, Rows]:
+    """Every file of a job by role. Raises DataInvalid, also where some files have pairs and others single texts."""
+    found = {
+        role: read(path, role, data.columns, labels, data.formats.get(role)) for role, path in data.roles().items()
+    }
+    for role, rows in found.items():
+        if (rows.pairs is None) != (found["train"].pairs is None):
+            raise DataInvalid(
+                f"{role} and train differ: one has a text_pair column, the other has none", param=f"/data/{role}"
+            )
+    return found
+
+
 def split_select(train: Rows, seed: int) -> tuple[Rows, Rows]:
     """Cut the decision rows off `train`: a seeded 10 %, at most 2,000, at least one. Returns (train, select)."""
     count = min(SELECT_MAX, max(1, int(SELECT_SHARE * len(train))))

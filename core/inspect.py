@@ -13,11 +13,11 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from core.data import Data, read
+from core.data import Data, read_roles
 from core.errors import CompressionError, DataInvalid, ModelInvalid
 from core.family import Family, family_of
 from core.plan import Matrix, ModelShape
-from core.upload import MAX_TOKENIZER, check_folder, read_config, tensors_of
+from core.upload import MAX_TOKENIZER, check_folder, read_config, tensors_of, weight_files
 
 
 class Verdict(BaseModel):
@@ -41,16 +41,13 @@ def inspect(model: Path, data: Data, *, metric: str = "accuracy") -> Verdict:
             raise DataInvalid(
                 f"metric 'f1' needs 2 classes, the model has {len(labels)}: use macro_f1", param="/metric"
             )
-        rows: dict[str, int] = {}
-        for role, path in data.roles().items():
-            part = read(path, role, data.columns, labels, data.formats.get(role))
-            rows[role] = len(part)
-            if role == "train" and len(set(part.labels)) < 2:
-                raise DataInvalid(
-                    f"train: every row has the label {labels[part.labels[0]]!r}; at least two classes are needed",
-                    param="/data/train",
-                )
-        return Verdict(ok=True, shape=shape, rows=rows)
+        roles = read_roles(data, labels)
+        if len(set(roles["train"].labels)) < 2:
+            only = labels[roles["train"].labels[0]]
+            raise DataInvalid(
+                f"train: every row has the label {only!r}; at least two classes are needed", param="/data/train"
+            )
+        return Verdict(ok=True, shape=shape, rows={role: len(rows) for role, rows in roles.items()})
     except CompressionError as error:
         return Verdict(ok=False, error=error.as_dict())
 
@@ -62,7 +59,7 @@ def shape_of(folder: Path) -> tuple[ModelShape, dict[int, str]]:
     family, task = family_of(config.get("model_type"), config["architectures"][0])
     shapes = {
         name: tuple(entry["shape"])
-        for path in sorted(folder.glob("*.safetensors"))
+        for path in weight_files(folder)
         for name, entry in tensors_of(path).items()
         if not name.endswith("position_ids")  # a buffer that some exporters store
     }
@@ -73,13 +70,13 @@ def shape_of(folder: Path) -> tuple[ModelShape, dict[int, str]]:
             f"classifier.weight is {head}, id2label has {len(labels)} classes: they must agree",
             param="/model",
         )
-    layers = int(config.get(family.layers, 0))
+    layers = int(config[family.layers])
     shape = ModelShape(
         family=family.model_type,
         task=task,
         parameters=sum(math.prod(shape) for shape in shapes.values()),
         layers=layers,
-        hidden=int(config.get(family.hidden, 0)),
+        hidden=int(config[family.hidden]),
         labels=tuple(labels[i] for i in sorted(labels)),
         matrices=tuple(_matrices(family, layers, shapes)),
     )
@@ -90,8 +87,8 @@ def _matrices(family: Family, layers: int, shapes: dict[str, tuple[int, ...]]) -
     names = [family.embedding] + [
         pattern.replace("*", str(layer)) for layer in range(layers) for pattern in family.linears
     ]
-    missing = [name for name in names if len(shapes.get(f"{name}.weight", ())) != 2]
-    if missing or not layers:
+    missing = [name for name in names if len(shapes.get(f"{name}.weight", ())) != 2 or 0 in shapes[f"{name}.weight"]]
+    if missing:
         raise ModelInvalid(f"the weights lack {', '.join(missing[:3])}; config.json promises them", param="/model")
     beyond = [name for name in shapes if any(fnmatchcase(name, f"{pattern}.weight") for pattern in family.linears)]
     if len(beyond) != len(names) - 1:
@@ -109,8 +106,7 @@ def _matrices(family: Family, layers: int, shapes: dict[str, tuple[int, ...]]) -
 def _labels(config: dict[str, Any]) -> dict[int, str]:
     given = config.get("id2label")
     if given is None:
-        # Transformers writes no id2label for two classes without names; these are its defaults.
-        return {i: f"LABEL_{i}" for i in range(int(config.get("num_labels", 2)))}
+        given = {0: "LABEL_0", 1: "LABEL_1"}  # what Transformers takes where a config names no classes
     try:
         labels = {int(i): str(name) for i, name in given.items()}
     except (AttributeError, TypeError, ValueError):

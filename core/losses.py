@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.utils.hooks import RemovableHandle
 
 from core.errors import RecipeInvalid
 from core.family import Family
@@ -54,16 +56,28 @@ def masked_mse(student: torch.Tensor, teacher: torch.Tensor, mask: torch.Tensor)
 
 
 class ScoreTap:
-    """Collects Q and K of every layer in a forward; gives Q K^T / sqrt(d_head), (batch, heads, tokens, tokens)."""
+    """While entered, collects Q and K of every layer; gives Q K^T / sqrt(d_head), (batch, heads, tokens, tokens)."""
 
     def __init__(self, model: nn.Module, family: Family) -> None:
         self.heads = int(getattr(model.config, family.heads))
         self.queries: list[torch.Tensor] = []
         self.keys: list[torch.Tensor] = []
-        for name, module in model.named_modules():
-            for pattern, kept in ((family.query, self.queries), (family.key, self.keys)):
-                if fnmatchcase(name, pattern):
-                    module.register_forward_hook(self._keeper(kept))
+        self._handles: list[RemovableHandle] = []
+        self._tapped = [
+            (module, kept)
+            for name, module in model.named_modules()
+            for pattern, kept in ((family.query, self.queries), (family.key, self.keys))
+            if fnmatchcase(name, pattern)
+        ]
+
+    def __enter__(self) -> ScoreTap:
+        self._handles = [module.register_forward_hook(self._keeper(kept)) for module, kept in self._tapped]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # Left in place, the hooks would keep the activations of every later forward, evaluation included.
+        for handle in self._handles:
+            handle.remove()
 
     @staticmethod
     def _keeper(kept: list[torch.Tensor]) -> Any:
@@ -109,9 +123,12 @@ class Distillation:
     def step(self, batch: Mapping[str, torch.Tensor], backward: Backward) -> Metrics:
         inputs = {name: value for name, value in batch.items() if name != "labels"}
         want_hidden = bool(self.weights["hidden"])
-        with torch.no_grad():
-            theirs = self.teacher(**inputs, output_hidden_states=want_hidden)
-        ours = self.student(**inputs, output_hidden_states=want_hidden)
+        with ExitStack() as taps:
+            for tap in self.taps:
+                taps.enter_context(tap)
+            with torch.no_grad():
+                theirs = self.teacher(**inputs, output_hidden_states=want_hidden)
+            ours = self.student(**inputs, output_hidden_states=want_hidden)
         valid = batch["attention_mask"].to(ours.logits.dtype)  # (batch, tokens)
         terms: dict[str, torch.Tensor] = {}
         if self.weights["logits"]:

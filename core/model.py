@@ -36,17 +36,20 @@ def load(folder: Path) -> Loaded:
     check_folder(folder)
     raw = read_config(folder)
     family, task = family_of(raw.get("model_type"), (raw.get("architectures") or [None])[0])
-    config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    model, info = AutoModelForSequenceClassification.from_pretrained(
-        folder,
-        config=config,
-        dtype=torch.float32,
-        use_safetensors=True,
-        trust_remote_code=False,
-        local_files_only=True,
-        attn_implementation="sdpa",
-        output_loading_info=True,
-    )
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        model, info = AutoModelForSequenceClassification.from_pretrained(
+            folder,
+            config=config,
+            dtype=torch.float32,
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=True,
+            attn_implementation="sdpa",
+            output_loading_info=True,
+        )
+    except (AttributeError, KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
+        raise ModelInvalid(f"Transformers cannot load the model: {str(error)[:500]}", param="/model") from error
     wrong = {kind: sorted(map(str, info[kind])) for kind in ("missing_keys", "unexpected_keys", "mismatched_keys")}
     # Some exporters store the position index buffer; it carries no weight.
     wrong["unexpected_keys"] = [key for key in wrong["unexpected_keys"] if not key.endswith("position_ids")]

@@ -23,6 +23,7 @@ import torch
 from core import data as data_files
 from core.batches import Split, load_tokenizer
 from core.data import Data, Rows
+from core.errors import ExportFailed
 from core.export import artifact
 from core.inspect import shape_of
 from core.measure import hardware, latency
@@ -101,9 +102,13 @@ def compress(
         shape, labels = shape_of(model)
         recipe = fill(recipe, target, shape)
         roles = _read(data, labels, seed)
+    folder = out / "0"
+    if folder.exists():
+        raise ExportFailed(f"{folder} exists already: name another folder")
     out.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=out, prefix=".teacher-") as scratch:
-        teacher_folder = Path(scratch)
+    with TemporaryDirectory(dir=out, prefix=".work-") as scratch:
+        # Everything is written here first; only a point that was proved gets its name.
+        teacher_folder, unproved = Path(scratch) / "teacher", Path(scratch) / "point"
         with meter.stage("teacher"):
             loaded = load(model)
             artifact.write(loaded.model, {}, model, teacher_folder, torch_form=False)
@@ -111,34 +116,34 @@ def compress(
             teacher_score = score(metric, run.logits, roles.eval.labels)
             if teacher_score <= 0:
                 meter.warning("teacher_scores_zero", f"the teacher's {metric} on eval is {teacher_score:.4f}")
-        build, select = _build(model, loaded, roles, seed, where)
-        followed = predict(loaded.model.to(where), select, where)
+            build, select = _build(model, loaded, roles, seed, where)
+            followed = predict(loaded.model, select, where)
         _run(build, recipe, meter, select, followed, target)
-        folder = out / "0"
         with meter.stage("export"):
             student = build.model.cpu()
-            artifact.write(student, build.masks, model, folder, torch_form=True)
+            artifact.write(student, build.masks, model, unproved, torch_form=True)
         with meter.stage("verify"):
             point = _measure(
-                folder, teacher_folder, student, build, roles, select, shape, recipe, target, metric, teacher_score,
+                unproved, teacher_folder, student, build, roles, select, shape, recipe, target, metric, teacher_score,
                 loaded.max_tokens, threads, run.bytes_in_memory,
             )  # fmt: skip
-    report = Report(
-        preset=preset,
-        recipe=recipe.model_dump(mode="json"),
-        target=target.given(),
-        seed=seed,
-        task=loaded.task,
-        labels=shape.labels,
-        rows={"train": len(roles.train), "select": len(roles.select), "eval": len(roles.eval)},
-        select_seen_by_teacher="no" if data.select else "assumed",
-        input_hashes=_hashes(model, data),
-        point=point,
-        stages=tuple(meter.stages),
-        hardware=hardware(device=str(where), threads=threads),
-        warnings=tuple(meter.warnings),
-    )
-    artifact.finish(folder, report)
+        report = Report(
+            preset=preset,
+            recipe=recipe.model_dump(mode="json"),
+            target=target.given(),
+            seed=seed,
+            task=loaded.task,
+            labels=shape.labels,
+            rows={"train": len(roles.train), "select": len(roles.select), "eval": len(roles.eval)},
+            select_seen_by_teacher="no" if data.select else "assumed",
+            input_hashes=_hashes(model, data),
+            point=point,
+            stages=tuple(meter.stages),
+            hardware=hardware(device=str(where), threads=threads),
+            warnings=tuple(meter.warnings),
+        )
+        artifact.finish(unproved, report)
+        unproved.rename(folder)
     return Result(report, folder)
 
 
@@ -158,10 +163,7 @@ def predict(model: torch.nn.Module, split: Split, device: torch.device, batch_si
 
 
 def _read(data: Data, labels: dict[int, str], seed: int) -> Roles:
-    rows = {
-        role: data_files.read(path, role, data.columns, labels, data.formats.get(role))
-        for role, path in data.roles().items()
-    }
+    rows = data_files.read_roles(data, labels)
     train, select = rows["train"], rows.get("select")
     if select is None:
         train, select = data_files.split_select(train, seed)
@@ -186,8 +188,10 @@ def _run(build: Build, recipe: Recipe, meter: Meter, select: Split, followed: FL
             for phase in step.compile(build):
                 budget = None if ends is None else max(1e-3, ends - time.monotonic())
                 train(phase, meter, device=build.device, budget_s=budget)
-        if step.trains or not step.needs_training:
-            meter.agreement(agreement(predict(build.model, select, build.device), followed))
+            changed = step.trains or not step.needs_training
+            near = agreement(predict(build.model, select, build.device), followed) if changed else None
+        if near is not None:
+            meter.agreement(near)
 
 
 def _measure(

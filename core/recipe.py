@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from core.catalogue import METHODS
+from core.catalogue import FAMILIES, METHODS
 from core.method import Method
 
 if TYPE_CHECKING:
@@ -34,6 +34,22 @@ class Recipe(Closed):
 
     version: Literal[1] = 1
     steps: tuple[Step, ...] = Field(min_length=1, max_length=8)
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Recipe:
+        """Each size law counts on what came before: shapes first, then factors, then masks, each method once."""
+        before: list[Method] = []
+        for index, step in enumerate(self.steps):
+            if step.trains:
+                continue
+            for earlier in before:
+                if earlier.name() == step.name() or FAMILIES.index(earlier.family()) > FAMILIES.index(step.family()):
+                    order = " > ".join(FAMILIES[:-1])
+                    raise ValueError(
+                        f"steps.{index} ({step.name()}) cannot come after {earlier.name()}: each once, in order {order}"
+                    )
+            before.append(step)
+        return self
 
     @model_validator(mode="after")
     def _training_follows(self) -> Recipe:

@@ -37,6 +37,16 @@ FORBIDDEN_KEYS = frozenset(
         "quantization_config",
     ]
 )
+INDEX = "model.safetensors.index.json"
+CONFIGS = (
+    "config.json", "generation_config.json", "tokenizer_config.json", "special_tokens_map.json",
+    "preprocessor_config.json",
+)  # fmt: skip
+# Latency is stated at 128 tokens, so a model must take that many.
+BOUNDS = {
+    "num_hidden_layers": (1, 96), "hidden_size": (1, 8192), "vocab_size": (1, 1_000_000),
+    "intermediate_size": (1, 65_536), "num_attention_heads": (1, 256), "max_position_embeddings": (128, 65_536),
+}  # fmt: skip
 MAX_JSON = 1 << 20
 MAX_TOKENIZER = 64 << 20
 MAX_HEADER = 16 << 20
@@ -79,8 +89,10 @@ def check_folder(folder: Path) -> None:
             raise ModelUnsafe(f"file {path.name!r} is not a regular file", param="/model")
         with path.open("rb") as file:
             check_magic(path.name, file.read(16))
-    config = read_config(folder)
-    _check_config(config)
+    for name in CONFIGS:
+        if (folder / name).is_file():
+            _check_keys(name, _read_object(folder / name, MAX_HEADER))
+    _check_config(read_config(folder))
     if not (folder / "tokenizer.json").is_file():
         raise ModelInvalid("tokenizer.json is missing: save a fast tokenizer with save_pretrained", param="/model")
     _check_weights(folder)
@@ -130,43 +142,63 @@ def _span(file: str, name: str, entry: Any) -> tuple[int, int, str]:
     return start, stop, name
 
 
-def _check_config(config: dict[str, Any]) -> None:
+def weight_files(folder: Path) -> list[Path]:
+    """The files that hold the weights: model.safetensors, or the shards that the index names."""
+    index = folder / INDEX
+    if not index.is_file():
+        return [folder / "model.safetensors"]
+    return [folder / shard for shard in sorted(set(_read_object(index, MAX_HEADER)["weight_map"].values()))]
+
+
+def _check_keys(name: str, config: dict[str, Any]) -> None:
     for key in _keys(config):
         if key in FORBIDDEN_KEYS:
-            raise ModelUnsafe(f"config.json key {key!r} is not allowed: remove it", param="/model")
-    bounds = {"num_hidden_layers": 96, "hidden_size": 8192, "vocab_size": 1_000_000, "intermediate_size": 65_536,
-              "num_attention_heads": 256, "max_position_embeddings": 65_536}  # fmt: skip
-    for key, limit in bounds.items():
+            raise ModelUnsafe(f"{name} key {key!r} is not allowed: remove it", param="/model")
+
+
+def _check_config(config: dict[str, Any]) -> None:
+    for key, (low, high) in BOUNDS.items():
         value = config.get(key)
-        if value is not None and (type(value) is not int or not 1 <= value <= limit):
-            raise ModelInvalid(f"config.json {key} is {str(value)[:40]}; legal: 1 to {limit}", param="/model")
+        if type(value) is not int or not low <= value <= high:
+            raise ModelInvalid(f"config.json {key} is {str(value)[:40]}; legal: {low} to {high}", param="/model")
+    if config["hidden_size"] % config["num_attention_heads"]:
+        raise ModelInvalid("config.json hidden_size is not a multiple of num_attention_heads", param="/model")
+    pad = config.get("pad_token_id")
+    if pad is not None and (type(pad) is not int or not 0 <= pad < config["vocab_size"]):
+        raise ModelInvalid(
+            f"config.json pad_token_id is {str(pad)[:40]}; legal: a token below vocab_size", param="/model"
+        )
     architectures = config.get("architectures")
     if not isinstance(architectures, list) or len(architectures) != 1:
         raise ModelInvalid("config.json architectures must be a list of one name", param="/model")
 
 
 def _check_weights(folder: Path) -> None:
-    index_path = folder / "model.safetensors.index.json"
+    index_path = folder / INDEX
+    weight_map: Any = {}
     if index_path.is_file():
         weight_map = _read_object(index_path, MAX_HEADER).get("weight_map")
         if not isinstance(weight_map, dict) or not weight_map:
-            raise ModelInvalid("model.safetensors.index.json has no weight_map", param="/model")
+            raise ModelInvalid(f"{INDEX} has no weight_map", param="/model")
         for shard in set(map(str, weight_map.values())):
             if not SHARD.fullmatch(shard) or ".." in shard:
                 raise ModelUnsafe(
-                    f"weight_map names {shard[:200]!r}; legal: the bare name of a .safetensors file",
-                    param="/model",
+                    f"weight_map names {shard[:200]!r}; legal: the bare name of a .safetensors file", param="/model"
                 )
             if not (folder / shard).is_file():
                 raise ModelInvalid(f"weight_map names {shard!r}, which was not uploaded", param="/model")
-        shards = {shard: set(tensors_of(folder / shard)) for shard in set(weight_map.values())}
-        lost = [name for name, shard in weight_map.items() if name not in shards[shard]]
-        if lost:
-            raise ModelInvalid(f"weight_map places {lost[0][:100]!r} in a shard that lacks it", param="/model")
-    elif (folder / "model.safetensors").is_file():
-        tensors_of(folder / "model.safetensors")
-    else:
+    elif not (folder / "model.safetensors").is_file():
         raise ModelInvalid("model.safetensors is missing: save with save_pretrained (safetensors)", param="/model")
+    files = weight_files(folder)
+    if stray := {path.name for path in folder.glob("*.safetensors")} - {path.name for path in files}:
+        raise ModelInvalid(
+            f"{min(stray)!r} is not part of the model: send only {', '.join(path.name for path in files[:3])}",
+            param="/model",
+        )
+    found = {path.name: set(tensors_of(path)) for path in files}
+    lost = [name for name, shard in weight_map.items() if name not in found[shard]]
+    if lost:
+        raise ModelInvalid(f"weight_map places {lost[0][:100]!r} in a shard that lacks it", param="/model")
 
 
 def _read_object(path: Path, limit: int) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from core.data import Data
-from core.errors import CompressionError
+from core.errors import CompressionError, ModelInvalid
 from core.inspect import inspect, shape_of
 from core.model import load
 from tests import tiny
@@ -76,6 +76,17 @@ BROKEN: dict[str, tuple[Break, str, str]] = {
     "fewer layers than weights": (lambda f: edit(f, num_hidden_layers=1), "model_invalid", "promises"),
     "absurd size": (lambda f: edit(f, vocab_size=10**12), "model_invalid", "vocab_size"),
     "vocabulary smaller than the tokenizer": (lambda f: edit(f, vocab_size=8), "model_invalid", "token ids"),
+    "a size left out": (lambda f: edit(f, num_hidden_layers=None), "model_invalid", "num_hidden_layers"),
+    "a size of a wrong type": (lambda f: edit(f, vocab_size="many"), "model_invalid", "vocab_size"),
+    "heads that do not divide": (lambda f: edit(f, num_attention_heads=5), "model_invalid", "multiple"),
+    "padding outside the vocabulary": (lambda f: edit(f, pad_token_id=10**6), "model_invalid", "pad_token_id"),
+    "too few positions": (lambda f: edit(f, max_position_embeddings=64), "model_invalid", "128"),
+    "auto_map beside the tokenizer": (
+        lambda f: (f / "tokenizer_config.json").write_text('{"auto_map": {}}'), "model_unsafe", "tokenizer_config",
+    ),
+    "weights that are not the model's": (
+        lambda f: save_file({"x": torch.ones(3)}, f / "adapter.safetensors"), "model_invalid", "adapter.safetensors",
+    ),
     "config is not JSON": (lambda f: (f / "config.json").write_text("{"), "model_invalid", "config.json"),
     "config repeats a key": (lambda f: (f / "config.json").write_text('{"a":1,"a":2}'), "model_invalid", "twice"),
     "no config": (lambda f: (f / "config.json").unlink(), "model_invalid", "config.json"),
@@ -127,6 +138,22 @@ def test_one_class_is_refused(teacher: Path, tmp_path: Path, rows: dict[str, Pat
     verdict = inspect(teacher, Data(one, rows["eval"]))
     assert verdict.error is not None
     assert "at least two classes" in verdict.error["detail"]
+
+
+def test_pairs_in_one_file_and_single_texts_in_another_are_refused(teacher: Path, tmp_path: Path) -> None:
+    single = tiny.write_csv(tmp_path / "single.csv", tiny.sentences(20, seed=1))
+    pairs = tmp_path / "pairs.csv"
+    pairs.write_text("text,text_pair,label\na cat,a dog,0\n")
+    verdict = inspect(teacher, Data(single, pairs))
+    assert verdict.error is not None
+    assert verdict.error["param"] == "/data/eval"
+    assert "text_pair" in verdict.error["detail"]
+
+
+def test_what_transformers_cannot_build_is_a_typed_error(folder: Path) -> None:
+    edit(folder, hidden_act="melt")
+    with pytest.raises(ModelInvalid, match="melt"):
+        load(folder)
 
 
 def test_f1_of_many_classes_is_refused(tmp_path: Path, rows: dict[str, Path]) -> None:

@@ -40,8 +40,8 @@ def test_every_term_sees_a_changed_student(teacher: Path) -> None:
     model = load(teacher).model
     student = copy.deepcopy(model)
     with torch.no_grad():
-        student.get_parameter("bert.encoder.layer.0.attention.self.query.weight").add_(0.1)
-        student.get_parameter("bert.encoder.layer.0.output.dense.weight").add_(0.1)
+        for parameter in student.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
     metrics = objective(student, model, teacher).step(batch(), torch.Tensor.backward)
     assert all(value > 0 for value in metrics.values())
 
@@ -61,10 +61,27 @@ def test_tapped_scores_are_the_models_own(teacher: Path) -> None:
     loaded = load(teacher)
     tap = ScoreTap(loaded.model, loaded.family)
     loaded.model.set_attn_implementation("eager")
-    with torch.no_grad():
+    with torch.no_grad(), tap:
         out = loaded.model(**batch(), output_attentions=True)
     for (query, key), probabilities in zip(tap.take(), out.attentions, strict=True):
         torch.testing.assert_close(tap.scores(query, key).softmax(-1), probabilities)
+
+
+def test_a_step_leaves_nothing_behind_in_the_models(teacher: Path) -> None:
+    model = load(teacher).model
+    student = copy.deepcopy(model)
+    judged = objective(student, model, teacher)
+
+    def hooks() -> int:
+        return sum(len(module._forward_hooks) for net in (student, model) for module in net.modules())
+
+    for net in (student, model):
+        net(**batch(), output_hidden_states=True)  # Transformers leaves hooks of its own at the first call
+    before = hooks()
+    judged.step(batch(), torch.Tensor.backward)
+    assert hooks() == before
+    student(**batch())
+    assert all(not tap.queries and not tap.keys for tap in judged.taps)
 
 
 def test_a_higher_temperature_softens_and_a_scaled_logit_counts() -> None:

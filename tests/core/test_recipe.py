@@ -39,6 +39,20 @@ def test_a_step_that_acts_during_training_needs_training_after_it() -> None:
 
 
 @pytest.mark.parametrize(
+    "names",
+    [
+        ["svd", "svd", "distill"],
+        ["magnitude", "svd", "distill"],
+        ["magnitude", "distill", "svd", "distill"],
+        ["svd", "magnitude", "magnitude", "distill"],
+    ],
+)
+def test_steps_whose_sizes_would_not_add_up_are_refused(names: list[str]) -> None:
+    with pytest.raises(ValidationError, match="cannot come after"):
+        Recipe.model_validate({"steps": [{"method": name} for name in names]})
+
+
+@pytest.mark.parametrize(
     "bad",
     [
         {"steps": []},
