@@ -11,10 +11,16 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from redis import Redis
 from sqlalchemy import make_url
 
 from demo import ephemeral
+
+
+# Laws are tested, not speed: a busy machine must not fail them.
+settings.register_profile("ladapress", deadline=None)
+settings.load_profile("ladapress")
 
 
 @pytest.fixture(scope="session")
