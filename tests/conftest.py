@@ -17,7 +17,6 @@ from sqlalchemy import make_url
 
 from demo import ephemeral
 
-
 # Laws are tested, not speed: a busy machine must not fail them.
 settings.register_profile("ladapress", deadline=None)
 settings.load_profile("ladapress")
