@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 Split = Literal["train", "eval"]
-ROWS: dict[Split, int] = {"train": 5600, "eval": 1000}
+ROWS: dict[Split, int] = {"train": 6400, "eval": 1000}
 CONTRAST: dict[Split, float] = {"train": 0.5, "eval": 0.4}  # share of rows that name a second intent
 
 
