@@ -18,7 +18,7 @@ from jobs.inspections import (
 )
 from jobs.reconcile import Hint, reconcile
 from jobs.removal import cancel, delete_job
-from jobs.submit import prepare, submit, submit_waiting, wait_verdict
+from jobs.submit import prepare, submit
 from jobs.uploads import (
     DeclaredFile,
     create_dataset,
@@ -70,7 +70,5 @@ __all__ = [
     "release_inspection",
     "request_inspection",
     "submit",
-    "submit_waiting",
     "transitions",
-    "wait_verdict",
 ]

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from sqlalchemy.orm import Session
 
 from core.recipe import SIZES, Recipe, Target
 from jobs.clock import db_now
-from jobs.db import Database, insert_once
+from jobs.db import insert_once
 from jobs.events import append
 from jobs.ids import new_id
 from jobs.inspections import refuse_bad, request_inspection
 from jobs.problem import refuse
-from jobs.queue import announce
 from jobs.requests import JobRequest, digest
 from jobs.scope import Scope, get, scoped
-from jobs.settings import Settings
 from jobs.states import State
 from jobs.tables import Inspection, Job, JobInput
-
-POLL_S = 0.05
 
 
 def submit(s: Session, scope: Scope, request: JobRequest, idempotency_key: str | None = None) -> Job:
@@ -96,41 +91,6 @@ def prepare(s: Session, scope: Scope, request: JobRequest, idempotency_key: str 
     _, recipe, target = request.resolved()
     _refuse_unplannable(recipe, target)
     return request_inspection(s, scope, request.inspection())
-
-
-def submit_waiting(
-    db: Database, settings: Settings, scope: Scope, request: JobRequest, idempotency_key: str | None = None
-) -> Job:
-    """Submit, but first give a running inspection up to `inspect_wait_s`, so that bad input is refused at once.
-
-    A refused request leaves no job. Announces what it started. Blocks the calling thread.
-
-    Raises:
-        Refused: as `submit`.
-    """
-    with db.sessions.begin() as s:
-        found = prepare(s, scope, request, idempotency_key)
-    if isinstance(found, Job):
-        return found
-    if found.state != "done":
-        announce(settings, "inspection")
-        wait_verdict(db, scope, found.id, settings.inspect_wait_s)
-    with db.sessions.begin() as s:
-        job = submit(s, scope, request, idempotency_key)
-    if job.claimable and job.state is State.QUEUED:
-        announce(settings, "job")
-    return job
-
-
-def wait_verdict(db: Database, scope: Scope, inspection_id: str, wait_s: float) -> Inspection:
-    """The inspection, once it is done or `wait_s` seconds have passed. Blocks. Raises Refused (not_found)."""
-    deadline = time.monotonic() + wait_s
-    while True:
-        with db.readers() as s:
-            row = get(s, scope, Inspection, inspection_id)
-        if row.state == "done" or time.monotonic() >= deadline:
-            return row
-        time.sleep(POLL_S)
 
 
 def _replayed(s: Session, scope: Scope, key: str | None, body: str) -> Job | None:

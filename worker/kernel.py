@@ -111,6 +111,10 @@ class Landlock:
         self._fd = _call("syscall", _CREATE, buffer, ctypes.c_size_t(size), 0)
 
     @property
+    def closes_truncation(self) -> bool:
+        return self.version >= 3
+
+    @property
     def closes_tcp(self) -> bool:
         return self.version >= 4
 

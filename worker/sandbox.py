@@ -84,8 +84,9 @@ def close_files(folder: Path) -> tuple[bool, bool]:
     """Let this process read its libraries and its own folder, and write only `out`, `home` and `tmp` below it.
 
     Returns:
-        (files closed, TCP closed): Landlock from version 4 also refuses every TCP connection, which is the network
-        wall of hosts that allow no namespaces.
+        (files closed, TCP closed): before version 3 Landlock lets a file be truncated, so inputs that are hard links
+        into the store would not be safe and the first is False. From version 4 it also refuses every TCP
+        connection, which is the network wall of hosts that allow no namespaces.
     """
     try:
         wall = kernel.Landlock()
@@ -108,7 +109,7 @@ def close_files(folder: Path) -> tuple[bool, bool]:
         wall.enforce()
     except OSError:
         return False, False
-    return True, wall.closes_tcp
+    return wall.closes_truncation, wall.closes_tcp
 
 
 def drop_powers() -> None:

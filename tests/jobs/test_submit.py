@@ -159,21 +159,3 @@ def test_a_race_for_one_key_makes_one_job(world: World) -> None:
     assert len(ids) == 1
     assert count(world, Job) == 1
     assert count(world, Inspection) == 1
-
-
-def test_waiting_for_a_verdict_refuses_bad_input_and_leaves_no_job(world: World) -> None:
-    request = world.request()
-    with world.db.sessions.begin() as s:
-        service.request_inspection(s, world.scope, request.inspection())
-    with ThreadPoolExecutor(1) as pool:
-        slow = world.settings.model_copy(update={"inspect_wait_s": 30.0})
-        waiting = pool.submit(service.submit_waiting, world.db, slow, world.scope, request)
-        world.judge(BAD)
-        assert code_of(waiting.result) == "data_invalid"
-    assert count(world, Job) == 0
-
-
-def test_a_verdict_that_does_not_come_in_time_leaves_a_waiting_job(world: World) -> None:
-    hasty = world.settings.model_copy(update={"inspect_wait_s": 0.0})
-    job = service.submit_waiting(world.db, hasty, world.scope, world.request())
-    assert (job.state, job.claimable, job.stage) == (State.QUEUED, False, "inspecting")
