@@ -110,7 +110,10 @@ class Child:
         """Whether the group's leader runs. Leaves its exit status in place, so that its pid stays reserved."""
         if self._process.returncode is not None:
             return False
-        return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+        try:
+            return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+        except ChildProcessError:
+            return False  # the pool has ended it meanwhile
 
     def end(self, grace_s: float = 0) -> int:
         """End the whole group: TERM, `grace_s` seconds, KILL. Returns the leader's exit code (128 + signal)."""
