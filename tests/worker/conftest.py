@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from redis import Redis
 
 from demo import ephemeral
 from jobs.settings import Settings
@@ -15,6 +16,13 @@ from tests.worker.scene import Scene, worker
 
 MakeScene = Callable[..., Scene]
 QUICK = {"lease_s": 2, "tick_s": 0.3, "poll_s": 1, "hint_after_s": 2, "kill_grace_s": 1, "threads": 1}
+
+
+def forget(url: str, prefix: str) -> None:
+    """Remove the keys of one prefix from a Redis that may be shared."""
+    with Redis.from_url(url) as client:
+        for key in client.scan_iter(match=f"*{prefix}*", count=1000):
+            client.delete(key)
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +41,7 @@ def make_scene(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
                 fields["database_url"] = stack.enter_context(ephemeral.database(server, template=template))
                 fields["broker_url"] = request.getfixturevalue("redis_url")
                 fields["celery_prefix"] = f"ladapress-test-{secrets.token_hex(6)}-"
+                stack.callback(forget, fields["broker_url"], fields["celery_prefix"])
             scene = Scene(Settings(**fields))
             stack.callback(scene.db.dispose)
             return scene
