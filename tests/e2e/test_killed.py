@@ -63,7 +63,7 @@ class Place:
             assert job.status in ("queued", "running"), job
             step, steps = job.progress.step or 0, job.progress.steps or 0
             # The last word of the stage before, "1 of 1", may still stand there.
-            if job.attempt == attempt and job.stage == "distill" and 1 < steps and 0 < step < steps - 10:
+            if job.attempt == attempt and job.stage == "distill" and 0 < step < steps - 10:
                 return job
             time.sleep(0.1)
         raise AssertionError(f"not training in attempt {attempt}: {self.client.jobs.get(job_id)}")
