@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from core import report as core_report
 from core.plan import ModelShape
-from core.recipe import Closed, Preset, Recipe, Target
+from core.recipe import Closed, Ladder, Preset, Recipe, Target
 from jobs.problem import Problem
 from jobs.requests import DataRoles, Limits, Metric, Resources, Task, Text
 from jobs.states import State
@@ -152,6 +152,7 @@ class Job(Answer):
     preset: str | None
     recipe: Recipe
     target: Target
+    ladder: Ladder | None
     seed: int
     resources: Resources
     limits: Limits

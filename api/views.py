@@ -105,7 +105,7 @@ def _job(
     lease_s: float,
 ) -> schemas.Job:
     spec = row.spec
-    same = ("model", "data", "task", "metric", "preset", "recipe", "target", "seed", "resources", "limits")
+    same = ("model", "data", "task", "metric", "preset", "recipe", "target", "ladder", "seed", "resources", "limits")
     silent_s = now - (row.heartbeat_at or now)
     delivered = [point(artifact) for artifact in points]
     return schemas.Job.model_validate(

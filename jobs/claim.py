@@ -19,13 +19,17 @@ TRIES = 3  # a candidate may be taken or cancelled between the look and the move
 
 @dataclass(frozen=True)
 class Claim:
-    """A held job. `spec` is what was submitted, resolved; `jobs.inputs.order` finds its files."""
+    """A held job. `spec` is what was submitted, resolved; `jobs.inputs.order` finds its files.
+
+    `used_s`: seconds for which earlier attempts held the job; budgets and limits are sums over attempts.
+    """
 
     job_id: str
     project_id: str
     fence: int
     attempt: int
     spec: dict[str, Any]
+    used_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,7 @@ def claim(s: Session, worker: str, lease_s: float, *, devices: Collection[str] |
             started_at=func.coalesce(Job.started_at, db_now()),
         )
         if job is not None:
-            return Claim(job.id, job.project_id, job.fence, job.attempt, job.spec)
+            return Claim(job.id, job.project_id, job.fence, job.attempt, job.spec, job.used_s)
     return None
 
 

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import select
+from sqlalchemy import case, select
 from sqlalchemy.orm import Session
 
+from jobs.clock import db_now
 from jobs.events import stored
 from jobs.ids import new_id
 from jobs.moves import move
@@ -119,12 +120,15 @@ def release(
     if job is None:
         return None
     attempt = job.attempt - 1 if reason == "drained" else job.attempt
+    # Where the lease ran out, the holder was last seen at its heartbeat; the wait for the reconciler is not its own.
+    until = case((Job.lease_until < db_now(), Job.heartbeat_at), else_=db_now())
+    used_s = Job.used_s + until - Job.claimed_at
     if job.state is State.CANCELLING:
         moved = move(s, job_id, State.CANCELLED, fence=fence, reason=reason)
     elif job.state is State.PAUSING:
-        moved = move(s, job_id, State.PAUSED, fence=fence, reason=reason, attempt=attempt)
+        moved = move(s, job_id, State.PAUSED, fence=fence, reason=reason, attempt=attempt, used_s=used_s)
     elif attempt < max_attempts:
-        moved = move(s, job_id, State.QUEUED, fence=fence, reason=reason, attempt=attempt, stage=None)
+        moved = move(s, job_id, State.QUEUED, fence=fence, reason=reason, attempt=attempt, stage=None, used_s=used_s)
     else:
         text = f"the worker was lost in each of {job.attempt} attempts, last in stage {job.stage}. {detail}".strip()
         problem = Problem.of("worker_lost", text, stage=job.stage, retryable=True)

@@ -12,7 +12,7 @@ from sqlalchemy import select, union
 from sqlalchemy.orm import Session
 
 from jobs.store import LocalStore
-from jobs.tables import ArtifactFile, Dataset, ModelFile
+from jobs.tables import ArtifactFile, Checkpoint, Dataset, ModelFile
 
 GRACE_S = 6 * 3600
 EVERY_S = 3600  # a look at every name in the store
@@ -30,4 +30,5 @@ def sweep(s: Session, store: LocalStore, grace_s: float = GRACE_S) -> int:
 def _referenced(s: Session, project_id: str) -> set[str]:
     tables = (ModelFile, Dataset, ArtifactFile)
     rows = union(*(select(table.sha256).where(table.project_id == project_id) for table in tables))
-    return {sha for sha in s.scalars(rows) if sha is not None}
+    listed = s.scalars(select(Checkpoint.files).where(Checkpoint.project_id == project_id))
+    return {sha for sha in s.scalars(rows) if sha is not None} | {sha for files in listed for sha in files.values()}

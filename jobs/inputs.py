@@ -14,7 +14,7 @@ from jobs.requests import InspectionRequest
 from jobs.scope import Scope, get
 from jobs.tables import Dataset, Model, ModelFile
 
-ROLES = ("train", "eval", "select")
+ROLES = ("train", "eval", "select", "unlabelled")
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class InputData:
 
 @dataclass(frozen=True)
 class Order:
-    """All that a worker needs to lay out the folder of a child. `data` is keyed by role: train, eval, select."""
+    """All that a worker needs to lay out the folder of a child. `data` is keyed by role, see ROLES."""
 
     project_id: str
     spec: dict[str, Any]

@@ -6,6 +6,7 @@ fails the waiting jobs with the problem that a later submit of the same inputs g
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from core.errors import CompressionError
 from core.plan import ModelShape, fill
-from core.recipe import Recipe, Target
+from core.recipe import Ladder, Recipe, Target
 from jobs.clock import db_now
 from jobs.db import insert_once
 from jobs.events import append, stored
@@ -147,7 +148,7 @@ def apply_verdict(s: Session, inspection_id: str, *, skip_locked: bool = False) 
     waiting = select(Job).where(Job.inspection_id == inspection_id, Job.state == State.QUEUED, Job.claimable.is_(False))
     going = []
     for job in s.scalars(waiting.order_by(Job.id).with_for_update(skip_locked=skip_locked)).all():
-        problem = judge(row, Recipe.model_validate(job.spec["recipe"]), Target.model_validate(job.spec["target"]))
+        problem = judge(row, *planned(job.spec))
         if problem is not None:
             error = problem.model_copy(update={"stage": "inspecting"}).as_dict()
             move(s, job.id, State.FAILED, only=(State.QUEUED,), reason="inspection_failed", error=error)
@@ -156,23 +157,33 @@ def apply_verdict(s: Session, inspection_id: str, *, skip_locked: bool = False) 
     return going
 
 
-def judge(row: Inspection, recipe: Recipe, target: Target) -> Problem | None:
-    """What a done inspection means for a recipe and a target: None, or the problem.
+def planned(spec: Mapping[str, Any]) -> tuple[Recipe, Target, Ladder]:
+    """Recipe, target and ladder of a job's spec."""
+    ladder = Ladder.model_validate(spec["ladder"] or {})
+    return Recipe.model_validate(spec["recipe"]), Target.model_validate(spec["target"]), ladder
 
-    On a good verdict the target is planned on the model's shape, which is pure arithmetic.
+
+def judge(row: Inspection, recipe: Recipe, target: Target, ladder: Ladder) -> Problem | None:
+    """What a done inspection means for a recipe and its targets: None, or the problem.
+
+    On a good verdict every point is planned on the model's shape, which is pure arithmetic.
     """
     if not row.verdict_ok:
         return Problem.from_error(_error(row))
+    shape = ModelShape.model_validate((row.verdict or {})["shape"])
     try:
-        fill(recipe, target, ModelShape.model_validate((row.verdict or {})["shape"]))
+        for each in ladder.targets(target):
+            fill(recipe, each, shape)
     except CompressionError as error:
+        if ladder.given() and error.param is not None:
+            error.param = error.param.replace("/target/", "/ladder/")
         return Problem.from_error(error)
     return None
 
 
-def refuse_bad(row: Inspection, recipe: Recipe, target: Target) -> None:
+def refuse_bad(row: Inspection, recipe: Recipe, target: Target, ladder: Ladder) -> None:
     """Raises Refused with the problem of a done inspection, if it has one."""
-    if row.state == "done" and (problem := judge(row, recipe, target)) is not None:
+    if row.state == "done" and (problem := judge(row, recipe, target, ladder)) is not None:
         raise Refused(problem)
 
 

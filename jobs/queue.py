@@ -20,6 +20,7 @@ Kind = Literal["job", "inspection"]
 TASKS: dict[Kind, tuple[str, str]] = {"job": ("worker.run", "device"), "inspection": ("worker.inspect", "interactive")}
 VISIBILITY_S = 7 * 86_400  # messages are acknowledged early; Redis must never hand one out twice
 BACKLOG = 100  # announcements that wait while one is being sent; more are dropped
+ENOUGH = 100  # messages in the broker's queue: whoever takes one looks at the whole table, so more say nothing
 
 log = logging.getLogger(__name__)
 
@@ -100,10 +101,18 @@ class _Sender:
                 continue
             name, own_queue = TASKS[item]
             try:
-                self._app.send_task(name, queue=self._prefix + own_queue, retry=False, ignore_result=True)
+                self._send(name, self._prefix + own_queue)
             except Exception as error:  # a hint may be lost for any reason at all
                 log.warning("announcements not sent, %s: the reconciler will repeat them", type(error).__name__)
                 self._drop()
+
+    def _send(self, name: str, queue_: str) -> None:
+        with self._app.producer_or_acquire() as producer:
+            channel = producer.connection.default_channel
+            # Declared as Celery's workers declare it. Not passively: kombu then forgets the prefix of the keys.
+            waiting = channel.queue_declare(queue_, durable=True, exclusive=False, auto_delete=False).message_count
+            if waiting < ENOUGH:
+                self._app.send_task(name, queue=queue_, producer=producer, retry=False, ignore_result=True)
 
     def _drop(self) -> None:
         """Forget what waits: a dead broker would cost a timeout for each, and hints of minutes ago help nobody."""

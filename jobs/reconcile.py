@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import or_, select, update
 from sqlalchemy.orm import Session
 
+from jobs.checkpoints import forget_checkpoints
 from jobs.clock import db_now
 from jobs.finish import release
 from jobs.inspections import apply_verdict, finish_inspection
@@ -39,6 +40,7 @@ def reconcile(s: Session, settings: Settings) -> list[Hint]:
     _waited_too_long(s)
     _lost_inspections(s, settings)
     _missed_verdicts(s)
+    forget_checkpoints(s, PER_TICK)
     return [*_hints(s, Job, "job", settings), *_hints(s, Inspection, "inspection", settings)]
 
 

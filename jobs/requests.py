@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from core.recipe import PRESETS, Closed, Recipe, Target
+from core.recipe import PRESETS, Closed, Ladder, Recipe, Target
 
-DEFAULT_PRESET = "ladabert"
+DEFAULT_PRESET = "hybrid"
 Metric = Literal["accuracy", "macro_f1", "f1", "mcc"]
 Task = Literal["classification"]
 
@@ -48,11 +48,12 @@ class DataRoles(Closed):
     train: Id = Field(description="Training rows.")
     eval: Id = Field(description="Rows that measure the result.")
     select: Id | None = Field(None, description="Rows for decisions that the teacher has not seen; else 10 % of train.")
+    unlabelled: Id | None = Field(None, description="More text like the training rows; the teacher labels it.")
     columns: ColumnNames = ColumnNames()
 
     def ids(self) -> dict[str, str]:
         """Role -> dataset id, only those given."""
-        given = {"train": self.train, "eval": self.eval, "select": self.select}
+        given = {"train": self.train, "eval": self.eval, "select": self.select, "unlabelled": self.unlabelled}
         return {role: value for role, value in given.items() if value is not None}
 
 
@@ -92,6 +93,7 @@ class JobRequest(Closed):
     )
     recipe: Recipe | None = None
     target: Target | None = Field(None, description="Replaces the preset's constraints of the same name.")
+    ladder: Ladder | None = Field(None, description="Several values of one size target: one point for each.")
     seed: int = Field(0, ge=0, lt=2**31)
     resources: Resources = Resources()
     limits: Limits = Limits()
@@ -109,7 +111,7 @@ class JobRequest(Closed):
         return InspectionRequest(model=self.model, data=self.data, task=self.task, metric=self.metric)
 
     def resolved(self) -> tuple[str | None, Recipe, Target]:
-        """(preset's name or None, recipe still with "auto", target over the preset's)."""
+        """(preset's name or None, recipe still with "auto", target over the preset's). A ladder replaces its size."""
         own = self.target or Target()
         if self.recipe is not None:
             return None, self.recipe, own

@@ -3,6 +3,7 @@
 Each function takes a session and works in the caller's transaction: `with db.sessions.begin() as s: submit(s, ...)`.
 """
 
+from jobs.checkpoints import checkpoints, keep_checkpoint
 from jobs.claim import Claim, Control, claim, control, heartbeat
 from jobs.events import events_after, record, transitions
 from jobs.finish import PublishedFile, PublishedPoint, fail, finish_cancel, publish, published, release
@@ -29,6 +30,7 @@ from jobs.uploads import (
     file_arrived,
     model_files,
 )
+from jobs.workers import seen
 
 __all__ = [
     "Claim",
@@ -42,6 +44,7 @@ __all__ = [
     "PublishedFile",
     "PublishedPoint",
     "cancel",
+    "checkpoints",
     "claim",
     "claim_inspection",
     "control",
@@ -59,6 +62,7 @@ __all__ = [
     "get_inspection",
     "heartbeat",
     "heartbeat_inspection",
+    "keep_checkpoint",
     "model_files",
     "order",
     "prepare",
@@ -69,6 +73,7 @@ __all__ = [
     "release",
     "release_inspection",
     "request_inspection",
+    "seen",
     "submit",
     "transitions",
 ]

@@ -50,6 +50,7 @@ class Settings(BaseSettings):
     max_attempts: int = Field(3, ge=1, le=3, description="Starts of one job that may be lost before it fails.")
     device_slots: int = Field(1, ge=1, le=64, description="Jobs that one worker runs at once.")
     threads: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1, description="Threads of one child.")
+    checkpoint_s: Seconds = Field(120, description="Pause between two checkpoints of a running job.")
     kill_grace_s: Seconds = Field(3, description="Time between SIGTERM and SIGKILL of a child's group.")
 
     inspect_wait_s: float = Field(2.5, ge=0, description="Longest wait of POST /v1/jobs for the verdict.")

@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from core.recipe import SIZES, Recipe, Target
+from core.recipe import SIZES, Ladder, Recipe, Target
 from jobs.clock import db_now
 from jobs.db import insert_once
 from jobs.events import append
@@ -17,6 +17,9 @@ from jobs.requests import JobRequest, digest
 from jobs.scope import Scope, get, scoped
 from jobs.states import State
 from jobs.tables import Inspection, Job, JobInput
+from jobs.workers import unserved
+
+UNSEEN_S = 60.0  # a worker says three times as often that it lives
 
 
 def submit(s: Session, scope: Scope, request: JobRequest, idempotency_key: str | None = None) -> Job:
@@ -33,9 +36,10 @@ def submit(s: Session, scope: Scope, request: JobRequest, idempotency_key: str |
     if (before := _replayed(s, scope, idempotency_key, body)) is not None:
         return before
     preset, recipe, target = request.resolved()
-    _refuse_unplannable(recipe, target)
+    ladder = request.ladder or Ladder()
+    _refuse_unplannable(recipe, ladder.targets(target)[0])
     inspection = request_inspection(s, scope, request.inspection())
-    refuse_bad(inspection, recipe, target)
+    refuse_bad(inspection, recipe, target, ladder)
     ready = inspection.state == "done"
     spec: dict[str, Any] = {
         **request.model_dump(mode="json"),
@@ -76,6 +80,8 @@ def submit(s: Session, scope: Scope, request: JobRequest, idempotency_key: str |
         for role, object_id in inputs.items()
     )
     append(s, job, [("state", {"state": State.QUEUED.value, "attempt": 0, "reason": None})])
+    if (why := unserved(s, request.resources.device, UNSEEN_S)) is not None:
+        append(s, job, [("warning", {"code": "device_unserved", "detail": why})])
     return job
 
 
@@ -89,7 +95,7 @@ def prepare(s: Session, scope: Scope, request: JobRequest, idempotency_key: str 
     if (before := _replayed(s, scope, idempotency_key, body)) is not None:
         return before
     _, recipe, target = request.resolved()
-    _refuse_unplannable(recipe, target)
+    _refuse_unplannable(recipe, (request.ladder or Ladder()).targets(target)[0])
     return request_inspection(s, scope, request.inspection())
 
 

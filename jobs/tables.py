@@ -1,4 +1,4 @@
-"""The tables. Every one has `project_id`, and every query goes through `jobs.scope`.
+"""The tables. Every one but `worker` has `project_id`, and every query of theirs goes through `jobs.scope`.
 
 Times are seconds since 1970 (UTC) by the database's own clock (`jobs.db.db_now`), never by a process' clock.
 Alembic builds them (`jobs/migrations`), in tests too; a test holds that both agree.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from sqlalchemy import JSON, BigInteger, Double, Enum, ForeignKey, Index, MetaData, String, UniqueConstraint
+from sqlalchemy import JSON, BigInteger, Double, Enum, ForeignKey, Index, MetaData, String, UniqueConstraint, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from jobs.clock import db_now
@@ -127,6 +127,15 @@ class Inspection(Base):
         return bool(self.verdict and self.verdict.get("ok"))
 
 
+class Worker(Base):
+    """A worker process that takes jobs; `id` is its name, host:pid. Workers serve every project."""
+
+    __tablename__ = "worker"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    devices: Mapped[list[str]]
+    seen_at: Mapped[float]
+
+
 class Job(Base):
     """The truth about one job. `state` moves only in `jobs.moves.move`; `fence` rises at every claim."""
 
@@ -163,6 +172,7 @@ class Job(Base):
     queued_at: Mapped[float] = mapped_column(default=db_now())
     claimed_at: Mapped[float | None]  # of the last attempt
     started_at: Mapped[float | None]  # of the first attempt
+    used_s: Mapped[float] = mapped_column(default=0.0, server_default=text("0"))  # held by earlier attempts
     finished_at: Mapped[float | None]
 
     __table_args__ = (
@@ -174,7 +184,7 @@ class Job(Base):
 
 
 class JobInput(Base):
-    """Which model and datasets a job needs (`role`: model, train, eval, select). They may be deleted after it ended."""
+    """Which model and datasets a job needs, by role. They may be deleted after it ended."""
 
     __tablename__ = "job_input"
     job_id: Mapped[str] = mapped_column(ForeignKey("job.id"), primary_key=True)
@@ -196,6 +206,18 @@ class Event(Base):
     data: Mapped[dict[str, Any]]
 
     __table_args__ = (UniqueConstraint("job_id", "seq"),)
+
+
+class Checkpoint(Base):
+    """Where a running job stood. `files`: name -> sha256 in the store; `fence`: of the attempt that wrote it."""
+
+    __tablename__ = "checkpoint"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    project_id: Mapped[str] = mapped_column(ForeignKey("project.id"), index=True)
+    job_id: Mapped[str] = mapped_column(ForeignKey("job.id"), index=True)
+    fence: Mapped[int]
+    number: Mapped[int]  # counts up within the job
+    files: Mapped[dict[str, Any]]
 
 
 class Artifact(Base):

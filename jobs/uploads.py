@@ -54,11 +54,14 @@ def declared_file(s: Session, scope: Scope, model_id: str, path: str) -> ModelFi
     return file
 
 
-def file_arrived(s: Session, scope: Scope, model_id: str, path: str, blob: Blob) -> Model:
+def file_arrived(s: Session, scope: Scope, model_id: str, path: str, blob: Blob, max_bytes: int) -> Model:
     """Note a file's bytes; the model is `ready` when no file is missing.
 
+    Args:
+        max_bytes: of the whole model. Checked here too: files without a declared size may arrive at the same moment.
+
     Raises:
-        Refused: not_found, model_complete, size_mismatch, sha256_mismatch.
+        Refused: not_found, model_complete, size_mismatch, sha256_mismatch, payload_too_large.
     """
     model = get(s, scope, Model, model_id, lock=True)
     file = declared_file(s, scope, model_id, path)
@@ -71,6 +74,9 @@ def file_arrived(s: Session, scope: Scope, model_id: str, path: str, blob: Blob)
     s.flush()
     files = model_files(s, scope, model_id)
     model.size_bytes = sum(file.size or 0 for file in files if file.present)
+    if model.size_bytes > max_bytes:
+        detail = f"with {path} the model has {model.size_bytes} bytes; a model has at most {max_bytes}"
+        raise refuse("payload_too_large", detail, param="/path")
     if all(file.present for file in files):
         model.status = "ready"
     s.flush()

@@ -5,6 +5,7 @@ one that the project's migrations built once in this session. Where servers come
 """
 
 import secrets
+import signal
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -16,6 +17,9 @@ from redis import Redis
 from sqlalchemy import make_url
 
 from demo import ephemeral
+
+# A shell that starts a command in the background has it ignore SIGINT, and every process it starts; some tests send it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Laws are tested, not speed: a busy machine must not fail them.
 settings.register_profile("ladapress", deadline=None)

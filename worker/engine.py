@@ -86,8 +86,9 @@ class Reporter:
 
 
 def _compress(spec: dict[str, Any], send: Send) -> dict[str, Any]:
+    from core.checkpoint import Checkpoints
     from core.pipeline import compress
-    from core.recipe import Recipe, Target
+    from core.recipe import Ladder, Recipe, Target
 
     out = Path(spec["out"])
     result = compress(
@@ -96,17 +97,35 @@ def _compress(spec: dict[str, Any], send: Send) -> dict[str, Any]:
         _data(spec),
         Reporter(send),
         target=Target.model_validate(spec["target"]),
+        ladder=Ladder.model_validate(spec["ladder"] or {}),
         out=out,
         metric=spec["metric"],
         seed=spec["seed"],
         device=spec["device"],
         threads=spec["threads"],
         preset=spec["preset"],
+        used_s=spec["used_s"],
+        checkpoints=Checkpoints(
+            out / "checkpoints",
+            tuple(map(Path, spec["checkpoints"])),
+            every_s=spec["checkpoint_s"],
+            told=lambda folder: send(_checkpoint(out, folder)),
+        ),
     )
-    folder = Path(result.folder)
+    points = [_point(out, one) for one in result.points]
+    return {"type": "result", "report": result.report.model_dump(mode="json"), "points": points}
+
+
+def _checkpoint(out: Path, folder: Path) -> dict[str, Any]:
+    files = sorted(path.name for path in folder.iterdir())
+    return {"type": "checkpoint", "dir": str(folder.relative_to(out)), "files": files}
+
+
+def _point(out: Path, delivered: Any) -> dict[str, Any]:
+    folder = Path(delivered.folder)
     files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
-    point = {"dir": str(folder.relative_to(out)), "files": files}
-    return {"type": "result", "report": result.report.model_dump(mode="json"), "points": [point]}
+    report = delivered.report.point.model_dump(mode="json")
+    return {"dir": str(folder.relative_to(out)), "files": files, "report": report}
 
 
 def _inspect(spec: dict[str, Any], _send: Send) -> dict[str, Any]:
@@ -116,13 +135,18 @@ def _inspect(spec: dict[str, Any], _send: Send) -> dict[str, Any]:
     return {"type": "verdict", "verdict": verdict.model_dump(mode="json")}
 
 
+def _path(spec: dict[str, Any], role: str) -> Path | None:
+    return None if spec[role] is None else Path(spec[role])
+
+
 def _data(spec: dict[str, Any]) -> Any:
     from core.data import Columns, Data
 
     return Data(
         train=Path(spec["train"]),
         eval=Path(spec["eval"]),
-        select=None if spec["select"] is None else Path(spec["select"]),
+        select=_path(spec, "select"),
+        unlabelled=_path(spec, "unlabelled"),
         columns=Columns(**spec["columns"]),
         formats=spec["formats"],
     )

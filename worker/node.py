@@ -7,6 +7,7 @@ import os
 import random
 import socket
 import threading
+import time
 from collections.abc import Callable, Sequence
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -23,6 +24,7 @@ from worker.supervisor import run_one
 
 logger = logging.getLogger(__name__)
 OUTAGE_PAUSE_S = 1.0
+SAY_EVERY_S = 20.0  # that this worker lives, and for which devices
 JOIN_S = 25.0  # a drain ends within half a minute
 
 
@@ -108,16 +110,25 @@ class Node:
         return loop
 
     def _reconcile(self) -> None:
+        told = -SAY_EVERY_S
         while not self.draining.wait(self.settings.tick_s):
             try:
                 with self.db.sessions.begin() as s:
                     hints = service.reconcile(s, self.settings)
+                    if (devices := self._devices()) and time.monotonic() - told >= SAY_EVERY_S:
+                        service.seen(s, self.name, devices)
+                        told = time.monotonic()
                 for hint in hints:
                     announce(self.settings, hint.kind)
             except SQLAlchemyError as error:
                 logger.warning("the reconciler skips a tick, the database does not answer: %s", type(error).__name__)
             except Exception:
                 logger.exception("the reconciler skips a tick")
+
+    def _devices(self) -> frozenset[str]:
+        """What this worker serves; empty until its first child is warm, and where it takes no jobs."""
+        jobs = self._pools.get("job")
+        return jobs.devices if jobs is not None else frozenset()
 
     def _sweep(self) -> None:
         while True:

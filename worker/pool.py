@@ -68,7 +68,7 @@ class Pool:
         self._taken: list[Slot] = []
         self._told = False
         self.files_closed = False  # known with the first warm child, as the next is
-        self.devices: frozenset[str] = frozenset({"cpu"})
+        self.devices: frozenset[str] = frozenset()
         self._spawner = threading.Thread(target=self._keep_spare, name=f"{kind}-spawner", daemon=True)
 
     def start(self) -> None:

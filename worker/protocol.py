@@ -66,10 +66,19 @@ class Log(Said):
 
 
 class Folder(Said):
-    """One delivered point: a folder below the order's `out`, and paths relative to that folder."""
+    """One delivered point: a folder below the order's `out`, paths relative to that folder, its `core.report.Point`."""
 
     dir: str = Field(max_length=80)
     files: list[str] = Field(min_length=1, max_length=200)
+    report: dict[str, Any]
+
+
+class Checkpoint(Said):
+    """A whole checkpoint: a folder below the order's `out`, and the names of the files in it."""
+
+    type: Literal["checkpoint"]
+    dir: str = Field(max_length=80)
+    files: list[str] = Field(min_length=1, max_length=64)
 
 
 class Result(Said):
@@ -107,7 +116,7 @@ class Failed(Fault):
     type: Literal["error"]
 
 
-Event = Ready | Stage | Progress | Metric | Warned | Log | Result | Verdict | Failed
+Event = Ready | Stage | Progress | Metric | Warned | Log | Checkpoint | Result | Verdict | Failed
 Last = Result | Verdict | Failed
 _EVENT: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="type")])
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import threading
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal, TypeVar
@@ -16,7 +17,7 @@ from pydantic import ValidationError
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from core.report import Report
+from core.report import Point, Report
 from jobs import service
 from jobs.problem import Problem, Refused
 from jobs.queue import announce
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 Answer = TypeVar("Answer")
 RETRY_S = 0.5
+FRESH_S = 60.0  # a blob put so recently may belong to a row that is being written; the sweep takes it later
+CHECKPOINT_MODELS = 8  # times the largest model: weights, two moments of each, finished points
 
 
 def run_one(node: Node, pool: Pool, *, wait: bool = True) -> bool:
@@ -64,6 +67,7 @@ class _Run:
     def __init__(self, node: Node, child: Child, held: service.Claim, *, device: str, link: bool) -> None:
         self.node, self.child, self.held = node, child, held
         self.device, self.hard_links = device, link
+        self.keeping: threading.Thread | None = None  # storing a checkpoint
         job, fence, lease_s = held.job_id, held.fence, node.settings.lease_s
         self.link = Link(
             node.db,
@@ -90,7 +94,10 @@ class _Run:
         try:
             with self.node.db.readers() as s:
                 order = service.order(s, self.held.project_id, self.held.spec)
-            paths = workspace.lay_out(self.node.store, order, self.child.folder, link=self.hard_links)
+                left = service.checkpoints(s, self.held.job_id, self.held.fence)
+            store, folder = self.node.store, self.child.folder
+            paths = workspace.lay_out(store, order, folder, link=self.hard_links)
+            paths["checkpoints"] = workspace.lay_out_checkpoints(store, self.held.project_id, left, folder)
         except Refused as refused:
             return refused.problem
         except OSError as error:
@@ -99,16 +106,42 @@ class _Run:
             return Problem.of("storage_full" if full else "internal", "the inputs cannot be laid out", retryable=full)
         spec = self.held.spec
         wanted = spec["resources"]["device"]
-        asked = {name: spec[name] for name in ("task", "metric", "recipe", "target", "preset", "seed")}
+        asked = {name: spec[name] for name in ("task", "metric", "recipe", "target", "ladder", "preset", "seed")}
         asked |= {"columns": spec["data"]["columns"], "threads": settings.threads}
         asked["device"] = self.device if wanted == "auto" else wanted
+        asked |= {"used_s": self.held.used_s, "checkpoint_s": settings.checkpoint_s}
         self.child.order({"kind": "compress", "spec": {**paths, **asked}})
-        runtime_s = spec["limits"]["max_runtime_s"]
-        return watch(self.child, self.link, self.node.draining, lease_s=settings.lease_s, runtime_s=runtime_s)
+        limit_s = spec["limits"]["max_runtime_s"]
+        runtime_s = None if limit_s is None else limit_s - self.held.used_s
+        return watch(
+            self.child, self.link, self.node.draining,
+            lease_s=settings.lease_s, runtime_s=runtime_s, keep=self._keep,
+        )  # fmt: skip
+
+    def _keep(self, said: protocol.Checkpoint) -> None:
+        """Store a checkpoint while watching goes on: gigabytes must not delay a cancel. One too soon is left."""
+        if self.keeping is None or not self.keeping.is_alive():
+            self.keeping = threading.Thread(target=self._store, args=(said,), name="checkpoint", daemon=True)
+            self.keeping.start()
+
+    def _store(self, said: protocol.Checkpoint) -> None:
+        """The job goes on without a checkpoint where this fails."""
+        held, store, most = self.held, self.node.store, CHECKPOINT_MODELS * self.node.settings.max_model_bytes
+        try:
+            files = workspace.collect_checkpoint(store, held.project_id, self.child.folder / "out", said, most)
+            with self.node.db.sessions.begin() as s:
+                gone = service.keep_checkpoint(s, held.job_id, held.fence, files)
+        except (workspace.OutputRefusedError, Refused, SQLAlchemyError) as error:
+            logger.warning("%s: a checkpoint is not kept: %s", held.job_id, error)
+            return
+        for sha256 in gone or ():
+            store.delete_stale(held.project_id, sha256, FRESH_S)
 
     def _settle(self, outcome: protocol.Last | End | Problem) -> None:
         """End the group, then write down what became of the job."""
         job, fence = self.held.job_id, self.held.fence
+        if self.keeping is not None and outcome in (End.DIED, End.DRAINED, End.PAUSED):
+            self.keeping.join(self.node.settings.lease_s)  # the next attempt will want it
         gentle = outcome in (End.CANCELLED, End.PAUSED, End.DRAINED, End.TIMEOUT)
         code = self.child.end(self.node.settings.kill_grace_s if gentle else 0)
         logger.info("%s: %s, exit code %d", job, outcome if isinstance(outcome, End) else type(outcome).__name__, code)
@@ -138,6 +171,7 @@ class _Run:
         held, settings = self.held, self.node.settings
         try:
             report = Report.model_validate(result.report, strict=False)
+            reports = [Point.model_validate(each.report, strict=False) for each in result.points]
             files = [
                 workspace.collect(
                     self.node.store, held.project_id, self.child.folder / "out", point, 2 * settings.max_model_bytes
@@ -151,8 +185,10 @@ class _Run:
             logger.error("%s: the child's result is refused: %s", held.job_id, error)  # noqa: TRY400 - its own fault
             self._fail(Problem.of("internal", f"the engine's result is not in order: {str(error)[:1_000]}"))
             return
-        point_report = report.point.model_dump(mode="json")
-        points = [service.PublishedPoint(each, point_report) for each in files]
+        points = [
+            service.PublishedPoint(each, point.model_dump(mode="json"))
+            for each, point in zip(files, reports, strict=True)
+        ]
         self.link.stop()  # its last events come before the end of the job
         whole = report.model_dump(mode="json")
         if self._write(lambda s: service.publish(s, held.job_id, held.fence, whole, points)):

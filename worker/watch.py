@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from enum import Enum, auto
 
 from worker import protocol
@@ -25,13 +26,20 @@ class End(Enum):
 
 
 def watch(
-    child: Child, link: Link, draining: threading.Event, *, lease_s: float, runtime_s: float | None
+    child: Child,
+    link: Link,
+    draining: threading.Event,
+    *,
+    lease_s: float,
+    runtime_s: float | None,
+    keep: Callable[[protocol.Checkpoint], None] | None = None,
 ) -> protocol.Last | End:
     """Read the child until its last line comes or a reason to stop does. Ends nothing itself.
 
     Args:
         lease_s: without an answer of the database for so long, somebody else may hold the work.
         runtime_s: wall-clock limit, or None.
+        keep: called with each checkpoint that the child has written.
     """
     deadline = time.monotonic() + runtime_s if runtime_s is not None else None
     while True:
@@ -40,7 +48,10 @@ def watch(
         for event in events:
             if isinstance(event, protocol.Result | protocol.Verdict | protocol.Failed):
                 return event
-            link.add(event)
+            if not isinstance(event, protocol.Checkpoint):
+                link.add(event)
+            elif keep is not None:
+                keep(event)
         if (end := _reason(link, draining, lease_s, deadline)) is not None:
             return end
         if child.finished() or (not alive and not events):

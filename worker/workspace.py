@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import stat
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from jobs.service import Order, PublishedFile
-from jobs.store import LocalStore
+from jobs.store import CHUNK, LocalStore
 from worker import protocol
 
 MEDIA_TYPES = {
@@ -41,7 +43,12 @@ def lay_out(store: LocalStore, order: Order, folder: Path, *, link: bool) -> dic
         if PurePosixPath(file.path).name != file.path:
             raise OSError(f"the model file {file.path!r} is not a plain name")
         _place(store.path(order.project_id, file.sha256), inside / "model" / file.path, link=link)
-    paths: dict[str, Any] = {"model": str(inside / "model"), "select": None, "out": str(folder / "out")}
+    paths: dict[str, Any] = {
+        "model": str(inside / "model"),
+        "select": None,
+        "unlabelled": None,
+        "out": str(folder / "out"),
+    }
     for role, data in order.data.items():
         target = inside / f"{role}.{data.format}"
         _place(store.path(order.project_id, data.sha256), target, link=link)
@@ -80,6 +87,71 @@ def collect(
         media_type = MEDIA_TYPES.get(path.suffix, "application/octet-stream")
         files.append(PublishedFile(path=name, size=blob.size, sha256=blob.sha256, media_type=media_type))
     return files
+
+
+def collect_checkpoint(
+    store: LocalStore, project_id: str, out: Path, said: protocol.Checkpoint, max_bytes: int
+) -> list[PublishedFile]:
+    """Hash the files of a checkpoint into the store, while the child still runs.
+
+    The child could swap a name for a link between a look and an opening. So every folder on the way is opened without
+    following links and the next name looked up in it.
+
+    Raises:
+        OutputRefusedError: a name that is no plain file of that folder, or more than `max_bytes` in all.
+        Refused: storage_full.
+    """
+    files: list[PublishedFile] = []
+    total = 0
+    with ExitStack() as opened:
+
+        def enter(name: str | Path, within: int | None) -> int:
+            found = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=within)
+            opened.callback(os.close, found)
+            return found
+
+        try:
+            folder = enter(out, None)
+            for name in PurePosixPath(said.dir).parts:
+                folder = enter(_plain(name), folder)
+            for name in said.files:
+                descriptor = os.open(_plain(name), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+                with os.fdopen(descriptor, "rb") as file:
+                    status = os.fstat(descriptor)
+                    if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
+                        raise OutputRefusedError(f"{name!r} is not a plain file")
+                    total += status.st_size
+                    if total > max_bytes:
+                        raise OutputRefusedError(f"the checkpoint is larger than {max_bytes} bytes")
+                    chunks = iter(lambda: file.read(CHUNK), b"")
+                    blob = store.put_stream(project_id, chunks, max_bytes=max_bytes)
+                files.append(PublishedFile(name, blob.size, blob.sha256, "application/octet-stream"))
+        except OSError as error:
+            raise OutputRefusedError(f"{said.dir}: {error.strerror}") from None
+    return files
+
+
+def lay_out_checkpoints(
+    store: LocalStore, project_id: str, left: Sequence[Mapping[str, str]], folder: Path
+) -> list[str]:
+    """Put what earlier attempts left below `folder/in`; the folders, newest first. One that lost a blob is left out."""
+    laid = []
+    for number, files in enumerate(left):
+        target = folder / "in" / f"checkpoint-{number}"
+        target.mkdir(mode=0o700)
+        try:
+            for name, sha256 in files.items():
+                _place(store.path(project_id, sha256), target / _plain(name), link=False)
+        except FileNotFoundError:
+            continue
+        laid.append(str(target))
+    return laid
+
+
+def _plain(name: str) -> str:
+    if name in ("", ".", "..") or "/" in name:
+        raise OutputRefusedError(f"{name!r} is not a plain name")
+    return name
 
 
 def _place(blob: Path, target: Path, *, link: bool) -> None:

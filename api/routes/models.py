@@ -111,5 +111,5 @@ def _limits(context: Context, scope: Scope, model_id: str, path: str, announced:
 
 def _arrived(context: Context, scope: Scope, model_id: str, path: str, blob: Blob) -> schemas.Model:
     with context.database.sessions.begin() as s:
-        model = service.file_arrived(s, scope, model_id, path, blob)
+        model = service.file_arrived(s, scope, model_id, path, blob, context.settings.max_model_bytes)
         return views.models(s, scope, [model])[0]

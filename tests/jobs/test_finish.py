@@ -7,6 +7,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
 from jobs import service
+from jobs.clock import db_now
 from jobs.problem import Problem, Refused
 from jobs.states import State
 from jobs.tables import Artifact, ArtifactFile, Audit, Event, Job, JobInput
@@ -167,3 +168,22 @@ def test_a_job_is_deleted_with_all_its_rows_once_it_has_ended(world: World) -> N
             assert s.scalars(select(table)).all() == []
         actions = s.scalars(select(Audit.action).where(Audit.object == held.job_id)).all()
     assert actions == ["job.delete"]
+
+
+def test_time_used_is_summed_over_attempts_however_they_ended(world: World) -> None:
+    """A holder that vanished counts until its last heartbeat; waiting for the reconciler is not its time."""
+    job_id = world.ready().id
+    first = world.claim()
+    assert first is not None
+    assert first.used_s == 0
+    world.set(job_id, claimed_at=db_now() - 100)
+    with world.db.sessions.begin() as s:
+        service.release(s, job_id, first.fence, "drained")
+    second = world.claim()
+    assert second is not None
+    assert second.used_s == pytest.approx(100, abs=5)
+    world.set(job_id, claimed_at=db_now() - 500, heartbeat_at=db_now() - 470, lease_until=db_now() - 400)
+    world.reconcile()
+    third = world.claim()
+    assert third is not None
+    assert third.used_s == pytest.approx(130, abs=5)

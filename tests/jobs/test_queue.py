@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from redis import Redis
 
-from jobs.queue import BACKLOG, TASKS, Kind, announce, celery_app, flush, queue_name
+from jobs.queue import BACKLOG, ENOUGH, TASKS, Kind, announce, celery_app, flush, queue_name
 from jobs.settings import Settings
 
 
@@ -68,3 +68,14 @@ def test_a_message_is_acknowledged_before_its_work_and_never_handed_out_twice() 
     assert (options["socket_timeout"], options["socket_connect_timeout"]) == (5, 2)
     assert options["socket_keepalive"] is True
     assert options["health_check_interval"] == 25
+
+
+def test_announcements_do_not_pile_up_behind_long_jobs(queued: Settings) -> None:
+    """A hundred waiting messages wake as many workers as a million do."""
+    key = queued.celery_prefix + queue_name(queued, "job")
+    for _ in range(3):
+        for _ in range(ENOUGH // 2):
+            announce(queued, "job")
+        assert flush(queued)
+    with Redis.from_url(str(queued.broker_url)) as client:
+        assert client.llen(key) == ENOUGH

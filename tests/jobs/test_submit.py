@@ -9,6 +9,7 @@ import pytest
 from pydantic import ValidationError
 from sqlalchemy import func, select
 
+from core.recipe import Ladder
 from jobs import service
 from jobs.problem import Refused
 from jobs.requests import JobRequest
@@ -49,9 +50,40 @@ def test_the_spec_is_the_request_with_recipe_and_target_of_the_preset(world: Wor
     assert job.spec["seed"] == 7
 
 
-def test_neither_preset_nor_recipe_means_ladabert(world: World) -> None:
+def test_neither_preset_nor_recipe_means_hybrid(world: World) -> None:
     request = world.request()
-    assert JobRequest(model=request.model, data=request.data).resolved()[0] == "ladabert"
+    assert JobRequest(model=request.model, data=request.data).resolved()[0] == "hybrid"
+
+
+def test_every_rung_of_a_ladder_is_planned_and_the_impossible_one_is_named(world: World) -> None:
+    fine = world.judged().model_copy(update={"ladder": Ladder(parameter_ratio=(1.5, 2.0))})
+    assert world.submit(fine).spec["ladder"] == {"parameter_ratio": [1.5, 2.0], "bytes_ratio": None}
+    steep = fine.model_copy(update={"ladder": Ladder(parameter_ratio=(1.5, 900.0))})
+    with pytest.raises(Refused) as caught:
+        world.submit(steep)
+    assert (caught.value.problem.code, caught.value.problem.param) == ("target_impossible", "/ladder/parameter_ratio")
+
+
+def test_a_ladder_stands_in_for_the_size_that_auto_needs(world: World) -> None:
+    recipe = {"steps": [{"method": "svd"}]}
+    with pytest.raises(Refused):
+        world.submit(world.request(preset=None, recipe=recipe))
+    world.submit(world.request(preset=None, recipe=recipe, ladder={"bytes_ratio": [1.2, 1.5]}))
+
+
+@pytest.mark.parametrize(
+    "ladder",
+    [
+        {"parameter_ratio": [5, 2]},
+        {"parameter_ratio": [2, 2]},
+        {"parameter_ratio": []},
+        {"bytes_ratio": [0.5]},
+        {"parameter_ratio": [2], "bytes_ratio": [2]},
+    ],
+)
+def test_a_ladder_has_one_axis_that_rises(world: World, ladder: dict[str, list[float]]) -> None:
+    with pytest.raises(ValidationError):
+        world.request(ladder=ladder)
 
 
 def test_both_preset_and_recipe_are_refused(world: World) -> None:

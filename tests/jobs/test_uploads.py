@@ -15,7 +15,7 @@ from jobs.problem import Refused
 from jobs.scope import get
 from jobs.store import Blob, LocalStore
 from jobs.tables import Audit, Dataset, Model, ModelFile
-from tests.jobs.world import World
+from tests.jobs.world import MOST, World
 
 ONE, TWO = Blob("1" * 64, 10), Blob("2" * 64, 20)
 
@@ -33,7 +33,7 @@ def declare(world: World, *files: service.DeclaredFile) -> str:
 
 def arrive(world: World, model_id: str, path: str, blob: Blob) -> Model:
     with world.db.sessions.begin() as s:
-        return service.file_arrived(s, world.scope, model_id, path, blob)
+        return service.file_arrived(s, world.scope, model_id, path, blob, MOST)
 
 
 def test_a_model_is_ready_when_its_last_file_has_arrived(world: World) -> None:
@@ -41,15 +41,15 @@ def test_a_model_is_ready_when_its_last_file_has_arrived(world: World) -> None:
     assert (arrive(world, model_id, "b.safetensors", TWO).status) == "open"
     model = arrive(world, model_id, "a.json", ONE)
     assert (model.status, model.size_bytes) == ("ready", 30)
-    assert refused(world, service.file_arrived, model_id, "a.json", TWO) == "model_complete"
+    assert refused(world, service.file_arrived, model_id, "a.json", TWO, MOST) == "model_complete"
 
 
 def test_only_what_was_declared_arrives(world: World) -> None:
     """Another name, another size, another sha256: each is refused by its own code and changes nothing."""
     model_id = declare(world, service.DeclaredFile("a", size=10), service.DeclaredFile("b", sha256="2" * 64))
-    assert refused(world, service.file_arrived, model_id, "c", ONE) == "not_found"
-    assert refused(world, service.file_arrived, model_id, "a", TWO) == "size_mismatch"
-    assert refused(world, service.file_arrived, model_id, "b", ONE) == "sha256_mismatch"
+    assert refused(world, service.file_arrived, model_id, "c", ONE, MOST) == "not_found"
+    assert refused(world, service.file_arrived, model_id, "a", TWO, MOST) == "size_mismatch"
+    assert refused(world, service.file_arrived, model_id, "b", ONE, MOST) == "sha256_mismatch"
     with world.db.readers() as s:
         assert not any(file.present for file in service.model_files(s, world.scope, model_id))
         assert service.declared_file(s, world.scope, model_id, "a").size == 10
@@ -111,3 +111,13 @@ def test_the_sweep_takes_bytes_without_rows_and_nothing_else(world: World, tmp_p
     assert list(store.blobs()) == [(project, fresh.sha256)]
     with world.db.readers() as s, pytest.raises(Refused):
         get(s, world.scope, Dataset, dataset.id)
+
+
+def test_files_without_a_declared_size_share_the_limit_of_the_model(world: World) -> None:
+    """The one that would pass it is refused and stays missing; a smaller one may come in its place."""
+    model_id = declare(world, service.DeclaredFile("a.json"), service.DeclaredFile("b.json"))
+    arrive(world, model_id, "a.json", Blob("a" * 64, MOST - 10))
+    assert refused(world, service.file_arrived, model_id, "b.json", Blob("b" * 64, 11), MOST) == "payload_too_large"
+    with world.db.readers() as s:
+        assert [file.present for file in service.model_files(s, world.scope, model_id)] == [True, False]
+    assert arrive(world, model_id, "b.json", Blob("b" * 64, 10)).status == "ready"

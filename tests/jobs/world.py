@@ -46,6 +46,8 @@ POINT = service.PublishedPoint(
     files=[service.PublishedFile("model.onnx", 4, "a" * 64, "application/octet-stream")], report={"retention": 1.0}
 )
 
+MOST = 10**6  # bytes of a model
+
 
 def wipe(db: Database) -> None:
     """Back to the rows that the migrations leave."""
@@ -78,7 +80,7 @@ class World:
     def model(self) -> str:
         with self.db.sessions.begin() as s:
             model = service.create_model(s, self.scope, None, [service.DeclaredFile("model.safetensors")])
-            service.file_arrived(s, self.scope, model.id, "model.safetensors", self.blob())
+            service.file_arrived(s, self.scope, model.id, "model.safetensors", self.blob(), MOST)
         return model.id
 
     def dataset(self) -> str:

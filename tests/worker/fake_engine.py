@@ -32,6 +32,8 @@ class Wish:
     deaf: bool = False  # ignores SIGTERM
     endless: bool = False  # writes a line without an end into the pipe of events
     babble: bool = False  # garbage on standard output, error and the pipe of events
+    keep_at: int | None = None  # the step at which it leaves a checkpoint; a later attempt goes on from there
+    keep_link: bool = False  # the checkpoint is a link to somewhere else
     spawn: bool = False  # starts a program of its own that sleeps
     stuck: bool = False  # sits in C code with the interpreter's lock held, so that no other thread runs
     probe: dict[str, str] | None = None  # things to reach; what happened goes into found.json
@@ -89,9 +91,13 @@ def compress(spec: dict[str, Any], wish: Wish, send: Any) -> dict[str, Any]:
     if wish.stuck:
         send({"type": "stage", "stage": "distill"})
         ctypes.PyDLL(None).sleep(600)
-    for step in range(wish.steps):
+    left = [(Path(folder) / "step").read_text() for folder in spec.get("checkpoints", [])]
+    first = int(left[0]) if left else 0
+    for step in range(first, wish.steps):
         send({"type": "stage", "stage": "distill"})
         send({"type": "progress", "stage": "distill", "fraction": step / wish.steps, "step": step, "steps": wish.steps})
+        if step == wish.keep_at and not left:
+            keep(out, step, send, wish.keep_link)
         time.sleep(wish.step_s)
         if step == wish.die_at:
             print("I shall die now", flush=True)
@@ -99,12 +105,23 @@ def compress(spec: dict[str, Any], wish: Wish, send: Any) -> dict[str, Any]:
     if wish.error:
         return {"type": "error", **wish.error}
     (out / "model.onnx").write_bytes(DATA)
+    (out / "left.json").write_text(json.dumps(left))
     (out / "found.json").write_text(json.dumps({what: attempt(what, at) for what, at in (wish.probe or {}).items()}))
-    files = ["found.json", "model.onnx"]
+    files = ["found.json", "model.onnx", *(["left.json"] if wish.keep_at is not None else [])]
     if wish.link_to:
         (out / "linked").symlink_to(wish.link_to)
         files.append("linked")
-    return {"type": "result", "report": report(), "points": [{"dir": "0", "files": files}]}
+    return {"type": "result", "report": report(), "points": [{"dir": "0", "files": files, "report": report()["point"]}]}
+
+
+def keep(out: Path, step: int, send: Any, link: bool) -> None:
+    folder = out.parent / "checkpoints" / f"checkpoint-{step}"
+    folder.mkdir(parents=True)
+    if link:
+        (folder / "step").symlink_to("/etc/hostname")
+    else:
+        (folder / "step").write_text(str(step))
+    send({"type": "checkpoint", "dir": f"checkpoints/checkpoint-{step}", "files": ["step"]})
 
 
 def attempt(what: str, at: str) -> str:

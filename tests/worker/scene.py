@@ -54,7 +54,7 @@ class Scene:
         blob = self.store.put_stream(SCOPE.project_id, [content], max_bytes=1 << 20)
         with self.db.sessions.begin() as s:
             model = service.create_model(s, SCOPE, None, [service.DeclaredFile("config.json")])
-            service.file_arrived(s, SCOPE, model.id, "config.json", blob)
+            service.file_arrived(s, SCOPE, model.id, "config.json", blob, blob.size)
             data = service.create_dataset(s, SCOPE, None, "csv", blob)
             files = {"model": model.id, "data": {"train": data.id, "eval": data.id}}
             request = JobRequest.model_validate({**files, "preset": "ladabert-1", "limits": limits or {}})

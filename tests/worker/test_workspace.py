@@ -35,7 +35,7 @@ def out(tmp_path: Path) -> Path:
 
 
 def point(*files: str, folder: str = "0") -> protocol.Folder:
-    return protocol.Folder(dir=folder, files=list(files))
+    return protocol.Folder(dir=folder, files=list(files), report={})
 
 
 def test_plain_files_are_delivered_whole(store: LocalStore, out: Path) -> None:

@@ -1,0 +1,206 @@
+"""Checkpoints of a running compression: enough to go on as if nothing had happened.
+
+A checkpoint is one flat folder: `state.safetensors` (weights, masks, optimizers, random state), one tar of every
+point that is finished, `checkpoint.json` with the place in the job, what hooks and optimizers hold beside tensors,
+and the sha256 of the other files. It is written beside and renamed, so a folder with its final name is whole.
+
+Only training is worth keeping: what comes before it (calibration, factors) is computed again, to the same bits. A
+checkpoint counts only for the same inputs, recipes, seed, device, threads and code (`fingerprint`); one that is
+damaged, or of another shape than the model that the recipe builds, is passed over for the one before it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tarfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from core.data import digest
+from core.phase import Build, Phase
+
+FORMAT = 1
+KEPT = 2
+STATE, INDEX = "state.safetensors", "checkpoint.json"
+
+
+@dataclass(frozen=True, order=True)
+class Place:
+    """Where a job is: point of the ladder, step of the recipe, phase of the step."""
+
+    point: int
+    step: int
+    phase: int
+
+
+def code_digest() -> str:
+    """sha256 over the sources of core and the versions of what computes with them."""
+    found = hashlib.sha256()
+    root = Path(__file__).parent
+    for path in sorted(root.rglob("*.py")):
+        found.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
+    for name in ("torch", "transformers", "numpy", "tokenizers"):
+        found.update(f"{name}={metadata.version(name)}".encode())
+    return found.hexdigest()
+
+
+def fingerprint(**parts: Any) -> str:
+    """sha256 of whatever decides a job's numbers, the code among it."""
+    text = json.dumps({**parts, "code": code_digest()}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Checkpoints:
+    """Where checkpoints of a run go, and what earlier attempts left.
+
+    folder: where they are written, the newest two kept; None writes none.
+    earlier: folders of earlier attempts, best first; the first sound one of the same fingerprint is used.
+    every_s: wall seconds between two.
+    told: called with each folder as soon as it is whole.
+    """
+
+    folder: Path | None = None
+    earlier: tuple[Path, ...] = ()
+    every_s: float = 120.0
+    told: Callable[[Path], None] = lambda _folder: None
+
+
+class Keeper:
+    """Writes checkpoints of one run, and gives back what an earlier run left. `mark` is the job's fingerprint."""
+
+    def __init__(self, given: Checkpoints, mark: str) -> None:
+        self.given, self.mark = given, mark
+        self.place: Place | None = None
+        self._finished: list[Path] = []  # folders of the points that are done
+        self._number = 0
+        self._written = time.monotonic()
+        self._found = next((found for found in map(self._read, given.earlier) if found is not None), None)
+
+    # What an earlier attempt left
+
+    def finished_before(self, work: Path) -> int:
+        """Unpack the points that an earlier attempt finished into `work/0`, `work/1`, ...; how many."""
+        if self._found is None:
+            return 0
+        index, folder = self._found
+        for number in range(index["place"]["point"]):
+            with tarfile.open(folder / f"point-{number}.tar") as tar:
+                tar.extractall(work / str(number), filter="data")
+            self.finish(work / str(number))
+        return int(index["place"]["point"])
+
+    def enter(self, place: Place) -> bool:
+        """A phase is about to begin. True: an earlier attempt had ended it already, and its effect comes later."""
+        self.place = place
+        return self._found is not None and place < Place(**self._found[0]["place"])
+
+    def restore(self, phase: Phase, build: Build, optimizers: Sequence[Any]) -> int:
+        """Put the state of this phase back, where there is one; the number of steps that are done."""
+        if self._found is None or self.place != Place(**self._found[0]["place"]):
+            return 0
+        index, folder = self._found
+        self._found = None
+        tensors = load_file(folder / STATE)
+        if not _fits(tensors, build):
+            return 0
+        for hook, held in zip(phase.hooks, index["hooks"], strict=True):
+            hook.load_state_dict(held)
+        device = build.device
+        build.model.load_state_dict(_part(tensors, "model"))
+        build.masks = {name: mask.bool().to(device) for name, mask in _part(tensors, "mask").items()}
+        for number, (optimizer, groups) in enumerate(zip(optimizers, index["optimizers"], strict=True)):
+            state: dict[int, dict[str, torch.Tensor]] = {}
+            for name, tensor in _part(tensors, f"optimizer.{number}").items():
+                parameter, _, key = name.partition(".")
+                state.setdefault(int(parameter), {})[key] = tensor
+            optimizer.load_state_dict({"state": state, "param_groups": groups})
+        torch.set_rng_state(tensors["random"])
+        return int(index["done"])
+
+    def _read(self, folder: Path) -> tuple[dict[str, Any], Path] | None:
+        try:
+            index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+            if index["format"] != FORMAT or index["mark"] != self.mark:
+                return None
+            if any(digest(folder / name) != sha256 for name, sha256 in index["files"].items()):
+                return None
+            load_file(folder / STATE)
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError):
+            return None  # damaged, or of another time: the one before it, or the beginning
+        return index, folder
+
+    # What this attempt leaves
+
+    def finish(self, point: Path) -> None:
+        """A point is done; its files go into every later checkpoint."""
+        self._finished.append(point)
+
+    def due(self) -> bool:
+        """Whether it is time for a checkpoint."""
+        return self.given.folder is not None and time.monotonic() - self._written >= self.given.every_s
+
+    def save(self, phase: Phase, build: Build, optimizers: Sequence[Any], done: int) -> None:
+        """Write one, `done` steps of this phase being over."""
+        folder = self.given.folder
+        if folder is None or self.place is None:
+            return
+        tensors = {f"model.{name}": tensor for name, tensor in build.model.state_dict().items()}
+        tensors |= {f"mask.{name}": mask.to(torch.uint8) for name, mask in build.masks.items()}
+        groups = []
+        for number, optimizer in enumerate(optimizers):
+            state = optimizer.state_dict()
+            groups.append(state["param_groups"])
+            for parameter, values in state["state"].items():
+                tensors |= {f"optimizer.{number}.{parameter}.{key}": value for key, value in values.items()}
+        tensors["random"] = torch.get_rng_state()
+        name = f"checkpoint-{self._number}"
+        beside = folder / f".{name}"
+        beside.mkdir(parents=True)
+        save_file({key: tensor.detach().cpu().contiguous().clone() for key, tensor in tensors.items()}, beside / STATE)
+        for number, point in enumerate(self._finished):
+            with tarfile.open(beside / f"point-{number}.tar", "w") as tar:
+                tar.add(point, arcname=".")
+        index = {
+            "format": FORMAT,
+            "mark": self.mark,
+            "place": asdict(self.place),
+            "done": done,
+            "hooks": [hook.state_dict() for hook in phase.hooks],
+            "optimizers": groups,
+            "files": {path.name: digest(path) for path in sorted(beside.iterdir())},
+        }
+        (beside / INDEX).write_text(json.dumps(index), encoding="utf-8")
+        for path in beside.iterdir():
+            _sync(path)
+        beside.rename(folder / name)
+        shutil.rmtree(folder / f"checkpoint-{self._number - KEPT}", ignore_errors=True)
+        self._number += 1
+        self._written = time.monotonic()
+        self.given.told(folder / name)
+
+
+def _fits(tensors: dict[str, torch.Tensor], build: Build) -> bool:
+    """Whether the recipe built the same structure: ranks chosen from trained weights may differ."""
+    built = {name: tensor.shape for name, tensor in build.model.state_dict().items()}
+    return built == {name: tensor.shape for name, tensor in _part(tensors, "model").items()}
+
+
+def _part(tensors: dict[str, torch.Tensor], name: str) -> dict[str, torch.Tensor]:
+    return {key.removeprefix(f"{name}."): tensor for key, tensor in tensors.items() if key.startswith(f"{name}.")}
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
