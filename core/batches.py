@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,6 +15,11 @@ from core.data import Rows
 
 Batch = dict[str, torch.Tensor]
 BUCKET = 50  # batches whose rows are sorted together: short rows meet short rows, order stays random
+
+
+def inputs(batch: Mapping[str, torch.Tensor]) -> Batch:
+    """The part of a batch that a model takes."""
+    return {name: value for name, value in batch.items() if name not in ("labels", "rows")}
 
 
 @dataclass(frozen=True)
@@ -65,7 +70,7 @@ class Split:
         return Split.encode(self.tokenizer, self.rows, max_tokens=max_tokens, pad_id=self.pad_id)
 
     def collate(self, indices: Sequence[int], device: torch.device) -> Batch:
-        """Tensors (rows, tokens) of ids, mask and segments, and (rows,) of labels."""
+        """Tensors (rows, tokens) of ids, mask and segments, and (rows,) of labels and of the rows' own numbers."""
         width = max(len(self.ids[i]) for i in indices)
         ids = np.full((len(indices), width), self.pad_id, dtype=np.int64)
         mask, types = np.zeros_like(ids), np.zeros_like(ids)
@@ -74,6 +79,7 @@ class Split:
             ids[row, :length], types[row, :length], mask[row, :length] = self.ids[i], self.types[i], 1
         labels = np.array([self.rows.labels[i] for i in indices], dtype=np.int64)
         named = {"input_ids": ids, "attention_mask": mask, "token_type_ids": types, "labels": labels}
+        named["rows"] = np.array(indices, dtype=np.int64)
         return {name: torch.from_numpy(value).to(device) for name, value in named.items()}
 
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from core.catalogue import METHODS
-from core.plan import SPLIT
 from core.recipe import PRESETS
 
 
 def markdown() -> str:
     """The page as text."""
-    return "\n\n".join([_HEAD, *(_method(name) for name in METHODS), _presets(), _split()]) + "\n"
+    return "\n\n".join([_HEAD, *(_method(name) for name in METHODS), _presets(), _splits()]) + "\n"
 
 
 _HEAD = """# Methods and presets
@@ -60,14 +59,17 @@ def _presets() -> str:
     return "## Presets\n\n" + "\n".join(["| name | what | target | steps | source |", "|---|---|---|---|---|", *rows])
 
 
-def _split() -> str:
-    rows = [f"| {overall:g} | {svd:g} | {overall / svd:.3g} |" for overall, svd in SPLIT if overall]
+def _splits() -> str:
+    tables = []
+    for name, method in METHODS.items():
+        if method.split is not None:
+            rows = [f"| {overall:g} | {keep:g} | {overall / keep:.3g} |" for overall, keep in method.split if overall]
+            tables.append("\n".join([f"| share that stays | {name} keep | pruning keep |", "|---|---|---|", *rows]))
     return (
         "## How `auto` is filled\n\n"
         "The plan bisects on one number, the share of the compressible entries that stays. Where a recipe leaves the\n"
-        "`keep` of both `svd` and `magnitude` to it, the share is split as below (linear in between). LadaBERT's own\n"
-        "split, learning rate and epochs are not published; these are ours.\n\n"
-        + "\n".join(["| share that stays | svd keep | magnitude keep |", "|---|---|---|", *rows])
+        "`keep` of both a factorization and a pruning to it, the share is split as below (linear in between).\n"
+        "LadaBERT's own split, learning rate and epochs are not published; these are ours.\n\n" + "\n\n".join(tables)
     )
 
 

@@ -23,6 +23,7 @@ MAX_LINE_BYTES = 1_000_000
 MAX_TEXT_BYTES = 4_000_000_000
 TEXT_DEFAULTS = ("text", "sentence")
 SELECT_SHARE, SELECT_MAX = 0.10, 2_000
+UNLABELLED = -1
 
 
 @dataclass(frozen=True)
@@ -41,17 +42,18 @@ class Data:
     train: Path
     eval: Path
     select: Path | None = None
+    unlabelled: Path | None = None
     columns: Columns = Columns()
     formats: Mapping[str, str] = field(default_factory=dict)  # role -> format; the file name's suffix where absent
 
     def roles(self) -> dict[str, Path]:
-        select = {} if self.select is None else {"select": self.select}
-        return {"train": self.train, "eval": self.eval, **select}
+        given = {"train": self.train, "eval": self.eval, "select": self.select, "unlabelled": self.unlabelled}
+        return {role: path for role, path in given.items() if path is not None}
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Texts (with pairs for two-text tasks) and class ids, in file order."""
+    """Texts (with pairs for two-text tasks) and class ids, in file order; UNLABELLED where a row has none."""
 
     texts: list[str]
     pairs: list[str] | None
@@ -65,16 +67,20 @@ class Rows:
         pairs = None if self.pairs is None else [self.pairs[i] for i in chosen]
         return Rows([self.texts[i] for i in chosen], pairs, [self.labels[i] for i in chosen])
 
+    def __add__(self, other: Rows) -> Rows:
+        pairs = None if self.pairs is None or other.pairs is None else self.pairs + other.pairs
+        return Rows(self.texts + other.texts, pairs, self.labels + other.labels)
+
     def inputs(self) -> list[tuple[str, str | None]]:
         pairs: list[str | None] = [None] * len(self) if self.pairs is None else [*self.pairs]
         return list(zip(self.texts, pairs, strict=True))
 
 
 def read(path: Path, role: str, columns: Columns, labels: Mapping[int, str], fmt: str | None = None) -> Rows:
-    """Read one labelled file.
+    """Read one file; every role but "unlabelled" has labels.
 
     Args:
-        role: "train", "eval" or "select"; names the file in errors (`/data/train`).
+        role: "train", "eval", "select" or "unlabelled"; names the file in errors (`/data/train`).
         labels: the model's id2label. A label cell may hold an id or a name.
         fmt: one of FORMATS; from the file name's suffix where None.
 
@@ -89,7 +95,7 @@ def read(path: Path, role: str, columns: Columns, labels: Mapping[int, str], fmt
     pairs: list[str] = []
     ids: list[int] = []
     names = {name: label for label, name in labels.items()}
-    chosen: tuple[str, str | None, str] | None = None
+    chosen: tuple[str, str | None, str | None] | None = None
     size = 0
     for number, row in enumerate(readers[fmt](path, role), start=1):
         if chosen is None:
@@ -98,7 +104,7 @@ def read(path: Path, role: str, columns: Columns, labels: Mapping[int, str], fmt
         texts.append(_text(row.get(text), text, number, role))
         if pair is not None:
             pairs.append(_text(row.get(pair), pair, number, role))
-        ids.append(_label(row.get(label), label, number, role, labels, names))
+        ids.append(UNLABELLED if label is None else _label(row.get(label), label, number, role, labels, names))
         size += len(texts[-1])
         if number > MAX_ROWS or size > MAX_TEXT_BYTES:
             raise DataInvalid(
@@ -123,11 +129,16 @@ def read_roles(data: Data, labels: Mapping[int, str]) -> dict[str, Rows]:
 
 
 def split_select(train: Rows, seed: int) -> tuple[Rows, Rows]:
-    """Cut the decision rows off `train`: a seeded 10 %, at most 2,000, at least one. Returns (train, select)."""
-    count = min(SELECT_MAX, max(1, int(SELECT_SHARE * len(train))))
-    chosen = set(random.Random(seed).sample(range(len(train)), count))  # noqa: S311 - a split, not a secret
-    rest = [i for i in range(len(train)) if i not in chosen]
-    return train.take(rest), train.take(sorted(chosen))
+    """Cut the decision rows off `train`. Returns (train, select)."""
+    rest, chosen = split_indices(len(train), seed)
+    return train.take(rest), train.take(chosen)
+
+
+def split_indices(rows: int, seed: int) -> tuple[list[int], list[int]]:
+    """Numbers of the rows that train and of those that decide: a seeded 10 %, at most 2,000, at least one."""
+    count = min(SELECT_MAX, max(1, int(SELECT_SHARE * rows)))
+    chosen = set(random.Random(seed).sample(range(rows), count))  # noqa: S311 - a split, not a secret
+    return [i for i in range(rows) if i not in chosen], sorted(chosen)
 
 
 def digest(path: Path) -> str:
@@ -147,11 +158,11 @@ def strict_json(line: str | bytes) -> Any:
     return value
 
 
-def _columns(row: Mapping[str, Any], columns: Columns, role: str) -> tuple[str, str | None, str]:
+def _columns(row: Mapping[str, Any], columns: Columns, role: str) -> tuple[str, str | None, str | None]:
     have = ", ".join(sorted(map(str, row)))
     text = columns.text or next((name for name in TEXT_DEFAULTS if name in row), TEXT_DEFAULTS[0])
     pair = columns.text_pair or ("text_pair" if "text_pair" in row else None)
-    label = columns.label or "label"
+    label = None if role == "unlabelled" else columns.label or "label"
     for field_name, column in (("text", text), ("text_pair", pair), ("label", label)):
         if column is not None and column not in row:
             raise DataInvalid(

@@ -17,9 +17,11 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.hooks import RemovableHandle
 
+from core.batches import inputs
 from core.errors import RecipeInvalid
 from core.family import Family
 from core.phase import Backward, Metrics
+from core.recorded import Answers, Recorded
 
 
 def layer_pairs(student: int, teacher: int, layer_map: str) -> list[tuple[int, int]]:
@@ -53,6 +55,24 @@ def masked_mse(student: torch.Tensor, teacher: torch.Tensor, mask: torch.Tensor)
     """Mean squared error over the entries that `mask` (broadcastable, 0 or 1) holds."""
     squared = (student - teacher).square() * mask
     return squared.sum() / mask.expand_as(squared).sum().clamp(min=1)
+
+
+def relative_mse(student: torch.Tensor, teacher: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Squared error over what `mask` holds, in units of the teacher's own energy there: 1 for a student of zeros."""
+    error = ((student - teacher).square() * mask).sum()
+    return error / (teacher.square() * mask).sum().clamp(min=1e-12)
+
+
+def map_kl(student: torch.Tensor, teacher: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
+    """KL(softmax(teacher) || softmax(student)) of attention scores (batch, heads, tokens, tokens).
+
+    Mean over heads and real queries; `valid` (batch, tokens) also takes padding out of the keys.
+    """
+    keys = valid[:, None, None, :].bool()
+    log_p, log_q = (F.log_softmax(s.masked_fill(~keys, -1e4), dim=-1) for s in (teacher, student))
+    per_query = (log_p.exp() * (log_p - log_q)).sum(dim=-1)  # (batch, heads, tokens)
+    mask = valid[:, None, :].to(per_query.dtype).expand_as(per_query)
+    return (per_query * mask).sum() / mask.sum()
 
 
 class ScoreTap:
@@ -102,7 +122,14 @@ class ScoreTap:
 
 
 class Distillation:
-    """Objective of a distillation phase. Terms of weight zero are not computed."""
+    """Objective of a distillation phase. Terms of weight zero are not computed.
+
+    Args:
+        recorded: the teacher's answers on the rows that batches number; asked of the teacher itself where None, or
+            where attention is followed.
+        relative: hidden states in units of the teacher's energy, layer by layer, so that one weight serves all models.
+        maps: follow attention maps (KL) instead of raw scores (MSE).
+    """
 
     def __init__(
         self,
@@ -113,28 +140,32 @@ class Distillation:
         weights: Mapping[str, float],
         temperature: float,
         layer_map: str,
+        relative: bool = False,
+        maps: bool = False,
+        recorded: Recorded | None = None,
     ) -> None:
         self.student, self.teacher = student, teacher
         self.weights, self.temperature = weights, temperature
+        self.relative, self.maps = relative, maps
+        self.recorded = None if weights["attention"] else recorded
         depths = [int(getattr(model.config, family.layers)) for model in (student, teacher)]
         self.pairs = layer_pairs(depths[0], depths[1], layer_map)
         self.taps = [ScoreTap(model, family) for model in (student, teacher)] if weights["attention"] else []
 
     def step(self, batch: Mapping[str, torch.Tensor], backward: Backward) -> Metrics:
-        inputs = {name: value for name, value in batch.items() if name != "labels"}
+        given = inputs(batch)
         want_hidden = bool(self.weights["hidden"])
         with ExitStack() as taps:
             for tap in self.taps:
                 taps.enter_context(tap)
-            with torch.no_grad():
-                theirs = self.teacher(**inputs, output_hidden_states=want_hidden)
-            ours = self.student(**inputs, output_hidden_states=want_hidden)
+            theirs = self._theirs(batch, want_hidden)
+            ours = self.student(**given, output_hidden_states=want_hidden)
         valid = batch["attention_mask"].to(ours.logits.dtype)  # (batch, tokens)
         terms: dict[str, torch.Tensor] = {}
         if self.weights["logits"]:
             terms["logits"] = soft_logits(ours.logits, theirs.logits, self.temperature)
         if want_hidden:
-            terms["hidden"] = self._hidden(ours.hidden_states, theirs.hidden_states, valid)
+            terms["hidden"] = self._hidden(ours.hidden_states, theirs.hidden, valid)
         if self.taps:
             terms["attention"] = self._attention(valid)
         losses = [self.weights[name] * term for name, term in terms.items()]
@@ -142,17 +173,28 @@ class Distillation:
         backward(loss)
         return {"loss": float(loss.detach()), **{name: float(term.detach()) for name, term in terms.items()}}
 
+    @torch.no_grad()
+    def _theirs(self, batch: Mapping[str, torch.Tensor], want_hidden: bool) -> Answers:
+        if self.recorded is not None:
+            ids = batch["input_ids"]
+            return self.recorded.answers(batch["rows"].tolist(), ids.shape[1], ids.device)
+        out = self.teacher(**inputs(batch), output_hidden_states=want_hidden)
+        return Answers(out.logits, out.hidden_states if want_hidden else ())
+
     def _hidden(
         self, ours: Sequence[torch.Tensor], theirs: Sequence[torch.Tensor], valid: torch.Tensor
     ) -> torch.Tensor:
         # Index 0 is the output of the embedding; layer m's output is at m + 1.
         pairs = [(0, 0), *((m + 1, t + 1) for m, t in self.pairs)]
-        mask = valid[:, :, None]
-        return torch.stack([masked_mse(ours[m], theirs[t], mask) for m, t in pairs]).sum()
+        error = relative_mse if self.relative else masked_mse
+        return torch.stack([error(ours[m], theirs[t], valid[:, :, None]) for m, t in pairs]).sum()
 
     def _attention(self, valid: torch.Tensor) -> torch.Tensor:
         student, teacher = self.taps
         ours, theirs = student.take(), teacher.take()
         mask = (valid[:, :, None] * valid[:, None, :])[:, None]  # (batch, 1, tokens, tokens)
-        errors = [masked_mse(student.scores(*ours[m]), teacher.scores(*theirs[t]), mask) for m, t in self.pairs]
+        errors = []
+        for m, t in self.pairs:
+            scores = student.scores(*ours[m]), teacher.scores(*theirs[t])
+            errors.append(map_kl(*scores, valid) if self.maps else masked_mse(*scores, mask))
         return torch.stack(errors).sum()

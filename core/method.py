@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 Keep = Annotated[float, Field(gt=0, le=1)] | Literal["auto"]
 
 
+# (share of entries that factors and masks keep together, share that the factors keep), linear in between.
+Split = tuple[tuple[float, float], ...]
+
+
 def resolved(keep: Keep) -> float:
     """The number behind a `keep` that the plan has filled."""
     if isinstance(keep, str):
@@ -67,7 +71,8 @@ class Method(BaseModel):
 
     version: ClassVar[int] = 1  # raised by whoever changes the numbers that this mechanism gives
     trains: ClassVar[bool] = False  # this step runs a training phase
-    needs_training: ClassVar[bool] = False  # this step acts during the next training phase
+    split: ClassVar[Split | None] = None  # of a factorization: how it shares a size with the pruning after it
+    needs_training: ClassVar[bool] = False  # this step acts, or may act, during the next training phase
 
     @classmethod
     def name(cls) -> str:
@@ -83,6 +88,10 @@ class Method(BaseModel):
     def card(cls) -> str:
         """The module docstring: what, source, when it helps, when it does not."""
         return inspect.getdoc(inspect.getmodule(cls)) or ""
+
+    def acts_in_training(self) -> bool:
+        """Whether this step, as it is set, acts during the next training phase."""
+        return self.needs_training
 
     def stored(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         """The size law: what this step makes of the stored tensors. Exact, before anything runs."""

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from core.batches import Split
     from core.family import Family
+    from core.shared import Shared
 
 Metrics = dict[str, float]
 Backward = Callable[..., None]  # backward(loss, inputs=...): accumulates gradients, scaled where precision needs it
@@ -48,6 +48,13 @@ class Hook:
 
     def end(self) -> None:
         """After the last step, also when a budget ended the phase early."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint must hold of this hook beside weights and masks, as JSON."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """The same, put back after `start`."""
 
 
 def linear_decay(warmup: float) -> Callable[[float], float]:
@@ -88,13 +95,25 @@ class Build:
     """
 
     model: nn.Module
-    teacher: nn.Module
-    family: Family
-    train: Split
-    seed: int
-    device: torch.device
+    shared: Shared
     hooks: list[Hook] = field(default_factory=list)
     masks: dict[str, torch.Tensor] = field(default_factory=dict)
+
+    @property
+    def teacher(self) -> nn.Module:
+        return self.shared.teacher
+
+    @property
+    def family(self) -> Family:
+        return self.shared.family
+
+    @property
+    def seed(self) -> int:
+        return self.shared.seed
+
+    @property
+    def device(self) -> torch.device:
+        return self.shared.device
 
     def compressible(self) -> Iterator[str]:
         """Module names of the word embedding and of every encoder linear, in model order."""
@@ -106,6 +125,8 @@ class Build:
         return parameter.detach()
 
     def take_hooks(self) -> tuple[Hook, ...]:
-        """Hooks that earlier steps left for the next phase; each acts in one phase only."""
+        """Hooks that earlier steps left for the next phase, each for one phase only; and the one of every phase."""
+        from core.masking import Held  # noqa: PLC0415 - masking stands on this module
+
         taken, self.hooks = tuple(self.hooks), []
-        return taken
+        return (*taken, Held(self))

@@ -13,12 +13,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from core.errors import RecipeInvalid, TargetImpossible
-from core.method import Tensor
+from core.method import Split, Tensor
 from core.recipe import SIZES, Recipe, Target
-
-# LadaBERT's split of P_hybrid into P_svd and P_prune: (P_hybrid, P_svd), linear in between. The paper's own split is
-# not published; these are the defaults of docs/methods.md, with pure pruning of W above one half.
-SPLIT = ((0.0, 0.3), (0.1, 0.4), (0.2, 0.5), (0.3, 0.6), (0.4, 0.8), (0.5, 1.0), (1.0, 1.0))
 
 
 class Matrix(BaseModel):
@@ -139,7 +135,8 @@ def _at(recipe: Recipe, overall: float) -> Recipe:
     """The recipe at one position of the dial: `overall` of the compressible entries stay."""
     dials = _auto_steps(recipe)
     factors = [index for index in dials if recipe.steps[index].family() == "factorize"]
-    svd = _interpolate(overall) if factors and len(dials) > len(factors) else overall
+    split = next((recipe.steps[index].split for index in factors), None)
+    svd = _interpolate(split, overall) if split and len(dials) > len(factors) else overall
     keeps = {index: svd if index in factors else overall / svd if factors else overall for index in dials}
     steps = tuple(
         step.model_copy(update={"keep": min(1.0, keeps[index])}) if index in keeps else step
@@ -148,8 +145,8 @@ def _at(recipe: Recipe, overall: float) -> Recipe:
     return recipe.model_copy(update={"steps": steps})
 
 
-def _interpolate(overall: float) -> float:
-    for (x0, y0), (x1, y1) in pairwise(SPLIT):
+def _interpolate(split: Split, overall: float) -> float:
+    for (x0, y0), (x1, y1) in pairwise(split):
         if overall <= x1:
             return y0 + (y1 - y0) * (overall - x0) / (x1 - x0)
     return 1.0

@@ -22,6 +22,8 @@ STAGES = {
     "verify": 11,
 }
 
+SHARED = ("fetch", "plan", "teacher")  # once a job, however many points
+
 
 class Progress(Protocol):
     """Receives what happens. Every call may raise to stop the work (a cancelled job)."""
@@ -48,10 +50,12 @@ def cpu_seconds() -> float:
 
 
 class Meter:
-    """Keeps the time of each stage, and turns a stage's own fraction into one of the whole job."""
+    """Keeps the time of each stage, and turns a stage's own fraction into one of the whole job of `points` points."""
 
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self, progress: Progress, points: int = 1) -> None:
         self.progress = progress
+        shared = sum(STAGES[name] for name in SHARED)
+        self._whole = shared + points * (sum(STAGES.values()) - shared)
         self.stages: list[Stage] = []
         self.warnings: list[str] = []
         self._done = 0.0
@@ -61,13 +65,17 @@ class Meter:
     def stage(self, name: str) -> Iterator[None]:
         """Time one stage. A name may come again; the rows then stand in order."""
         self.progress.stage(name)
-        self._share = STAGES.get(name, 1) / sum(STAGES.values())
+        self._share = STAGES.get(name, 1) / self._whole
         wall, cpu = time.monotonic(), cpu_seconds()
         yield
         self._done = min(1.0, self._done + self._share)
         self._share = 0.0
         self.progress.advance(self._done, 1, 1)
         self.stages.append(Stage(name=name, seconds=time.monotonic() - wall, cpu_s=cpu_seconds() - cpu))
+
+    def skip_point(self) -> None:
+        """Count a point as done: an earlier attempt finished it."""
+        self._done += sum(share for name, share in STAGES.items() if name not in SHARED) / self._whole
 
     def advance(self, step: int, steps: int) -> None:
         """Within the stage that runs now."""

@@ -54,7 +54,7 @@ class Recipe(Closed):
     @model_validator(mode="after")
     def _training_follows(self) -> Recipe:
         for index, step in enumerate(self.steps):
-            if step.needs_training and not any(later.trains for later in self.steps[index + 1 :]):
+            if step.acts_in_training() and not any(later.trains for later in self.steps[index + 1 :]):
                 trainers = ", ".join(name for name, method in METHODS.items() if method.trains)
                 raise ValueError(
                     f"steps.{index} ({step.name()}) acts during training: add one of [{trainers}] after it"
@@ -102,6 +102,32 @@ class Target(Closed):
 
 
 SIZES = ("parameter_ratio", "max_nonzero", "bytes_ratio", "max_bytes")
+
+
+class Ladder(Closed):
+    """Several values of one size target: one job, one point for each, in rising order of compression."""
+
+    parameter_ratio: tuple[Ratio, ...] | None = Field(None, min_length=1, max_length=16)
+    bytes_ratio: tuple[Ratio, ...] | None = Field(None, min_length=1, max_length=16)
+
+    @model_validator(mode="after")
+    def _one_axis(self) -> Ladder:
+        given = self.given()
+        if len(given) > 1:
+            raise ValueError(f"{' and '.join(given)} are given: a ladder has one axis")
+        for name, values in given.items():
+            if list(values) != sorted(set(values)):
+                raise ValueError(f"{name} must rise, each value once")
+        return self
+
+    def given(self) -> dict[str, tuple[float, ...]]:
+        """The axis that is set, and its values."""
+        return {name: tuple(values) for name, values in self.model_dump().items() if values is not None}
+
+    def targets(self, target: Target) -> list[Target]:
+        """One target for each point; `target` itself where the ladder is empty."""
+        steps = [{name: value} for name, values in self.given().items() for value in values]
+        return [Target.model_validate(step).over(target) for step in steps] or [target]
 
 
 class Preset(Closed):

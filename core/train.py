@@ -15,18 +15,23 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
+from core.checkpoint import Keeper
 from core.errors import TrainingDiverged
-from core.phase import Metrics, Phase
+from core.phase import Build, Metrics, Phase
 from core.progress import Meter
 
 LOG_EVERY = 10  # steps
 
 
-def _endless(batches: Iterable[Any]) -> Iterator[Any]:
+def _endless(batches: Iterable[Any], done: int) -> Iterator[Any]:
+    """Batches over and over, from the one after the first `done` on."""
     while True:
         count = 0
         for batch in batches:
             count += 1
+            if done > 0:
+                done -= 1
+                continue
             yield batch
         if not count:
             raise ValueError("a phase needs at least one batch")
@@ -54,11 +59,20 @@ def _step(phase: Phase, batch: Any, fraction: float, optimizers: Sequence[Any], 
     return metrics
 
 
-def train(phase: Phase, meter: Meter, *, device: torch.device, budget_s: float | None = None) -> int:
+def train(
+    phase: Phase,
+    meter: Meter,
+    *,
+    device: torch.device,
+    budget_s: float | None = None,
+    keeper: Keeper | None = None,
+    build: Build | None = None,
+) -> int:
     """Run one phase; the model is changed in place. Returns the number of steps done.
 
     Args:
         budget_s: wall seconds for this phase; None is no limit.
+        keeper: writes checkpoints of `build`, and says where an earlier attempt stood.
 
     Raises:
         TrainingDiverged: the loss is no longer finite.
@@ -69,8 +83,11 @@ def train(phase: Phase, meter: Meter, *, device: torch.device, budget_s: float |
     phase.model.train()
     for hook in phase.hooks:
         hook.start(phase)
-    started, step = time.monotonic(), 0
-    for step, batch in enumerate(_endless(phase.batches)):
+    done = keeper.restore(phase, build, optimizers) if keeper and build else 0
+    if done:
+        meter.warning("resumed", f"phase {phase.name} goes on at step {done}; stages count this attempt only")
+    started, step = time.monotonic(), done
+    for step, batch in enumerate(_endless(phase.batches, done), start=done):
         spent = (time.monotonic() - started) / budget_s if budget_s else 0.0
         fraction = max(step / phase.steps, spent)
         if fraction >= 1:
@@ -84,6 +101,8 @@ def train(phase: Phase, meter: Meter, *, device: torch.device, budget_s: float |
             for name, value in metrics.items():
                 meter.progress.metric(name, value, step)
         meter.advance(step + 1, phase.steps)
+        if keeper and build and keeper.due():
+            keeper.save(phase, build, optimizers, step + 1)
     for hook in phase.hooks:
         hook.end()
     phase.model.eval()

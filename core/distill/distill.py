@@ -1,10 +1,14 @@
 """Knowledge distillation on the task's own text: the student follows its teacher layer by layer.
 
-Loss = logits * T^2 KL(teacher/T || student/T) + hidden * sum_l MSE(H_l) + attention * sum_l MSE(Q K^T / sqrt(d)), with
-scores before the softmax; TinyBERT's losses (Jiao et al. 2020, arXiv 1909.10351) with Hinton's temperature (2015, arXiv
-1503.02531). `layer_map` "identity" needs as many student as teacher layers; "uniform" pairs student layer m with
+Loss = logits * T^2 KL(teacher/T || student/T) + hidden * sum_l E(H_l) + attention * sum_l A_l, with Hinton's
+temperature (2015, arXiv 1503.02531). E is the squared error of hidden states, in units of the teacher's own energy in
+that layer where `relative` (one weight then serves every model), else their plain mean (TinyBERT, Jiao et al. 2020,
+arXiv 1909.10351). A is the KL of attention maps (Kim et al. 2022, arXiv 2211.11014) or TinyBERT's MSE of scores before
+the softmax. `layer_map` "identity" needs as many student as teacher layers; "uniform" pairs student layer m with
 teacher layer m * L_T / L_S. Padding is left out of every term. True labels are not used: the teacher's outputs carry
-more, and students at this length of training do not gain from labels.
+more, and students at this length of training do not gain from labels. The teacher's answers are computed once per row
+and read again at every pass and by every point of a ladder, unless attention is followed. Unlabelled text is trained on
+as labelled text is; where rows are scarce, `augment_to` adds copies with some tokens replaced.
 
 Recovers most of what factorization and pruning lose, in minutes. Needs text like the text that the model will see; it
 does not repair a model whose ranks are far too small.
@@ -28,12 +32,15 @@ class Distill(Method):
 
     method: Literal["distill"] = "distill"
     logits: float = Field(1.0, ge=0, le=1000, description="Weight of the soft-logit term.")
-    hidden: float = Field(1.0, ge=0, le=1000, description="Weight of the hidden-state term.")
-    attention: float = Field(1.0, ge=0, le=1000, description="Weight of the attention-score term.")
+    hidden: float = Field(10.0, ge=0, le=1000, description="Weight of the hidden-state term.")
+    attention: float = Field(0.0, ge=0, le=1000, description="Weight of the attention term.")
+    relative: bool = Field(True, description="Hidden states in units of the teacher's energy in each layer.")
+    attention_form: Literal["maps", "scores"] = Field("maps", description="KL of attention maps, or MSE of scores.")
     temperature: float = Field(2.0, gt=0, le=100, description="T of the soft-logit term.")
     layer_map: Literal["identity", "uniform"] = Field("identity", description="Which layers are paired.")
     epochs: float = Field(1.0, gt=0, le=1000, description="Passes over the training rows.")
     max_rows: int | None = Field(None, ge=1, description="Train on a seeded sample of this many rows.")
+    augment_to: int = Field(0, ge=0, le=10_000_000, description="Fill up to so many rows with changed copies.")
     batch_size: int = Field(32, ge=1, le=4096, description="Rows a step.")
     max_length: int = Field(128, ge=8, le=8192, description="Tokens per row in training; longer rows are cut.")
     learning_rate: float = Field(4e-4, gt=0, le=1, description="Peak rate of AdamW.")
@@ -53,6 +60,7 @@ class Distill(Method):
         from core.losses import Distillation
         from core.phase import Phase, linear_decay
 
+        rows = build.shared.text(self.max_rows, self.max_length, self.augment_to)
         objective = Distillation(
             build.model,
             build.teacher,
@@ -60,8 +68,10 @@ class Distill(Method):
             weights={"logits": self.logits, "hidden": self.hidden, "attention": self.attention},
             temperature=self.temperature,
             layer_map=self.layer_map,
+            relative=self.relative,
+            maps=self.attention_form == "maps",
+            recorded=None if self.attention else build.shared.recorded(rows),
         )
-        rows = build.train.sample(self.max_rows, build.seed).cut(self.max_length)
         batches = Batches(rows, self.batch_size, seed=build.seed, device=build.device)
         decay = [p for p in build.model.parameters() if p.dim() >= 2]
         plain = [p for p in build.model.parameters() if p.dim() < 2]

@@ -1,7 +1,7 @@
 """One `model.onnx` for stock ONNX Runtime: every weight inside, masked ones packed.
 
 Teacher and student go through this one function, so that bytes and milliseconds compare like with like. The graph is
-taken with eager attention: it makes 240 nodes where sdpa makes 310 (a NaN guard after every softmax), at equal speed.
+taken with eager attention: it makes 240 nodes where sdpa makes 310 (a NaN guard after every softmax).
 The exporter's own optimiser stays off: it folds the transpose of some weights into unnamed constants, costs a second,
 and ONNX Runtime does the same at load. So an initializer is called as its parameter is and has its layout.
 """

@@ -12,11 +12,11 @@ hurts accuracy at once below about half: follow it with `distill`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from core.method import Keep, Method, Tensor, resolved
+from core.method import Keep, Method, Split, Tensor, resolved
 
 if TYPE_CHECKING:
     import torch
@@ -32,6 +32,20 @@ def rank_for(rows: int, cols: int, keep: float) -> int | None:
     return rank if rank * (rows + cols) < rows * cols else None
 
 
+def factored(tensors: Sequence[Tensor], keep: float, *, embedding: bool) -> list[Tensor]:
+    """The size law of a factorization: each matrix as two factors where they hold less than it does."""
+    result = []
+    for tensor in tensors:
+        wanted = tensor.kind == "linear" or (tensor.kind == "embedding" and embedding)
+        rank = rank_for(tensor.rows, tensor.cols, keep) if wanted else None
+        if rank is None:
+            result.append(tensor)
+            continue
+        for suffix, rows, cols in (("left", tensor.rows, rank), ("right", rank, tensor.cols)):
+            result.append(Tensor(f"{tensor.name}.{suffix}", rows, cols, rows * cols, tensor.kind))
+    return result
+
+
 def truncate(weight: torch.Tensor, rank: int) -> tuple[torch.Tensor, torch.Tensor]:
     """The best rank-`rank` factors of `weight` (m, n): left (m, r), right (r, n), scale shared between them."""
     import torch
@@ -44,21 +58,16 @@ def truncate(weight: torch.Tensor, rank: int) -> tuple[torch.Tensor, torch.Tenso
 
 
 class Svd(Method):
+    # LadaBERT's split of P_hybrid into P_svd and P_prune: (P_hybrid, P_svd), linear in between. The paper's own split
+    # is not published; pure pruning of W above one half.
+    split: ClassVar[Split] = ((0.0, 0.3), (0.1, 0.4), (0.2, 0.5), (0.3, 0.6), (0.4, 0.8), (0.5, 1.0), (1.0, 1.0))
+
     method: Literal["svd"] = "svd"
     keep: Keep = Field("auto", description='Fraction of each matrix\'s entries that its factors hold, or "auto".')
     embedding: bool = Field(True, description="Factorize the word embedding too.")
 
     def stored(self, tensors: Sequence[Tensor]) -> list[Tensor]:
-        keep, result = resolved(self.keep), []
-        for tensor in tensors:
-            wanted = tensor.kind == "linear" or (tensor.kind == "embedding" and self.embedding)
-            rank = rank_for(tensor.rows, tensor.cols, keep) if wanted else None
-            if rank is None:
-                result.append(tensor)
-                continue
-            for suffix, rows, cols in (("left", tensor.rows, rank), ("right", rank, tensor.cols)):
-                result.append(Tensor(f"{tensor.name}.{suffix}", rows, cols, rows * cols, tensor.kind))
-        return result
+        return factored(tensors, resolved(self.keep), embedding=self.embedding)
 
     def compile(self, build: Build) -> Iterable[Phase]:
         from core.surgery import factorize

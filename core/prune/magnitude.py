@@ -12,6 +12,7 @@ Gives bytes and stored parameters. Gives no time: the runtime multiplies dense m
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
@@ -25,6 +26,11 @@ if TYPE_CHECKING:
 def kept_entries(entries: int, keep: float) -> int:
     """How many of a tensor's entries survive."""
     return max(1, round(keep * entries))
+
+
+def masked(tensors: Sequence[Tensor], keep: float) -> list[Tensor]:
+    """The size law of pruning: `keep` of every tensor's entries, biases and norms left alone."""
+    return [t if t.kind == "fixed" else t.keep(kept_entries(t.entries, keep)) for t in tensors]
 
 
 def density(fraction: float, keep: float, ramp: float) -> float:
@@ -42,11 +48,12 @@ class Magnitude(Method):
     increments: int = Field(20, ge=1, le=1000, description="Number of jumps on the way.")
 
     def stored(self, tensors: Sequence[Tensor]) -> list[Tensor]:
-        keep = resolved(self.keep)
-        return [t if t.kind == "fixed" else t.keep(kept_entries(t.entries, keep)) for t in tensors]
+        return masked(tensors, resolved(self.keep))
 
     def compile(self, build: Build) -> Iterable[Phase]:
-        from core.masking import Masking
+        from core.masking import Gradual, keep_largest
 
-        build.hooks.append(Masking(build, keep=resolved(self.keep), ramp=self.ramp, increments=self.increments))
+        keep = resolved(self.keep)
+        prune = partial(keep_largest, build)
+        build.hooks.append(Gradual(prune, keep=keep, ramp=self.ramp, increments=self.increments))
         return ()

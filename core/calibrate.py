@@ -1,0 +1,141 @@
+"""Second moments of a model's layers on text: what each layer sees, and what the distillation loss feels of it.
+
+For y = W x the loss that an error D of W causes is, to second order and with inputs and gradients taken as
+independent (K-FAC: Martens and Grosse 2015, arXiv 1503.05671), 1/2 tr(G D C Dᵀ) with C = E[x xᵀ] over tokens and
+G = sum over a row's tokens of E[g gᵀ], g = dL/dy. A word embedding is W = tableᵀ on one-hot inputs: C is diagonal,
+the frequency of each token.
+
+At the teacher itself the gradient of the distillation loss is zero; its curvature is not. One backward of a random
+vector whose covariance is the curvature gives g (Gauss-Newton): for the soft logits onehot(y) - p with y drawn from
+p = softmax(z / T), for the squared error of a hidden state a Gaussian of the error's scale.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from core.batches import Batch, inputs
+from core.family import Family
+
+UNSEEN = 0.3  # count given to every token of the vocabulary, so that words beyond the sample keep some weight
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Of one layer, float64 on the CPU, never singular after `damped`.
+
+    inputs: (in, in) mean of x xᵀ for a linear; (vocabulary,) share of each token for the embedding.
+    outputs: (out, out) for a linear, (width, width) for the embedding: sum over a row's tokens of g gᵀ, mean over rows.
+    """
+
+    inputs: torch.Tensor
+    outputs: torch.Tensor
+
+
+def damped(moment: torch.Tensor, share: float) -> torch.Tensor:
+    """`moment` + share x its mean diagonal on the diagonal; the identity where it is zero (a layer without effect)."""
+    mean = moment.diagonal().mean()
+    if not float(mean) > 0:
+        return torch.eye(len(moment), dtype=moment.dtype)
+    return moment + share * mean * torch.eye(len(moment), dtype=moment.dtype)
+
+
+def moments(
+    model: nn.Module,
+    family: Family,
+    batches: Iterable[Batch],
+    *,
+    temperature: float = 2.0,
+    hidden: float = 1.0,
+    seed: int = 0,
+) -> dict[str, Moments]:
+    """Moments of every compressible layer of `model` over `batches`. The model is unchanged, in evaluation mode.
+
+    Args:
+        temperature: of the soft-logit term.
+        hidden: weight of the hidden states, each in units of its own variance, beside the logits' weight of 1.
+    """
+    model.eval()
+    taps = {name: _Tap(model.get_submodule(name)) for name in family.compressible(model)}
+    generator = torch.Generator(device=next(model.parameters()).device).manual_seed(seed)
+    rows = 0
+    try:
+        for batch in batches:
+            valid = batch["attention_mask"].bool()
+            with torch.enable_grad():
+                out = model(**inputs(batch), output_hidden_states=bool(hidden))
+                root = _curvature(out, valid, temperature, hidden, generator)
+            root.backward()  # type: ignore[no-untyped-call]
+            model.zero_grad(set_to_none=True)
+            for tap in taps.values():
+                tap.take(batch["input_ids"], valid)
+            rows += len(valid)
+    finally:
+        for tap in taps.values():
+            tap.handle.remove()
+    return {name: tap.moments(rows) for name, tap in taps.items()}
+
+
+def _curvature(
+    out: object, valid: torch.Tensor, temperature: float, hidden: float, generator: torch.Generator
+) -> torch.Tensor:
+    """A scalar whose gradient is one draw of the square root of the distillation loss' curvature, summed over rows."""
+    logits: torch.Tensor = out.logits  # type: ignore[attr-defined]
+    p = (logits.detach() / temperature).softmax(dim=-1)
+    drawn = torch.multinomial(p, 1, generator=generator)[:, 0]
+    total = ((F.one_hot(drawn, p.shape[-1]) - p) * logits).sum()
+    if not hidden:
+        return total
+    mask = valid[:, :, None].to(logits.dtype)
+    per_row = mask.sum(dim=1, keepdim=True)  # (rows, 1, 1) tokens
+    for state in out.hidden_states:  # type: ignore[attr-defined]
+        variance = (state.detach().square() * mask).sum() / (mask.sum() * state.shape[-1])
+        noise = torch.randn(state.shape, generator=generator, device=state.device, dtype=state.dtype)
+        scale = (2 * hidden / (per_row * state.shape[-1] * variance)).sqrt()
+        total = total + (noise * mask * scale * state).sum()
+    return total
+
+
+class _Tap:
+    """Sums x xᵀ and g gᵀ of one layer over valid tokens."""
+
+    def __init__(self, module: nn.Module) -> None:
+        weight = module.get_parameter("weight")
+        self.embedding = isinstance(module, nn.Embedding)
+        rows, cols = weight.shape
+        width = cols if self.embedding else rows  # of the output
+        self.tokens = 0
+        self.inputs = torch.zeros(rows, dtype=torch.float64) if self.embedding else torch.zeros(cols, cols).double()
+        self.outputs = torch.zeros(width, width, dtype=torch.float64)
+        self._last: list[torch.Tensor] = []  # of one batch: what came in, then the gradient of what went out
+        self.handle = module.register_forward_hook(self._forward)
+
+    def _forward(self, _module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
+        self._last = [inputs[0].detach()]
+        if not output.requires_grad:  # of a frozen model the graph begins here, and no weight's gradient is computed
+            output = output.detach().requires_grad_()
+        output.register_hook(lambda gradient: self._last.append(gradient.detach()))  # type: ignore[no-untyped-call]
+        return output
+
+    def take(self, ids: torch.Tensor, valid: torch.Tensor) -> None:
+        """Add the last batch."""
+        entered, felt = self._last
+        g = felt[valid]
+        self.outputs += (g.T @ g).double().cpu()
+        if self.embedding:
+            self.inputs += torch.bincount(ids[valid], minlength=len(self.inputs)).double().cpu()
+        else:
+            x = entered[valid]
+            self.inputs += (x.T @ x).double().cpu()
+        self.tokens += int(valid.sum())
+
+    def moments(self, rows: int) -> Moments:
+        if self.embedding:
+            count = self.inputs + UNSEEN
+            return Moments(count / count.sum(), self.outputs / rows)
+        return Moments(self.inputs / self.tokens, self.outputs / rows)

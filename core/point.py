@@ -1,0 +1,113 @@
+"""Everything the report says of one delivered point, read off its files by processes that know only them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from core.batches import Split, inputs
+from core.data import Rows
+from core.export import artifact
+from core.measure import latency
+from core.metrics import Metric, score
+from core.phase import Build
+from core.plan import ModelShape, misses, size_of
+from core.recipe import Recipe, Target
+from core.report import Parity, Point, Sizes
+from core.verify import check, logits
+
+FLOAT = npt.NDArray[np.float32]
+PARITY_ROWS = 64
+FORMS: tuple[tuple[Literal["onnx", "torch"], str], ...] = (("onnx", "model.onnx"), ("torch", "pytorch"))
+PARITY_TOLERANCE = 1e-3  # absolute, on logits: fp32 kernels in another order differ by about 1e-5
+
+
+@dataclass(frozen=True)
+class Yardstick:
+    """What every point of a job is measured against, and on: the teacher as a file, its figures, the rows."""
+
+    folder: Path  # the teacher, exported as a student is
+    metric: Metric
+    score: float  # the teacher's, on eval
+    bytes_in_memory: int
+    shape: ModelShape
+    select: Split
+    eval: Rows
+    max_tokens: int
+    threads: int
+    seed: int
+
+
+@torch.no_grad()
+def predict(model: torch.nn.Module, split: Split, device: torch.device, batch_size: int = 64) -> FLOAT:
+    """Logits (rows, classes) of a model in memory, in row order; rows of like length run together."""
+    order = np.argsort([len(row) for row in split.ids], kind="stable")
+    found: list[FLOAT] = []
+    for start in range(0, len(order), batch_size):
+        batch = split.collate(order[start : start + batch_size].tolist(), device)
+        found.append(model(**inputs(batch)).logits.float().cpu().numpy())
+    in_order = np.concatenate(found)
+    result = np.empty_like(in_order)
+    result[order] = in_order
+    return result
+
+
+def measure(against: Yardstick, folder: Path, build: Build, recipe: Recipe, target: Target) -> Point:
+    """Load both forms, compare them with the student in memory (on the CPU), measure accuracy, sizes and latency."""
+    student, shape = build.model, against.shape
+    sample = against.select.sample(PARITY_ROWS, against.seed)
+    expected = predict(student, sample, torch.device("cpu"))
+    parity: list[Parity] = []
+    scores: dict[str, float] = {}
+    memory = 0
+    for kind, name in FORMS:
+        # One process per file answers both questions: is it the student, and how good is it.
+        rows = sample.rows.inputs() + against.eval.inputs()
+        run = logits(kind, folder, rows, max_length=against.max_tokens, threads=against.threads)
+        near = replace(run, logits=run.logits[: len(sample)])
+        parity.append(check(name, expected, near, tolerance=PARITY_TOLERANCE))
+        scores[name] = score(against.metric, run.logits[len(sample) :], against.eval.labels)
+        memory = run.bytes_in_memory if kind == "onnx" else memory
+    timed = latency(against.folder / "model.onnx", folder / "model.onnx", threads=1)
+    parameters = sum(p.numel() for p in student.parameters())
+    nonzero = parameters - sum(int((~mask).sum()) for mask in build.masks.values())
+    disk = artifact.sizes(folder)
+    reference = next(row for row in timed if (row.batch, row.tokens) == (1, 128))
+    reached = {
+        "parameter_ratio": shape.parameters / nonzero,
+        "bytes_ratio": 4 * shape.parameters / disk["model.onnx"],
+        "latency_ratio": reference.ratio,
+        "max_bytes": float(disk["model.onnx"]),
+        "max_nonzero": float(nonzero),
+        "max_latency_ms": reference.student_ms_p50,
+        "min_retention": scores["model.onnx"] / against.score if against.score > 0 else 0.0,
+    }
+    shortfall = misses(target.given(), reached)
+    return Point(
+        parameter_ratio=reached["parameter_ratio"],
+        bytes_ratio=reached["bytes_ratio"],
+        latency_ratio=reached["latency_ratio"],
+        metric=against.metric,
+        teacher=against.score,
+        student=scores["model.onnx"],
+        retention=reached["min_retention"],
+        target=target.given(),
+        target_met=not shortfall,
+        shortfall=shortfall,
+        sizes=Sizes(parameters=parameters, nonzero=nonzero, bytes_on_disk=disk, bytes_in_memory=memory),
+        sizes_teacher=Sizes(
+            parameters=shape.parameters,
+            nonzero=shape.parameters,
+            bytes_on_disk=artifact.sizes(against.folder),
+            bytes_in_memory=against.bytes_in_memory,
+        ),
+        planned_bytes=size_of(recipe, shape).size_bytes,
+        latency=timed,
+        parity=tuple(parity),
+        student_by_file=scores,
+    )

@@ -1,0 +1,82 @@
+"""What a teacher says of every training row, computed once and kept in files that are mapped into memory.
+
+Every point of a ladder and every pass over the rows reads the same answers, so a teacher's forward is paid once.
+Hidden states are stored in half precision: a relative error of 5e-4 beside a student that is off by percents.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from core.batches import Split, inputs
+
+MOST_BYTES = 32 * 2**30
+ROWS = 64  # of one forward
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Outputs on one batch: logits (rows, classes), hidden states (rows, tokens, width) from the embedding up."""
+
+    logits: torch.Tensor
+    hidden: Sequence[torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """logits (rows, classes) fp32; hidden (tokens of all rows, layers + 1, width) fp16; row i starts at starts[i]."""
+
+    logits: npt.NDArray[np.float32]
+    hidden: npt.NDArray[np.float16]
+    starts: npt.NDArray[np.int64]
+
+    def answers(self, rows: Sequence[int], width: int, device: torch.device) -> Answers:
+        """Of these rows in this order, padded with zeros to `width` tokens."""
+        padded = np.zeros((len(rows), width, *self.hidden.shape[1:]), dtype=np.float16)
+        for place, row in enumerate(rows):
+            start, stop = self.starts[row], self.starts[row + 1]
+            padded[place, : stop - start] = self.hidden[start:stop]
+        states = torch.from_numpy(padded).to(device).float().unbind(dim=2)
+        return Answers(torch.from_numpy(self.logits[list(rows)]).to(device), states)
+
+
+def size_of(split: Split, layers: int, width: int) -> int:
+    """Bytes that the hidden states of a split take."""
+    return 2 * sum(map(len, split.ids)) * (layers + 1) * width
+
+
+def fits(folder: Path, size: int) -> bool:
+    """Whether so many bytes may be recorded there: at most half of what is free, and never more than 32 GiB."""
+    return size <= min(MOST_BYTES, shutil.disk_usage(folder).free // 2)
+
+
+@torch.no_grad()
+def record(teacher: nn.Module, split: Split, device: torch.device, folder: Path) -> Recorded | None:
+    """Run the teacher over all rows, rows of like length together. None where a state is beyond half precision."""
+    order = np.argsort([len(row) for row in split.ids], kind="stable").tolist()
+    starts = np.concatenate([[0], np.cumsum([len(row) for row in split.ids])]).astype(np.int64)
+    hidden: Any = None
+    logits: Any = None
+    for first in range(0, len(order), ROWS):
+        rows = order[first : first + ROWS]
+        out = teacher(**inputs(split.collate(rows, device)), output_hidden_states=True)
+        states = torch.stack(out.hidden_states, dim=2).half().cpu().numpy()  # (rows, tokens, layers + 1, width)
+        if hidden is None:
+            shape = (int(starts[-1]), *states.shape[2:])
+            hidden = np.lib.format.open_memmap(folder / "hidden.npy", mode="w+", dtype=np.float16, shape=shape)
+            logits = np.zeros((len(split), out.logits.shape[-1]), dtype=np.float32)
+        if not np.isfinite(states).all():
+            return None
+        for place, row in enumerate(rows):
+            hidden[starts[row] : starts[row + 1]] = states[place, : len(split.ids[row])]
+        logits[rows] = out.logits.float().cpu().numpy()
+    return Recorded(logits, hidden, starts)
