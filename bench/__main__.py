@@ -17,14 +17,21 @@ from ladapress.client import Client
 from bench import graded
 from demo.service import embedded
 
-SYSTEMS = ("ladabert-1", "ladabert-2", "ladabert-3", "ladabert-4")
+INT8 = "int8"
+LADDER = (2.5, 5.0, 10.0, 20.0)
+SYSTEMS = {
+    "hybrid": graded.System("hybrid", LADDER, rows=20_000),
+    "ladabert": graded.System("ladabert", LADDER),
+    "hybrid@5": graded.System("hybrid", (5.0,), rows=20_000),
+    **{name: graded.System(name) for name in ("ladabert-1", "ladabert-2", "ladabert-3", "ladabert-4")},
+}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--teacher", type=Path, required=True)
-    parser.add_argument("--systems", nargs="+", default=SYSTEMS, metavar="PRESET")
+    parser.add_argument("--systems", nargs="+", default=[INT8, "hybrid", "ladabert"], choices=[INT8, *SYSTEMS])
     parser.add_argument("--seeds", nargs="+", type=int, default=(0,))
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="of the worker")
     given = parser.parse_args()
@@ -33,21 +40,25 @@ def main() -> None:
         scratch = Path(folder)
         with embedded(scratch / "service", {"LADAPRESS_THREADS": str(given.threads)}) as url, Client(url) as client:
             for seed in given.seeds:
-                task = graded.prepare(given.data, scratch, seed)
-                rows += [graded.run(client, given.teacher, task, name, seed, scratch) for name in given.systems]
+                if INT8 in given.systems:
+                    task = graded.prepare(given.data, scratch, seed, graded.System("").rows)
+                    rows.append(graded.run_int8(given.teacher, task, seed, scratch / f"int8-{seed}"))
+                for system in (SYSTEMS[name] for name in given.systems if name != INT8):
+                    task = graded.prepare(given.data, scratch, seed, system.rows)
+                    rows += graded.run(client, given.teacher, task, system, seed, scratch)
     print(table(rows))
 
 
 def table(rows: list[dict[str, Any]]) -> str:
     """Rows as Markdown, the way README shows them."""
-    head = "| system | seed | parameter_ratio | bytes_ratio | teacher | student | retention | latency_ratio | CPU-s |"
-    lines = [head, "|---" * 9 + "|"]
+    head = "| system | seed | parameters | bytes | teacher | student | retention | latency | CPU-s | CPU-s of the job |"
+    lines = [head, "|---" * 10 + "|"]
     for row in rows:
         point = row["report"]["point"]
         lines.append(
             f"| {row['system']} | {row['seed']} | {point['parameter_ratio']:.2f} | {point['bytes_ratio']:.2f} "
             f"| {point['teacher']:.4f} | {point['student']:.4f} | {100 * point['retention']:.1f} % "
-            f"| {point['latency_ratio']:.2f} | {row['cpu_s']:.0f} |"
+            f"| {point['latency_ratio']:.2f} | {row['cpu_s_scaled']:.0f} | {row['job_cpu_s_scaled']:.0f} |"
         )
     return "\n".join(lines)
 

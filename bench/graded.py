@@ -9,58 +9,93 @@ from __future__ import annotations
 import hashlib
 import json
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pyarrow as pa
 from ladapress.client import Client
 from pyarrow import parquet
 
+from bench.baselines import int8
 from bench.reference import measure, r0
+from bench.teachers import SCHEDULES
+from bench.teachers import SEED as TEACHER_SEED
 from core.catalogue import METHODS
-from core.data import Columns, digest, read
+from core.data import Columns, digest, read, split_indices, split_select
 from core.inspect import shape_of
+from core.measure import hardware, latency
+from core.metrics import Metric, score
 from core.plan import fill
-from core.recipe import PRESETS
+from core.progress import cpu_seconds
+from core.recipe import PRESETS, Ladder
 from core.verify import logits
 
 RESULTS = Path(__file__).with_name("results")
-TRAIN_ROWS = 16_000
+METRICS: dict[str, Metric] = {"cola": "mcc"}
 TO_EXPORT = ("plan", "teacher", "factorize", "prune", "quantize", "distill", "export")
 
 
 @dataclass(frozen=True)
 class Task:
-    """A data set prepared for one seed: at most TRAIN_ROWS training rows; validation and test together to grade."""
+    """A data set prepared for one seed. `select`: rows that the teacher has not seen, where the bench made it."""
 
     name: str
     train: Path
     eval: Path
+    select: Path | None = None
+
+    @property
+    def metric(self) -> Metric:
+        return METRICS.get(self.name, "accuracy")
 
 
-def prepare(data: Path, scratch: Path, seed: int) -> Task:
-    """Cut the training rows by seed and join the graded rows; `data` holds train, validation and test parquet."""
-    table = parquet.read_table(data / "train.parquet")
-    if len(table) > TRAIN_ROWS:
-        table = table.take(np.sort(np.random.default_rng(seed).permutation(len(table))[:TRAIN_ROWS]))
+def prepare(data: Path, scratch: Path, seed: int, rows: int) -> Task:
+    """A sample of at most `rows` training rows; every row of validation and test together to grade."""
+    table, select = parquet.read_table(data / "train.parquet"), None
+    if data.name in SCHEDULES:
+        rest, chosen = split_indices(len(table), TEACHER_SEED)
+        select = scratch / "select.parquet"
+        parquet.write_table(table.take(chosen), select)
+        table = table.take(rest)
+    if len(table) > rows:
+        table = table.take(np.sort(np.random.default_rng(seed).permutation(len(table))[:rows]))
     parts = [data / f"{name}.parquet" for name in ("validation", "test")]
     graded = pa.concat_tables([parquet.read_table(part).select(table.column_names) for part in parts if part.exists()])
-    task = Task(data.name, scratch / f"train-{seed}.parquet", scratch / "graded.parquet")
+    task = Task(data.name, scratch / f"train-{seed}-{rows}.parquet", scratch / "graded.parquet", select)
     parquet.write_table(table, task.train)
     parquet.write_table(graded, task.eval)
     return task
 
 
-def fingerprint(teacher: Path, task: Task, system: str, seed: int) -> str:
-    """Of everything that decides a row's numbers: recipe as resolved, inputs, seed, versions of the mechanisms."""
-    preset = PRESETS[system]
-    recipe = fill(preset.recipe, preset.target, shape_of(teacher)[0])
+@dataclass(frozen=True)
+class System:
+    """What a row is named after: a preset, and the sizes that one job makes of it (none: the preset's own).
+
+    `rows`: training rows at most. What is compared is CPU-seconds, and a step costs each system its own.
+    """
+
+    preset: str
+    ladder: tuple[float, ...] = ()
+    rows: int = 16_000
+
+    @property
+    def names(self) -> list[str]:
+        """One for each point."""
+        return [f"{self.preset}@{ratio:g}" for ratio in self.ladder] or [self.preset]
+
+
+def fingerprint(teacher: Path, task: Task, system: System, seed: int) -> str:
+    """Of everything that decides a job's numbers: recipes as resolved, inputs, seed, versions of the mechanisms."""
+    preset = PRESETS[system.preset]
+    targets = Ladder(parameter_ratio=system.ladder or None).targets(preset.target)
+    recipes = [fill(preset.recipe, target, shape_of(teacher)[0]) for target in targets]
     parts = {
-        "recipe": recipe.model_dump(mode="json"),
-        "versions": {step.name(): METHODS[step.name()].version for step in recipe.steps},
+        "recipes": [recipe.model_dump(mode="json") for recipe in recipes],
+        "versions": {step.name(): METHODS[step.name()].version for step in preset.recipe.steps},
         "teacher": digest(teacher / "model.safetensors"),
         "data": [digest(task.train), digest(task.eval)],
         "seed": seed,
@@ -68,44 +103,114 @@ def fingerprint(teacher: Path, task: Task, system: str, seed: int) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def row_path(task: str, system: str, seed: int) -> Path:
-    return RESULTS / task / f"{system}.seed{seed}.json"
+def row_path(task: str, name: str, seed: int) -> Path:
+    return RESULTS / task / f"{name}.seed{seed}.json"
 
 
-def run(client: Client, teacher: Path, task: Task, system: str, seed: int, scratch: Path) -> dict[str, Any]:
-    """One row, through the service; taken from `bench/results` where its fingerprint is unchanged."""
-    path, mark = row_path(task.name, system, seed), fingerprint(teacher, task, system, seed)
-    if path.exists() and (old := json.loads(path.read_text(encoding="utf-8")))["fingerprint"] == mark:
-        return dict(old)
+def run(client: Client, teacher: Path, task: Task, system: System, seed: int, scratch: Path) -> list[dict[str, Any]]:
+    """The rows of one job, through the service; from `bench/results` where their fingerprint is unchanged."""
+    paths, mark = [row_path(task.name, name, seed) for name in system.names], fingerprint(teacher, task, system, seed)
+    before = [json.loads(path.read_text(encoding="utf-8")) for path in paths if path.exists()]
+    if len(before) == len(paths) and all(row["fingerprint"] == mark for row in before):
+        return before
     r = measure(teacher)
     model = client.models.upload(teacher)
     train, graded = client.datasets.upload(task.train), client.datasets.upload(task.eval)
-    job = client.jobs.create(model=model.id, train=train.id, eval=graded.id, preset=system, seed=seed)
-    print(f"{system} seed {seed}: {job.id}", flush=True)
+    ladder = {"parameter_ratio": list(system.ladder)} if system.ladder else None
+    job = client.jobs.create(
+        model=model.id,
+        train=train.id,
+        eval=graded.id,
+        preset=system.preset,
+        ladder=ladder,
+        seed=seed,
+        metric=task.metric,
+        **({} if task.select is None else {"select": client.datasets.upload(task.select).id}),
+    )
+    print(f"{', '.join(system.names)} seed {seed}: {job.id}", flush=True)
     job = client.jobs.wait(job.id)
     if job.status != "succeeded":
         raise RuntimeError(f"{system}: {job.id} {job.status}: {job.error}")
-    folder = scratch / job.id
-    client.artifacts.download(job.points[0].artifact_id, folder)
-    report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-    cpu = sum(stage["cpu_s"] for stage in report["stages"] if stage["name"] in TO_EXPORT)
+    folders = [scratch / point.artifact_id for point in job.points]
+    for point, folder in zip(job.points, folders, strict=True):
+        client.artifacts.download(point.artifact_id, folder)
+    reports = [json.loads((folder / "report.json").read_text(encoding="utf-8")) for folder in folders]
+    whole = job_cpu_s(reports)
+    rows = []
+    for name, path, folder, report in zip(system.names, paths, folders, reports, strict=True):
+        row = {
+            **_stamp(name, teacher, task, seed, mark),
+            "cpu_s": job_cpu_s([report]),  # what this point alone would have cost
+            "cpu_s_scaled": job_cpu_s([report]) * r0() / r,
+            "job": job.id,
+            "job_cpu_s": whole,
+            "job_cpu_s_scaled": whole * r0() / r,
+            "reference_cpu_s": r,
+            **_predictions(folder, teacher, task),
+            "report": report,
+        }
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(row) + "\n", encoding="utf-8")
+        rows.append(row)
+    return rows
+
+
+def run_int8(teacher: Path, task: Task, seed: int, scratch: Path) -> dict[str, Any]:
+    """The row of dynamic int8, measured on its file as a delivered student is."""
+    path = row_path(task.name, "int8", seed)
+    mark = f"{digest(teacher / 'model.safetensors')} {digest(task.eval)} {onnxruntime.__version__}"
+    if path.exists() and (old := json.loads(path.read_text(encoding="utf-8")))["fingerprint"] == mark:
+        return dict(old)
+    shape, labels = shape_of(teacher)
+    if task.select is None:
+        _, select = split_select(read(task.train, "train", Columns(), labels), seed)
+    else:
+        select = read(task.select, "select", Columns(), labels)
+    begun = cpu_seconds()
+    exported, quantized = int8(teacher, select, scratch)
+    spent = cpu_seconds() - begun
+    found, theirs = (_predictions(folder, teacher, task) for folder in (quantized, exported))
+    own, truth = (
+        score(task.metric, np.eye(len(labels))[each["predictions"]], each["labels"]) for each in (found, theirs)
+    )
+    timed = latency(exported / "model.onnx", quantized / "model.onnx", threads=1)
+    point = {
+        "parameter_ratio": 1.0,
+        "bytes_ratio": 4 * shape.parameters / (quantized / "model.onnx").stat().st_size,
+        "latency_ratio": next(row.ratio for row in timed if (row.batch, row.tokens) == (1, 128)),
+        "teacher": truth,
+        "student": own,
+        "retention": own / truth,
+        "latency": [row.model_dump(mode="json") for row in timed],
+    }
     row = {
+        **_stamp("int8", teacher, task, seed, mark),
+        "cpu_s_scaled": spent,
+        "job_cpu_s_scaled": spent,
+        **found,
+        "report": {"point": point, "hardware": hardware(threads=1).model_dump(mode="json")},
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(row) + "\n", encoding="utf-8")
+    return row
+
+
+def _stamp(system: str, teacher: Path, task: Task, seed: int, mark: str) -> dict[str, Any]:
+    return {
         "system": system,
         "task": task.name,
         "seed": seed,
         "fingerprint": mark,
         "git_sha": _git("rev-parse", "HEAD"),
-        "git_dirty": bool(_git("status", "--porcelain", "--", "core", "bench")),
+        "git_dirty": bool(_git("status", "--porcelain", "--", "core", "bench/*.py")),
         "teacher_digest": digest(teacher / "model.safetensors"),
-        "cpu_s": cpu,
-        "cpu_s_scaled": cpu * r0() / r,
-        "reference_cpu_s": r,
-        **_predictions(folder, teacher, task),
-        "report": report,
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(row) + "\n", encoding="utf-8")
-    return row
+
+
+def job_cpu_s(reports: Sequence[Mapping[str, Any]]) -> float:
+    """CPU-seconds from claim to export; stages that the points share are equal in their reports and count once."""
+    stages = {json.dumps(stage) for report in reports for stage in report["stages"] if stage["name"] in TO_EXPORT}
+    return float(sum(json.loads(stage)["cpu_s"] for stage in stages))
 
 
 def _predictions(folder: Path, teacher: Path, task: Task) -> Mapping[str, list[int]]:

@@ -12,6 +12,7 @@ from bench import graded
 from tests import tiny
 
 FOLDER = Path(bench.__file__).parent
+ONE = graded.System("ladabert-1")
 
 
 def imports(path: Path) -> set[str]:
@@ -39,22 +40,23 @@ def data(tmp_path: Path) -> Path:
     return folder
 
 
-def test_graded_rows_are_validation_and_test_together(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(graded, "TRAIN_ROWS", 100)
-    task = graded.prepare(data, tmp_path, seed=0)
+def test_graded_rows_are_validation_and_test_together(data: Path, tmp_path: Path) -> None:
+    task = graded.prepare(data, tmp_path, seed=0, rows=100)
     assert len(parquet.read_table(task.eval)) == 50
     assert len(parquet.read_table(task.train)) == 100
 
 
 def test_a_fingerprint_follows_seed_system_and_data(data: Path, tmp_path: Path) -> None:
     teacher = tiny.write_model(tmp_path / "model", hidden=64)
-    task = graded.prepare(data, tmp_path, seed=0)
-    base = graded.fingerprint(teacher, task, "ladabert-1", 0)
-    assert base == graded.fingerprint(teacher, task, "ladabert-1", 0)
-    others = {graded.fingerprint(teacher, task, "ladabert-2", 0), graded.fingerprint(teacher, task, "ladabert-1", 1)}
+    task = graded.prepare(data, tmp_path, seed=0, rows=1_000)
+    base = graded.fingerprint(teacher, task, ONE, 0)
+    assert base == graded.fingerprint(teacher, task, ONE, 0)
+    others = {
+        graded.fingerprint(teacher, task, graded.System("ladabert-2"), 0),
+        graded.fingerprint(teacher, task, ONE, 1),
+    }
     parquet.write_table(parquet.read_table(task.train).slice(1), task.train)
-    others.add(graded.fingerprint(teacher, task, "ladabert-1", 0))
+    others.add(graded.fingerprint(teacher, task, ONE, 0))
+    others.add(graded.fingerprint(teacher, task, graded.System("ladabert-1", (2.5, 3.0)), 0))
     assert base not in others
-    assert len(others) == 3
+    assert len(others) == 4

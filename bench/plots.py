@@ -1,0 +1,86 @@
+"""`python -m bench.plots [TASK ...]`: retention against size and time, from the rows in `bench/results`, as SVG.
+
+One file per task and axis in `docs/plots/`. A point is the mean over seeds, its bar the 95 % interval of the ratio by
+a paired bootstrap over graded rows (teacher's accuracy held fixed). Points of one preset are joined.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib import pyplot
+
+RESULTS = Path(__file__).with_name("results")
+PLOTS = Path(__file__).parents[1] / "docs" / "plots"
+AXES = {
+    "bytes_ratio": "bytes: teacher's 4 bytes a parameter / model.onnx",
+    "parameter_ratio": "non-zero parameters: teacher / student",
+    "latency_ratio": "time: teacher / student, batch 1 x 128 tokens, one thread, ONNX Runtime",
+}
+DRAWS = 2_000
+
+
+def interval(row: dict[str, Any]) -> tuple[float, float]:
+    """95 % interval of the retention of one row, by bootstrap over its graded rows."""
+    right = np.equal(row["predictions"], row["labels"])
+    rng = np.random.default_rng(0)
+    means = right[rng.integers(0, len(right), (DRAWS, len(right)))].mean(axis=1)
+    low, high = np.percentile(means / row["report"]["point"]["teacher"], [2.5, 97.5])
+    return float(low), float(high)
+
+
+def rows_of(task: str) -> dict[str, dict[str, list[dict[str, Any]]]]:
+    """preset -> system -> its rows, one a seed."""
+    found: dict[str, dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
+    for path in sorted((RESULTS / task).glob("*.json")):
+        row = json.loads(path.read_text(encoding="utf-8"))
+        found[row["system"].partition("@")[0]][row["system"]].append(row)
+    return found
+
+
+def draw(task: str, axis: str) -> Path:
+    """One picture; returns its path."""
+    figure, axes = pyplot.subplots(figsize=(7, 4.2), layout="constrained")
+    for preset, systems in rows_of(task).items():
+        points = []
+        for rows in systems.values():
+            figures = [row["report"]["point"] for row in rows]
+            bars = np.mean([interval(row) for row in rows], axis=0)
+            points.append((np.mean([f[axis] for f in figures]), np.mean([f["retention"] for f in figures]), *bars))
+        points.sort()
+        x, y, low, high = (
+            100 * np.array(column) if i else np.array(column) for i, column in enumerate(zip(*points, strict=True))
+        )
+        axes.errorbar(x, y, yerr=[y - low, high - y], marker="o", capsize=2, linewidth=1, label=preset)
+    axes.axhline(100, color="grey", linewidth=0.8, linestyle=":")
+    axes.set(xlabel=AXES[axis], ylabel="retention, %", title=f"{task}: accuracy kept", xscale="log")
+    ticks = [t for t in (1, 1.5, 2, 2.5, 3, 4, 5, 7, 10, 15, 20, 30) if axes.get_xlim()[0] <= t <= axes.get_xlim()[1]]
+    axes.set_xticks(ticks, [f"{t:g}x" for t in ticks])
+    axes.minorticks_off()
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False)
+    PLOTS.mkdir(parents=True, exist_ok=True)
+    path = PLOTS / f"{task}-{axis.removesuffix('_ratio')}.svg"
+    figure.savefig(path, metadata={"Date": None})
+    pyplot.close(figure)
+    return path
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.plots", description=__doc__)
+    parser.add_argument("tasks", nargs="*", default=sorted(p.name for p in RESULTS.iterdir() if any(p.glob("*.seed*"))))
+    mpl.use("svg")
+    mpl.rcParams.update({"svg.hashsalt": "ladapress", "font.size": 9})  # the same rows give the same bytes
+    for task in parser.parse_args().tasks:
+        for axis in AXES:
+            print(draw(task, axis))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,122 @@
+"""`python -m bench.race --data F --teacher F`: CPU-seconds to 90 % retention, ours and the same student from nothing.
+
+Ours: the preset at one ratio with ever longer training, calibration, factors, pruning and the teacher's answers
+included in the time of each. From nothing: the same ranks and the same masks with random weights, the same losses
+and rows, at several learning rates, each with training of up to 12 times our CPU-seconds. Retention is accuracy on
+`select` (cut from the training rows) over the teacher's. One JSON file in `bench/results/race/`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+
+from bench.sweep import CPU, Bench, git_sha, varied
+from core.metrics import score
+from core.phase import Build
+from core.plan import fill
+from core.point import predict
+from core.progress import Meter, Silent, cpu_seconds
+from core.recipe import PRESETS, Recipe, Target
+from core.train import train
+
+RESULTS = Path(__file__).parent / "results" / "race"
+ENOUGH, MOST = 0.90, 12
+ROWS_A_STEP = 32
+
+
+def retention(bench: Bench, model: torch.nn.Module) -> float:
+    labels = bench.select.rows.labels
+    theirs, ours = (score("accuracy", z, labels) for z in (bench.followed, predict(model, bench.select, CPU)))
+    return ours / theirs
+
+
+def ours(bench: Bench, recipe: Recipe, steps: int) -> tuple[dict[str, float], Build]:
+    """One run of `steps` training steps from a cold start: nothing that it needs was made before."""
+    start = cpu_seconds()
+    build = bench.cold().student()
+    for step in varied(recipe, {"distill.max_rows": steps * ROWS_A_STEP, "obs.increments": 5}).steps:
+        for phase in step.compile(build):
+            train(phase, Meter(Silent()), device=CPU)
+    spent = cpu_seconds() - start
+    return {"steps": steps, "cpu_s": spent, "retention": retention(bench, build.model)}, build
+
+
+def from_nothing(bench: Bench, like: Build, recipe: Recipe, rate: float, budget_s: float) -> list[dict[str, float]]:
+    """Runs of random weights in the shape of `like`, each twice as long, until ENOUGH or the budget is spent."""
+    torch.manual_seed(bench.shared.seed)
+    shared = bench.cold()
+    build = Build(like.model, shared, masks=like.masks)
+    for name, parameter in build.model.named_parameters():
+        with torch.no_grad():
+            if parameter.dim() >= 2:
+                parameter.normal_(
+                    0, float(parameter.shape[-1]) ** -0.5 if ".left" in name or ".right" in name else 0.02
+                )
+            else:
+                parameter.fill_(float(name.endswith("LayerNorm.weight")))
+            if name in build.masks:
+                parameter.mul_(build.masks[name])
+    (last,) = [step for step in recipe.steps if step.trains]
+    steps = 125
+    curve: list[dict[str, float]] = []
+    while True:  # each length is a run of its own, with its learning rate down to zero; doubling costs twice the last
+        fresh = {name: tensor.clone() for name, tensor in build.model.state_dict().items()}
+        start = cpu_seconds()
+        longer = varied(Recipe(steps=(last,)), {"distill.learning_rate": rate, "distill.epochs": steps / 500})
+        for phase in longer.steps[0].compile(build):
+            train(phase, Meter(Silent()), device=CPU)
+        spent = cpu_seconds() - start
+        curve.append({"steps": steps, "cpu_s": spent, "retention": retention(bench, build.model)})
+        print(f"  from nothing, rate {rate:g}: {curve[-1]}", flush=True)
+        if curve[-1]["retention"] >= ENOUGH or 2 * spent > budget_s:
+            return curve
+        build.model.load_state_dict(fresh)
+        steps *= 2
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.race", description=__doc__)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--teacher", type=Path, required=True)
+    parser.add_argument("--ratio", type=float, default=10.0)
+    parser.add_argument("--rates", type=float, nargs="+", default=[2e-4, 5e-4, 1e-3])
+    parser.add_argument("--threads", type=int, default=1)
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    with TemporaryDirectory() as folder:
+        bench = Bench(given.data, given.teacher, 16_000, 0, Path(folder))
+        recipe = fill(PRESETS["hybrid"].recipe, Target(parameter_ratio=given.ratio), bench.shape)
+        runs: list[dict[str, float]] = []
+        for steps in (15, 30, 60, 120, 240, 480):
+            run, build = ours(bench, recipe, steps)
+            runs.append(run)
+            print(f"  ours: {run}", flush=True)
+            if run["retention"] >= ENOUGH:
+                break
+        curves: dict[str, Any] = {
+            f"{rate:g}": from_nothing(bench, build, recipe, rate, MOST * runs[-1]["cpu_s"]) for rate in given.rates
+        }
+    reached = [row["cpu_s"] for curve in curves.values() for row in curve if row["retention"] >= ENOUGH]
+    found = {
+        "task": given.data.name,
+        "ratio": given.ratio,
+        "ours": runs,
+        "from_nothing": curves,
+        "times": min(reached) / runs[-1]["cpu_s"] if reached else None,
+        "at_least": None if reached else float(np.min([c[-1]["cpu_s"] for c in curves.values()]) / runs[-1]["cpu_s"]),
+        "git_sha": git_sha(),
+    }
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    (RESULTS / f"{given.data.name}.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps({key: found[key] for key in ("times", "at_least")}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,151 @@
+"""`python -m bench.sweep --data F --teacher F --preset hybrid --ratio 10 --set distill.learning_rate=2e-4,4e-4`
+
+Where defaults come from: every combination of the values runs the preset's recipe without export, and is judged on
+`select` rows cut from the training rows; graded rows are not read. One line of JSON each in `bench/results/sweeps/`.
+A combination that stands there already, made by the same mechanisms' versions, is not run again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from core import data as data_files
+from core.batches import Split, load_tokenizer
+from core.catalogue import METHODS
+from core.data import Columns
+from core.inspect import shape_of
+from core.metrics import agreement
+from core.model import load
+from core.plan import fill
+from core.point import predict
+from core.progress import Meter, Silent, cpu_seconds
+from core.recipe import PRESETS, Recipe, Target
+from core.shared import Shared
+from core.train import train
+
+RESULTS = Path(__file__).parent / "results" / "sweeps"
+CPU = torch.device("cpu")
+
+
+class Bench:
+    """A teacher with the training rows of one task; `run` compresses it by one recipe."""
+
+    def __init__(self, data: Path, teacher: Path, rows: int, seed: int, folder: Path) -> None:
+        self.shape, labels = shape_of(teacher)
+        self.loaded, tokenizer = load(teacher), load_tokenizer(teacher)
+        every = data_files.read(data / "train.parquet", "train", Columns(), labels)
+        chosen = np.sort(np.random.default_rng(seed).permutation(len(every))[:rows]).tolist()
+        train_rows, select = data_files.split_select(every.take(chosen), seed)
+        encode = {"max_tokens": self.loaded.max_tokens, "pad_id": self.loaded.pad_id}
+        self.select = Split.encode(tokenizer, select, **encode)
+        teacher_model = self.loaded.model.requires_grad_(False)
+        split = Split.encode(tokenizer, train_rows, **encode)
+        self.shared = Shared(teacher_model, self.loaded.family, split, seed, CPU, folder)
+        self.followed = predict(teacher_model, self.select, CPU)
+
+    def cold(self) -> Shared:
+        """The same teacher and text, nothing made of them yet."""
+        return replace(self.shared, _made={})
+
+    def run(self, recipe: Recipe) -> dict[str, float]:
+        """Agreement with the teacher and KL on select, and the CPU-seconds of this point alone."""
+        torch.manual_seed(self.shared.seed)
+        for step in recipe.steps:  # what points share is made before the clock starts
+            if (rows := getattr(step, "calibration_rows", None)) is not None:
+                self.shared.moments(rows)
+            if step.trains:
+                asked = [getattr(step, name) for name in ("max_rows", "max_length", "augment_to")]
+                self.shared.recorded(self.shared.text(*asked))
+        start = cpu_seconds()
+        build = self.shared.student()
+        for step in recipe.steps:
+            for phase in step.compile(build):
+                train(phase, Meter(Silent()), device=CPU)
+        spent = cpu_seconds() - start
+        logits = predict(build.model, self.select, CPU)
+        student, theirs = (F.log_softmax(torch.from_numpy(z), dim=-1) for z in (logits, self.followed))
+        kl = float(F.kl_div(student, theirs, reduction="batchmean", log_target=True))
+        return {"agreement": agreement(logits, self.followed), "kl": kl, "cpu_s": spent}
+
+
+def varied(recipe: Recipe, changes: dict[str, Any]) -> Recipe:
+    """The recipe with `method.field` set to other values."""
+    steps = []
+    for step in recipe.steps:
+        own = {key.split(".")[1]: value for key, value in changes.items() if key.split(".")[0] == step.name()}
+        steps.append({**step.model_dump(), **own})
+    return Recipe.model_validate({"steps": steps})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.sweep", description=__doc__)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--teacher", type=Path, required=True)
+    parser.add_argument("--preset", default="hybrid")
+    parser.add_argument("--ratio", type=float, nargs="+", default=[10.0], help="parameter_ratio")
+    parser.add_argument("--rows", type=int, default=16_000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--set", action="append", default=[], metavar="METHOD.FIELD=V,V", dest="sets")
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    axes = [
+        (key, [_value(v) for v in values.split(",")]) for key, _, values in (one.partition("=") for one in given.sets)
+    ]
+    with TemporaryDirectory() as folder:
+        bench = Bench(given.data, given.teacher, given.rows, given.seed, Path(folder))
+        for ratio, values in itertools.product(given.ratio, itertools.product(*(values for _, values in axes))):
+            changes = {key: value for (key, _), value in zip(axes, values, strict=True)}
+            _row(bench, given, ratio, changes)
+
+
+def _row(bench: Bench, given: argparse.Namespace, ratio: float, changes: dict[str, Any]) -> None:
+    preset = PRESETS[given.preset]
+    recipe = fill(varied(preset.recipe, changes), Target(parameter_ratio=ratio), bench.shape)
+    what = {
+        "task": given.data.name,
+        "preset": given.preset,
+        "parameter_ratio": ratio,
+        "rows": given.rows,
+        "seed": given.seed,
+        "recipe": recipe.model_dump(mode="json"),
+        "versions": {step.name(): METHODS[step.name()].version for step in recipe.steps},
+    }
+    path = RESULTS / f"{given.data.name}.jsonl"
+    before = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    if any({key: row.get(key) for key in what} == what for row in map(json.loads, before)):
+        return
+    row = {**what, "changes": changes, **bench.run(recipe), "git_sha": git_sha()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(row) + "\n")
+    figures = f"agreement {row['agreement']:.4f} kl {row['kl']:.4f} {row['cpu_s']:.0f} CPU-s"
+    print(f"{given.data.name} {given.preset} {ratio:g}x {changes}: {figures}", flush=True)
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def git_sha() -> str:
+    command = ["git", "rev-parse", "HEAD"]
+    return subprocess.run(command, cwd=RESULTS.parent, capture_output=True, text=True, check=True).stdout.strip()
+
+
+if __name__ == "__main__":
+    main()
