@@ -25,17 +25,19 @@ from ladapress.compress import (
     recipe_file,
     report,
     run,
+    rungs,
     targets,
     usage,
     watch,
 )
 from ladapress.display import Display, jobs_table
 from ladapress.errors import LadapressError
-from ladapress.types import JobRequest, Resources, Target
+from ladapress.types import JobRequest, Ladder, Resources, Target
 
 PLUGINS = "ladapress.commands"
 SERVER_COMMANDS = {"up": "Start the service on this machine (needs the server)."}
 TARGET_HELP = f"May be repeated. NAME is one of {', '.join(Target.model_fields)}."
+LADDER_HELP = f"Several points in one job, values rising. NAME is one of {', '.join(Ladder.model_fields)}."
 
 app = typer.Typer(
     name="ladapress",
@@ -60,6 +62,9 @@ def compress(
     select: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Rows for decisions that the teacher has not seen.")
     ] = None,
+    unlabelled: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="More text like the training rows; the teacher labels it.")
+    ] = None,
     text: Annotated[str | None, typer.Option(metavar="COL", help="Text column. [default: text or sentence]")] = None,
     text_pair: Annotated[
         str | None, typer.Option(metavar="COL", help="Second text's column. [default: text_pair]")
@@ -72,6 +77,7 @@ def compress(
     preset: Annotated[str | None, typer.Option(metavar="P", help="A recipe by name; this or --recipe.")] = None,
     recipe: Annotated[Path | None, typer.Option(metavar="FILE", help="A recipe file, TOML or JSON.")] = None,
     target: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help=TARGET_HELP)] = None,
+    ladder: Annotated[str | None, typer.Option(metavar="NAME=V,V,...", help=LADDER_HELP)] = None,
     seed: Annotated[int | None, typer.Option(metavar="N", min=0, max=2**31 - 1)] = None,
     device: Annotated[str | None, typer.Option(metavar="D", help="cpu, cuda or auto.")] = None,
     as_json: AsJson = False,
@@ -79,7 +85,7 @@ def compress(
     """Upload a model and its data, compress, watch, download and verify the smaller model."""
     if (preset is None) == (recipe is None):
         raise usage("give exactly one of --preset NAME and --recipe FILE")
-    roles = {"train": train, "eval": eval, "select": select}
+    roles = {"train": train, "eval": eval, "select": select, "unlabelled": unlabelled}
     columns = {"text": text, "text_pair": text_pair, "label": label}
     chosen_device = one_of(Resources, "device", device)
     options = {
@@ -88,6 +94,7 @@ def compress(
         "preset": preset,
         "recipe": None if recipe is None else recipe_file(recipe),
         "target": targets(target or ()),
+        "ladder": rungs(ladder),
         "seed": seed,
         "resources": None if chosen_device is None else {"device": chosen_device},
     }

@@ -22,7 +22,7 @@ from ladapress.client import Client
 from ladapress.display import Display, result_table
 from ladapress.errors import LadapressError, of_job, sentence
 from ladapress.events import TERMINAL
-from ladapress.types import Artifact, Job, JobRequest, Resources, Target
+from ladapress.types import Artifact, Job, JobRequest, Ladder, Resources, Target
 
 CANCEL_WAIT_S = 15.0
 
@@ -69,6 +69,23 @@ def targets(given: Sequence[str]) -> dict[str, float] | None:
             raise usage(f"--target {text}: {error.errors()[0]['msg']}") from None
         found[name] = checked
     return found or None
+
+
+def rungs(given: str | None) -> dict[str, list[float]] | None:
+    """`NAME=V,V,...` as the ladder object, name and values checked against the interface's types."""
+    if given is None:
+        return None
+    name, equals, values = given.partition("=")
+    if not equals or name not in Ladder.model_fields:
+        raise usage(f"--ladder {given}: must be NAME=VALUE,VALUE,..., NAME one of {', '.join(Ladder.model_fields)}")
+    try:
+        checked = Ladder.model_validate({name: values.split(",")})
+    except ValidationError as error:
+        raise usage(f"--ladder {given}: {error.errors()[0]['msg']}") from None
+    found = [float(getattr(value, "root", value)) for value in getattr(checked, name)]
+    if found != sorted(set(found)):
+        raise usage(f"--ladder {given}: values must rise, each once")
+    return {name: found}
 
 
 def one_of(model: type[JobRequest | Resources], name: str, value: str | None) -> str | None:

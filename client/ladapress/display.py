@@ -129,7 +129,7 @@ class Display:
         eta_s = self._remaining.add(time.monotonic(), float(raw))
         if stage := data.get("stage"):
             self._stage = str(stage)
-        parts = [f"step {step}/{steps}"] if step is not None and steps else []
+        parts = [f"step {step}/{steps}"] if isinstance(steps, int) and steps > 1 else []
         parts += [f"eta {clock(eta_s)}"] if eta_s is not None else []
         self._draw(" ".join(parts))
 

@@ -38,13 +38,13 @@ class Jobs:
             eval: id of the rows that measure the result.
             idempotency_key: the same key and request give the same job; a random one where None.
             options: the other fields of `types.JobRequest` (preset, recipe, target, metric, seed, ...), and
-                `select` and `columns` of its `data`. What is left out, the service decides.
+                `select`, `unlabelled` and `columns` of its `data`. What is left out, the service decides.
 
         Raises:
             LadapressError: the service's refusal, with the field at fault in `problem.param`.
         """
         data = {"train": train, "eval": eval}
-        data |= {field: options.pop(field) for field in ("select", "columns") if field in options}
+        data |= {field: options.pop(field) for field in ("select", "unlabelled", "columns") if field in options}
         return self.submit({"model": model, "data": data, **options}, idempotency_key=idempotency_key)
 
     def submit(self, request: Mapping[str, Any], *, idempotency_key: str | None = None) -> types.Job:

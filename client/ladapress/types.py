@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, Field, StringConstraints
+from pydantic import AwareDatetime, BaseModel, Field, RootModel, StringConstraints
 from typing_extensions import TypeAliasType
 
 
@@ -45,6 +45,10 @@ class DataRoles(BaseModel):
     """
     Rows for decisions that the teacher has not seen; else 10 % of train.
     """
+    unlabelled: Annotated[str | None, Field(max_length=64, min_length=1)] = None
+    """
+    More text like the training rows; the teacher labels it.
+    """
     columns: ColumnNames | None = None
 
 
@@ -76,13 +80,21 @@ class Distill(BaseModel):
     """
     Weight of the soft-logit term.
     """
-    hidden: Annotated[float, Field(ge=0.0, le=1000.0)] = 1.0
+    hidden: Annotated[float, Field(ge=0.0, le=1000.0)] = 10.0
     """
     Weight of the hidden-state term.
     """
-    attention: Annotated[float, Field(ge=0.0, le=1000.0)] = 1.0
+    attention: Annotated[float, Field(ge=0.0, le=1000.0)] = 0.0
     """
-    Weight of the attention-score term.
+    Weight of the attention term.
+    """
+    relative: bool = True
+    """
+    Hidden states in units of the teacher's energy in each layer.
+    """
+    attention_form: Literal["maps", "scores"] = "maps"
+    """
+    KL of attention maps, or MSE of scores.
     """
     temperature: Annotated[float, Field(gt=0.0, le=100.0)] = 2.0
     """
@@ -99,6 +111,10 @@ class Distill(BaseModel):
     max_rows: Annotated[int | None, Field(ge=1)] = None
     """
     Train on a seeded sample of this many rows.
+    """
+    augment_to: Annotated[int, Field(ge=0, le=10000000)] = 0
+    """
+    Fill up to so many rows with changed copies.
     """
     batch_size: Annotated[int, Field(ge=1, le=4096)] = 32
     """
@@ -173,6 +189,23 @@ class JobEvent(BaseModel):
 
 
 MetadataAdditionalProperty = TypeAliasType("MetadataAdditionalProperty", Annotated[str, Field(max_length=500)])
+
+
+class ParameterRatioItem(RootModel[float]):
+    root: Annotated[float, Field(gt=1.0, le=1000.0)]
+
+
+class BytesRatioItem(RootModel[float]):
+    root: Annotated[float, Field(gt=1.0, le=1000.0)]
+
+
+class Ladder(BaseModel):
+    """
+    Several values of one size target: one job, one point for each, in rising order of compression.
+    """
+
+    parameter_ratio: Annotated[list[ParameterRatioItem] | None, Field(max_length=16, min_length=1)] = None
+    bytes_ratio: Annotated[list[BytesRatioItem] | None, Field(max_length=16, min_length=1)] = None
 
 
 class Latency(BaseModel):
@@ -294,6 +327,38 @@ class ModelShape(BaseModel):
     hidden: int
     labels: list[str]
     matrices: list[Matrix]
+
+
+class Obs(BaseModel):
+    method: Literal["obs"] = "obs"
+    keep: float | Literal["auto"] = "auto"
+    """
+    Fraction of the entries left, or "auto".
+    """
+    when: Literal["gradual", "once"] = "gradual"
+    """
+    During the next training, or at once.
+    """
+    scope: Literal["model", "tensor"] = "model"
+    """
+    One threshold for all, or one density for each.
+    """
+    ramp: Annotated[float, Field(gt=0.0, le=1.0)] = 0.6
+    """
+    Share of the training over which entries are removed.
+    """
+    increments: Annotated[int, Field(ge=1, le=1000)] = 10
+    """
+    Number of jumps on the way.
+    """
+    calibration_rows: Annotated[int, Field(ge=1, le=100000)] = 1024
+    """
+    Training rows that C and G are taken from.
+    """
+    damping: Annotated[float, Field(gt=0.0, le=1.0)] = 0.01
+    """
+    Added to C and G, in units of their mean diagonal.
+    """
 
 
 class Parity(BaseModel):
@@ -451,6 +516,34 @@ class Transition(BaseModel):
     reason: str | None
 
 
+class WeightedSvd(BaseModel):
+    method: Literal["weighted_svd"] = "weighted_svd"
+    keep: float | Literal["auto"] = "auto"
+    """
+    Fraction of the entries that the factors hold, or "auto".
+    """
+    embedding: bool = True
+    """
+    Factorize the word embedding too.
+    """
+    sides: Literal["inputs", "both"] = "both"
+    """
+    Weigh by inputs only, or by output gradients too.
+    """
+    ranks: Literal["uniform", "pooled"] = "uniform"
+    """
+    How the entries are shared among matrices.
+    """
+    calibration_rows: Annotated[int, Field(ge=1, le=100000)] = 1024
+    """
+    Training rows that the weights are taken from.
+    """
+    damping: Annotated[float, Field(gt=0.0, le=1.0)] = 0.001
+    """
+    Added to C and G, in units of their mean diagonal.
+    """
+
+
 class EventList(BaseModel):
     """
     Oldest first. Give `last_id` as `after` to go on; both are sequence numbers.
@@ -565,7 +658,7 @@ class Recipe(BaseModel):
 
     version: Literal[1] = 1
     steps: Annotated[
-        list[Annotated[Svd | Magnitude | Distill, Field(discriminator="method")]],
+        list[Annotated[Svd | WeightedSvd | Magnitude | Obs | Distill, Field(discriminator="method")]],
         Field(max_length=8, min_length=1),
     ]
 
@@ -621,6 +714,7 @@ class Job(BaseModel):
     preset: str | None
     recipe: Recipe
     target: Target
+    ladder: Ladder | None
     seed: int
     resources: Resources
     limits: Limits
@@ -675,12 +769,16 @@ class JobRequest(BaseModel):
     """
     preset: Annotated[str | None, Field(max_length=200, min_length=1)] = None
     """
-    Name of a recipe; "ladabert" where recipe is absent too.
+    Name of a recipe; "hybrid" where recipe is absent too.
     """
     recipe: Recipe | None = None
     target: Target | None = None
     """
     Replaces the preset's constraints of the same name.
+    """
+    ladder: Ladder | None = None
+    """
+    Several values of one size target: one point for each.
     """
     seed: Annotated[int, Field(ge=0, lt=2147483648)] = 0
     resources: Resources | None = None
