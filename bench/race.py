@@ -18,10 +18,10 @@ import numpy as np
 import torch
 
 from bench.sweep import CPU, Bench, git_sha, varied
+from core.batches import predict
 from core.metrics import score
 from core.phase import Build
 from core.plan import fill
-from core.point import predict
 from core.progress import Meter, Silent, cpu_seconds
 from core.recipe import PRESETS, Recipe, Target
 from core.train import train

@@ -22,14 +22,13 @@ import torch
 from torch.nn import functional as F
 
 from core import data as data_files
-from core.batches import Split, load_tokenizer
+from core.batches import Split, load_tokenizer, predict
 from core.catalogue import METHODS
 from core.data import Columns
 from core.inspect import shape_of
 from core.metrics import agreement
 from core.model import load
 from core.plan import fill
-from core.point import predict
 from core.progress import Meter, Silent, cpu_seconds
 from core.recipe import PRESETS, Recipe, Target
 from core.shared import Shared
@@ -49,10 +48,14 @@ class Bench:
         chosen = np.sort(np.random.default_rng(seed).permutation(len(every))[:rows]).tolist()
         train_rows, select = data_files.split_select(every.take(chosen), seed)
         encode = {"max_tokens": self.loaded.max_tokens, "pad_id": self.loaded.pad_id}
-        self.select = Split.encode(tokenizer, select, **encode)
+        # What may stop a training early never judges it.
+        watched, judged = (select.take(list(range(half, len(select), 2))) for half in (0, 1))
+        self.select = Split.encode(tokenizer, judged, **encode)
         teacher_model = self.loaded.model.requires_grad_(False)
         split = Split.encode(tokenizer, train_rows, **encode)
-        self.shared = Shared(teacher_model, self.loaded.family, split, seed, CPU, folder)
+        self.shared = Shared(
+            teacher_model, self.loaded.family, split, seed, CPU, folder, Split.encode(tokenizer, watched, **encode)
+        )
         self.followed = predict(teacher_model, self.select, CPU)
 
     def cold(self) -> Shared:

@@ -14,6 +14,7 @@ from tokenizers import Tokenizer
 from core.data import Rows
 
 Batch = dict[str, torch.Tensor]
+FLOAT = npt.NDArray[np.float32]
 BUCKET = 50  # batches whose rows are sorted together: short rows meet short rows, order stays random
 
 
@@ -105,6 +106,20 @@ class Batches:
             batches += [bucket[i : i + self.batch_size].tolist() for i in range(0, len(bucket), self.batch_size)]
         for index in rng.permutation(len(batches)):
             yield self.split.collate(batches[index], self.device)
+
+
+@torch.no_grad()
+def predict(model: torch.nn.Module, split: Split, device: torch.device, batch_size: int = 64) -> FLOAT:
+    """Logits (rows, classes) of a model in memory, in row order; rows of like length run together."""
+    order = np.argsort([len(row) for row in split.ids], kind="stable")
+    found: list[FLOAT] = []
+    for start in range(0, len(order), batch_size):
+        batch = split.collate(order[start : start + batch_size].tolist(), device)
+        found.append(model(**inputs(batch)).logits.float().cpu().numpy())
+    in_order = np.concatenate(found)
+    result = np.empty_like(in_order)
+    result[order] = in_order
+    return result
 
 
 def load_tokenizer(folder: Path) -> Tokenizer:

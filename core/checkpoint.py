@@ -115,8 +115,9 @@ class Keeper:
         tensors = load_file(folder / STATE)
         if not _fits(tensors, build):
             return 0
-        for hook, held in zip(phase.hooks, index["hooks"], strict=True):
+        for number, (hook, held) in enumerate(zip(phase.hooks, index["hooks"], strict=True)):
             hook.load_state_dict(held)
+            hook.load_tensors(_part(tensors, f"hook.{number}"))
         device = build.device
         build.model.load_state_dict(_part(tensors, "model"))
         build.masks = {name: mask.bool().to(device) for name, mask in _part(tensors, "mask").items()}
@@ -164,6 +165,8 @@ class Keeper:
             groups.append(state["param_groups"])
             for parameter, values in state["state"].items():
                 tensors |= {f"optimizer.{number}.{parameter}.{key}": value for key, value in values.items()}
+        for number, hook in enumerate(phase.hooks):
+            tensors |= {f"hook.{number}.{key}": value for key, value in hook.tensors().items()}
         tensors["random"] = torch.get_rng_state()
         name = f"checkpoint-{self._number}"
         beside = folder / f".{name}"

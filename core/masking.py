@@ -64,6 +64,9 @@ class Gradual(Hook):
             self.jumps = due
         return False
 
+    def settled(self) -> bool:
+        return self.jumps == self.increments
+
     def end(self) -> None:
         if self.jumps < self.increments:  # a budget ended the phase before the ramp did
             self.prune(self.keep)

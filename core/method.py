@@ -72,6 +72,7 @@ class Method(BaseModel):
     version: ClassVar[int] = 1  # raised by whoever changes the numbers that this mechanism gives
     trains: ClassVar[bool] = False  # this step runs a training phase
     split: ClassVar[Split | None] = None  # of a factorization: how it shares a size with the pruning after it
+    sparse: ClassVar[bool] = False  # this step sets masks that are the whole size: no pruning may follow
     needs_training: ClassVar[bool] = False  # this step acts, or may act, during the next training phase
 
     @classmethod

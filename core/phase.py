@@ -46,6 +46,14 @@ class Hook:
     def after_step(self, fraction: float) -> None:
         """After the optimizers have moved: masks are re-applied here."""
 
+    def settled(self) -> bool:
+        """Whether what this hook makes of the model's structure has its final form."""
+        return True
+
+    def finished(self) -> bool:
+        """True ends the phase: more steps would gain nothing."""
+        return False
+
     def end(self) -> None:
         """After the last step, also when a budget ended the phase early."""
 
@@ -55,6 +63,13 @@ class Hook:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """The same, put back after `start`."""
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """The tensors that a checkpoint must hold beside those of the model."""
+        return {}
+
+    def load_tensors(self, tensors: dict[str, torch.Tensor]) -> None:
+        """The same, put back after `load_state_dict`."""
 
 
 def linear_decay(warmup: float) -> Callable[[float], float]:

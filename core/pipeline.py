@@ -18,7 +18,7 @@ from tempfile import TemporaryDirectory
 import torch
 
 from core import data as data_files
-from core.batches import Split, load_tokenizer
+from core.batches import Split, load_tokenizer, predict
 from core.checkpoint import Checkpoints, Keeper, Place, fingerprint
 from core.data import Data, Rows
 from core.errors import ExportFailed
@@ -29,7 +29,7 @@ from core.metrics import Metric, agreement, score
 from core.model import Loaded, load
 from core.phase import Build
 from core.plan import fill
-from core.point import FLOAT, Yardstick, measure, predict
+from core.point import Yardstick, measure
 from core.progress import Meter, Progress, Silent
 from core.recipe import Ladder, Recipe, Target
 from core.report import Report
@@ -146,7 +146,7 @@ def compress(
             if teacher_score <= 0:
                 meter.warning("teacher_scores_zero", f"the teacher's {metric} on eval is {teacher_score:.4f}")
             shared, select = _share(model, loaded, roles, seed, where, work)
-            followed = predict(shared.teacher, select, where)
+            shared.followed()
         against = Yardstick(
             work / "teacher", metric, teacher_score, run.bytes_in_memory, shape, select, roles.eval,
             loaded.max_tokens, threads, seed,
@@ -168,7 +168,7 @@ def compress(
             torch.manual_seed(seed)  # a point does not depend on those before it
             build = shared.student()
             left_s = None if ends is None else (ends - time.monotonic()) / (len(steps) - number)
-            _run(build, step.recipe, meter, select, followed, left_s, keeper, number)
+            _run(build, step.recipe, meter, select, left_s, keeper, number)
             with meter.stage("export"):
                 build.model.cpu()
                 artifact.write(build.model, build.masks, model, work / str(number), torch_form=True)
@@ -223,7 +223,7 @@ def _share(
     train_split = Split.encode(tokenizer, roles.train, **encode)
     select = Split.encode(tokenizer, roles.select, **encode)
     teacher = loaded.model.to(device).requires_grad_(False)
-    return Shared(teacher, loaded.family, train_split, seed, device, scratch), select
+    return Shared(teacher, loaded.family, train_split, seed, device, scratch, select), select
 
 
 def _run(
@@ -231,7 +231,6 @@ def _run(
     recipe: Recipe,
     meter: Meter,
     select: Split,
-    followed: FLOAT,
     left_s: float | None,
     keeper: Keeper,
     point: int,
@@ -246,7 +245,7 @@ def _run(
                 budget = None if ends is None else max(1e-3, ends - time.monotonic())
                 train(phase, meter, device=build.device, budget_s=budget, keeper=keeper, build=build)
             changed = step.trains or not step.acts_in_training()
-            near = agreement(predict(build.model, select, build.device), followed) if changed else None
+            near = agreement(predict(build.model, select, build.device), build.shared.followed()) if changed else None
         if near is not None:
             meter.agreement(near)
 

@@ -6,11 +6,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-import numpy.typing as npt
 import torch
 
-from core.batches import Split, inputs
+from core.batches import Split, predict
 from core.data import Rows
 from core.export import artifact
 from core.measure import latency
@@ -21,7 +19,6 @@ from core.recipe import Recipe, Target
 from core.report import Parity, Point, Sizes
 from core.verify import check, logits
 
-FLOAT = npt.NDArray[np.float32]
 PARITY_ROWS = 64
 FORMS: tuple[tuple[Literal["onnx", "torch"], str], ...] = (("onnx", "model.onnx"), ("torch", "pytorch"))
 PARITY_TOLERANCE = 1e-3  # absolute, on logits: fp32 kernels in another order differ by about 1e-5
@@ -41,20 +38,6 @@ class Yardstick:
     max_tokens: int
     threads: int
     seed: int
-
-
-@torch.no_grad()
-def predict(model: torch.nn.Module, split: Split, device: torch.device, batch_size: int = 64) -> FLOAT:
-    """Logits (rows, classes) of a model in memory, in row order; rows of like length run together."""
-    order = np.argsort([len(row) for row in split.ids], kind="stable")
-    found: list[FLOAT] = []
-    for start in range(0, len(order), batch_size):
-        batch = split.collate(order[start : start + batch_size].tolist(), device)
-        found.append(model(**inputs(batch)).logits.float().cpu().numpy())
-    in_order = np.concatenate(found)
-    result = np.empty_like(in_order)
-    result[order] = in_order
-    return result
 
 
 def measure(against: Yardstick, folder: Path, build: Build, recipe: Recipe, target: Target) -> Point:

@@ -48,6 +48,10 @@ class Recipe(Closed):
                     raise ValueError(
                         f"steps.{index} ({step.name()}) cannot come after {earlier.name()}: each once, in order {order}"
                     )
+                if earlier.sparse and step.family() == "prune":
+                    raise ValueError(
+                        f"steps.{index} ({step.name()}) cannot follow {earlier.name()}, which prunes itself"
+                    )
             before.append(step)
         return self
 

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from core.augment import augmented
-from core.batches import Batches, Split
+from core.batches import FLOAT, Batches, Split, predict
 from core.calibrate import Moments, moments
 from core.family import Family
 from core.phase import Build
@@ -25,7 +25,10 @@ Made = TypeVar("Made")
 
 @dataclass
 class Shared:
-    """`folder` takes what is mapped into memory; without one the teacher is asked anew at each step."""
+    """`folder` takes what is mapped into memory; without one the teacher is asked anew at each step.
+
+    `select` decides between weights (`core.early_stop`); without it the last ones are taken.
+    """
 
     teacher: nn.Module
     family: Family
@@ -33,6 +36,7 @@ class Shared:
     seed: int
     device: torch.device
     folder: Path | None = None
+    select: Split | None = None
     _made: dict[Hashable, Any] = field(default_factory=dict)
 
     def student(self) -> Build:
@@ -66,6 +70,13 @@ class Shared:
             return augmented(self.train.sample(rows, self.seed).cut(max_length), augment_to, self.seed)
 
         return self.once(("text", rows, max_length, augment_to), make)
+
+    def followed(self) -> FLOAT:
+        """The teacher's logits on `select`, (rows, classes)."""
+        if self.select is None:
+            raise ValueError("no select rows were given")
+        select = self.select
+        return self.once("followed", lambda: predict(self.teacher, select, self.device))
 
     def recorded(self, text: Split) -> Recorded | None:
         """The teacher's answers on a split that `text` gave; None where they cannot be kept."""

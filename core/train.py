@@ -103,6 +103,8 @@ def train(
         meter.advance(step + 1, phase.steps)
         if keeper and build and keeper.due():
             keeper.save(phase, build, optimizers, step + 1)
+        if any(hook.finished() for hook in phase.hooks):
+            break
     for hook in phase.hooks:
         hook.end()
     phase.model.eval()

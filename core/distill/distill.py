@@ -8,7 +8,9 @@ the softmax. `layer_map` "identity" needs as many student as teacher layers; "un
 teacher layer m * L_T / L_S. Padding is left out of every term. True labels are not used: the teacher's outputs carry
 more, and students at this length of training do not gain from labels. The teacher's answers are computed once per row
 and read again at every pass and by every point of a ladder, unless attention is followed. Unlabelled text is trained on
-as labelled text is; where rows are scarce, `augment_to` adds copies with some tokens replaced.
+as labelled text is; where rows are scarce, `augment_to` adds copies with some tokens replaced. With `patience` the
+student is looked at on `select`, once pruning is over: the best weights seen are the result, and training ends early
+when none better come.
 
 Recovers most of what factorization and pruning lose, in minutes. Needs text like the text that the model will see; it
 does not repair a model whose ranks are far too small.
@@ -24,7 +26,7 @@ from pydantic import Field, model_validator
 from core.method import Method
 
 if TYPE_CHECKING:
-    from core.phase import Build, Phase
+    from core.phase import Build, Hook, Phase
 
 
 class Distill(Method):
@@ -46,6 +48,8 @@ class Distill(Method):
     learning_rate: float = Field(4e-4, gt=0, le=1, description="Peak rate of AdamW.")
     warmup: float = Field(0.06, ge=0, lt=1, description="Share of the steps over which the rate rises.")
     weight_decay: float = Field(0.01, ge=0, le=1, description="Of matrices; biases and norms have none.")
+    patience: int = Field(0, ge=0, le=1000, description="Looks at select without a gain that end it; 0: never.")
+    look_every: float = Field(0.05, gt=0, le=1, description="Share of the training between two looks at select.")
 
     @model_validator(mode="after")
     def _something_to_follow(self) -> Distill:
@@ -87,5 +91,10 @@ class Distill(Method):
             batches=batches,
             steps=max(1, round(self.epochs * len(batches))),
             schedule=linear_decay(self.warmup),
-            hooks=build.take_hooks(),
+            hooks=(*build.take_hooks(), *self._watch(build)),
         )
+
+    def _watch(self, build: Build) -> Iterable[Hook]:
+        from core.early_stop import BestOnSelect
+
+        return [BestOnSelect(build, every=self.look_every, patience=self.patience)] if self.patience else []

@@ -3,7 +3,8 @@
     from load import load
     model = load("path/to/this/folder")
 
-structure.json says which layers are two factors (`low_rank`), which weights are one bit an entry plus the survivors
+structure.json says which layers are two factors (`low_rank`), which of those have a sparse part added to the product
+(`plus_sparse`), which weights are one bit an entry plus the survivors
 (`packed`, entry i in bit i % 8 of byte i // 8) and which names share one weight (`tied`). Anything missing,
 unexpected or of another size is an error: a weight is never made up.
 """
@@ -19,28 +20,33 @@ from torch import nn
 
 
 class LowRankLinear(nn.Module):
-    """y = (x rightᵀ) leftᵀ + bias, with left (out, rank) and right (rank, in)."""
+    """y = x (left right + sparse)ᵀ + bias: left (out, rank), right (rank, in), sparse (out, in) or none."""
 
-    def __init__(self, old: nn.Linear, rank: int) -> None:
+    def __init__(self, old: nn.Linear, rank: int, plus_sparse: bool) -> None:
         super().__init__()
         self.left = nn.Parameter(torch.empty(old.out_features, rank))
         self.right = nn.Parameter(torch.empty(rank, old.in_features))
+        self.sparse = nn.Parameter(torch.empty_like(old.weight)) if plus_sparse else None
         self.bias = old.bias
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return nn.functional.linear(nn.functional.linear(x, self.right), self.left, self.bias)
+        if self.sparse is None:
+            return nn.functional.linear(nn.functional.linear(x, self.right), self.left, self.bias)
+        return nn.functional.linear(x, self.left @ self.right + self.sparse, self.bias)
 
 
 class LowRankEmbedding(nn.Module):
-    """Rows of left (vocabulary, rank) times right (rank, width)."""
+    """Rows of left (vocabulary, rank) times right (rank, width), plus those of sparse (vocabulary, width) or none."""
 
-    def __init__(self, old: nn.Embedding, rank: int) -> None:
+    def __init__(self, old: nn.Embedding, rank: int, plus_sparse: bool) -> None:
         super().__init__()
         self.left = nn.Parameter(torch.empty(old.num_embeddings, rank))
         self.right = nn.Parameter(torch.empty(rank, old.embedding_dim))
+        self.sparse = nn.Parameter(torch.empty_like(old.weight)) if plus_sparse else None
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
-        return nn.functional.embedding(ids, self.left) @ self.right
+        rows = nn.functional.embedding(ids, self.left) @ self.right
+        return rows if self.sparse is None else rows + nn.functional.embedding(ids, self.sparse)
 
 
 def unpack(name: str, bitmap: torch.Tensor, values: torch.Tensor, shape: list[int]) -> torch.Tensor:
@@ -63,11 +69,11 @@ def load(folder: str | Path) -> nn.Module:
     config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     model: nn.Module = getattr(transformers, structure["architecture"])(config).float().eval()
     for name, rank in structure["low_rank"].items():
-        old = model.get_submodule(name)
+        old, plus_sparse = model.get_submodule(name), name in structure["plus_sparse"]
         if isinstance(old, nn.Embedding):
-            model.set_submodule(name, LowRankEmbedding(old, rank))
+            model.set_submodule(name, LowRankEmbedding(old, rank, plus_sparse))
         elif isinstance(old, nn.Linear):
-            model.set_submodule(name, LowRankLinear(old, rank))
+            model.set_submodule(name, LowRankLinear(old, rank, plus_sparse))
         else:
             raise TypeError(f"structure.json: {name} is neither a linear nor an embedding")
     try:

@@ -33,19 +33,21 @@ def write(model: nn.Module, masks: Mapping[str, torch.Tensor], tokenizer_dir: Pa
         for name, module in model.named_modules()
         if isinstance(module, LowRankLinear | LowRankEmbedding)
     }
+    plus_sparse = [name for name in low_rank if model.get_submodule(name).sparse is not None]
     if low_rank or stored.packed:
-        _write_packed(model, stored, low_rank, folder)
+        _write_packed(model, stored, low_rank, plus_sparse, folder)
     else:
         transformer: Any = model
         transformer.save_pretrained(folder)
     tokenizer.copy(tokenizer_dir, folder)
 
 
-def _write_packed(model: Any, stored: Stored, low_rank: dict[str, int], folder: Path) -> None:
+def _write_packed(model: Any, stored: Stored, low_rank: dict[str, int], plus_sparse: list[str], folder: Path) -> None:
     structure = {
         "format": FORMAT,
         "architecture": type(model).__name__,
         "low_rank": low_rank,
+        "plus_sparse": plus_sparse,
         "packed": {name: list(packed.shape) for name, packed in stored.packed.items()},
         "tied": stored.tied,
     }

@@ -6,10 +6,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from core.batches import predict
 from core.factorize.svd import rank_for, truncate
 from core.factorize.weighted_svd import WeightedSvd, _entries, pooled_ranks, weighted
 from core.phase import Build
-from core.point import predict
 from core.shared import Shared
 from core.surgery import LowRankEmbedding
 

@@ -1,0 +1,76 @@
+"""Keep the weights that followed the teacher best on `select`, and stop when no better ones come."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.nn import functional as F
+
+from core.batches import predict
+from core.phase import Build, Hook, Phase
+
+
+class BestOnSelect(Hook):
+    """Looks at the student `1 / every` times a phase, from when every other hook has settled; after Held in the order.
+
+    Better is a lower KL(teacher || student) of the logits on `select`, mean over rows. The last weights are looked at
+    too, so the phase ends with the best of all that were seen.
+
+    Args:
+        every: share of the phase between two looks.
+        patience: looks without a gain after which the phase ends.
+    """
+
+    def __init__(self, build: Build, *, every: float, patience: int) -> None:
+        self.build, self.every, self.patience = build, every, patience
+        self.others: list[Hook] = []
+        self.best: dict[str, torch.Tensor] = {}
+        self.kl, self.next, self.worse = float("inf"), 0.0, 0
+
+    def start(self, phase: Phase) -> None:
+        self.others = [hook for hook in phase.hooks if hook is not self]
+
+    def after_step(self, fraction: float) -> None:
+        if fraction < self.next or not all(hook.settled() for hook in self.others):
+            return
+        self.next = fraction + self.every
+        self._look()
+
+    def finished(self) -> bool:
+        return self.worse >= self.patience
+
+    def end(self) -> None:
+        if self.best:
+            self._look()
+            self.build.model.load_state_dict(self.best)
+            self.best = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"kl": self.kl if self.best else None, "next": self.next, "worse": self.worse}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.kl = float("inf") if state["kl"] is None else state["kl"]
+        self.next, self.worse = state["next"], state["worse"]
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        return self.best
+
+    def load_tensors(self, tensors: dict[str, torch.Tensor]) -> None:
+        self.best = tensors
+
+    def _look(self) -> None:
+        shared, model = self.build.shared, self.build.model
+        if shared.select is None:
+            return
+        training = model.training
+        model.eval()
+        logits = predict(model, shared.select, self.build.device)
+        model.train(training)
+        student, teacher = (F.log_softmax(torch.from_numpy(z).double(), dim=-1) for z in (logits, shared.followed()))
+        kl = float(F.kl_div(student, teacher, reduction="batchmean", log_target=True))
+        if kl < self.kl:
+            self.kl, self.worse = kl, 0
+            self.best = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+        else:
+            self.worse += 1
