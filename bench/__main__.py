@@ -15,14 +15,33 @@ from typing import Any
 from ladapress.client import Client
 
 from bench import graded
+from bench.baselines import BASELINES
+from bench.peers import PEERS
+from core.recipe import Recipe
 from demo.service import embedded
 
-INT8 = "int8"
+FILES = {**BASELINES, **PEERS}
+ROWS = 20_000
 LADDER = (2.5, 5.0, 10.0, 20.0)
+DISTILL = {"method": "distill"}
+
+
+def _recipe(*steps: dict[str, Any]) -> Recipe:
+    return Recipe.model_validate({"steps": steps})
+
+
+def _system(name: str, *steps: dict[str, Any]) -> graded.System:
+    return graded.System(name, (5.0, 10.0), ROWS, _recipe(*steps))
+
+
 SYSTEMS = {
-    "hybrid": graded.System("hybrid", LADDER, rows=20_000),
+    "hybrid": graded.System("hybrid", LADDER, rows=ROWS),
     "ladabert": graded.System("ladabert", LADDER),
-    "hybrid@5": graded.System("hybrid", (5.0,), rows=20_000),
+    "hybrid@5": graded.System("hybrid", (5.0,), rows=ROWS),
+    "low-rank-plus-sparse": _system("low-rank-plus-sparse", {"method": "low_rank_sparse"}, DISTILL),
+    "plain-svd": _system("plain-svd", {"method": "svd"}, DISTILL),
+    "magnitude": _system("magnitude", {"method": "magnitude"}, DISTILL),
+    "untrained": graded.System("untrained", (2.5,), ROWS, _recipe({"method": "obs", "when": "once"})),
     **{name: graded.System(name) for name in ("ladabert-1", "ladabert-2", "ladabert-3", "ladabert-4")},
 }
 
@@ -31,7 +50,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--teacher", type=Path, required=True)
-    parser.add_argument("--systems", nargs="+", default=[INT8, "hybrid", "ladabert"], choices=[INT8, *SYSTEMS])
+    parser.add_argument("--systems", nargs="+", default=["int8", "hybrid", "ladabert"], choices=[*FILES, *SYSTEMS])
     parser.add_argument("--seeds", nargs="+", type=int, default=(0,))
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="of the worker")
     given = parser.parse_args()
@@ -40,12 +59,13 @@ def main() -> None:
         scratch = Path(folder)
         with embedded(scratch / "service", {"LADAPRESS_THREADS": str(given.threads)}) as url, Client(url) as client:
             for seed in given.seeds:
-                if INT8 in given.systems:
-                    task = graded.prepare(given.data, scratch, seed, graded.System("").rows)
-                    rows.append(graded.run_int8(given.teacher, task, seed, scratch / f"int8-{seed}"))
-                for system in (SYSTEMS[name] for name in given.systems if name != INT8):
-                    task = graded.prepare(given.data, scratch, seed, system.rows)
-                    rows += graded.run(client, given.teacher, task, system, seed, scratch)
+                for name in given.systems:
+                    if name in FILES:
+                        task = graded.prepare(given.data, scratch, seed, ROWS)
+                        rows.append(graded.run_file(name, FILES[name], given.teacher, task, seed, scratch))
+                    else:
+                        task = graded.prepare(given.data, scratch, seed, SYSTEMS[name].rows)
+                        rows += graded.run(client, given.teacher, task, SYSTEMS[name], seed, scratch)
     print(table(rows))
 
 

@@ -2,42 +2,71 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
+import onnx
 import onnxruntime
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
-from core.data import Rows
-from core.export import artifact
+from bench.made import Made, Material
+from core.export import tokenizer
 from core.metrics import agreement
-from core.model import load
 from core.verify import logits
 
+GROUP = 32  # weights that share a scale
 
-def int8(teacher: Path, select: Rows, scratch: Path) -> tuple[Path, Path]:
-    """ONNX Runtime's dynamic int8 of the exported teacher, per tensor or per channel, whichever follows it on `select`.
 
-    Returns:
-        Two folders with a `model.onnx`: the teacher's, and the quantized one.
-    """
-    loaded = load(teacher)
-    exported = scratch / "teacher"
-    artifact.write(loaded.model, {}, teacher, exported, torch_form=False)
-
-    def answers(folder: Path) -> object:
-        return logits("onnx", folder, select.inputs(), max_length=loaded.max_tokens, threads=1).logits
-
-    theirs = answers(exported)
-    # The quantizer takes weights that are constants; folding what the exporter left makes them so.
+def _folded(given: Material) -> Path:
+    """The exported teacher with its constants folded: quantizers take weights that are constants."""
+    path = given.scratch / "folded.onnx"
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    options.optimized_model_filepath = str(scratch / "folded.onnx")
-    onnxruntime.InferenceSession(exported / "model.onnx", options, providers=["CPUExecutionProvider"])
+    options.optimized_model_filepath = str(path)
+    onnxruntime.InferenceSession(given.exported / "model.onnx", options, providers=["CPUExecutionProvider"])
+    return path
+
+
+def int8(given: Material, folder: Path) -> Made:
+    """ONNX Runtime's dynamic int8, per tensor or per channel, whichever follows the teacher closer on `select`."""
+
+    def answers(of: Path) -> object:
+        rows = given.select_rows.inputs()
+        return logits("onnx", of, rows, max_length=given.loaded.max_tokens, threads=1).logits
+
     found: dict[float, Path] = {}
+    folded, theirs = _folded(given), answers(given.exported)
     for per_channel in (False, True):
-        folder = scratch / f"int8-{per_channel}"
-        artifact.write(loaded.model, {}, teacher, folder, torch_form=False)
-        files = scratch / "folded.onnx", folder / "model.onnx"
-        quantize_dynamic(*files, per_channel=per_channel, weight_type=QuantType.QInt8)
-        found.setdefault(agreement(answers(folder), theirs), folder)  # type: ignore[arg-type]
-    return exported, found[max(found)]
+        made = folder / f"channel-{per_channel}"
+        made.mkdir(parents=True)
+        tokenizer.copy(given.folder, made)
+        quantize_dynamic(folded, made / "model.onnx", per_channel=per_channel, weight_type=QuantType.QInt8)
+        found.setdefault(agreement(answers(made), theirs), made)  # type: ignore[arg-type]
+    return Made(found[max(found)], given.parameters)
+
+
+def int4(given: Material, folder: Path) -> Made:
+    """Round to nearest in groups of 32, four bits, embedding included, by ONNX Runtime's own quantizer."""
+    from onnxruntime.quantization.matmul_nbits_quantizer import (
+        DefaultWeightOnlyQuantConfig,
+        MatMulNBitsQuantizer,
+        QuantFormat,
+    )
+
+    settings = DefaultWeightOnlyQuantConfig(
+        block_size=GROUP,
+        is_symmetric=True,
+        bits=4,
+        quant_format=QuantFormat.QOperator,
+        op_types_to_quantize=("MatMul", "Gather"),
+        quant_axes=(("MatMul", 0), ("Gather", 1)),
+    )
+    quantizer = MatMulNBitsQuantizer(onnx.load(_folded(given)), algo_config=settings)
+    quantizer.process()
+    folder.mkdir(parents=True)
+    tokenizer.copy(given.folder, folder)
+    quantizer.model.save_model_to_file(str(folder / "model.onnx"))
+    return Made(folder, given.parameters)
+
+
+BASELINES: dict[str, Callable[[Material, Path], Made]] = {"int8": int8, "int4": int4}

@@ -7,23 +7,26 @@ Rows run through the service, as a user's job does: upload, submit, wait, downlo
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import pyarrow as pa
+import torch
 from ladapress.client import Client
 from pyarrow import parquet
 
-from bench.baselines import int8
+from bench import own_runtime
+from bench.made import Made, Material
 from bench.reference import measure, r0
 from bench.teachers import SCHEDULES
 from bench.teachers import SEED as TEACHER_SEED
+from core.batches import Split, load_tokenizer
 from core.catalogue import METHODS
 from core.data import Columns, digest, read, split_indices, split_select
 from core.inspect import shape_of
@@ -31,7 +34,7 @@ from core.measure import hardware, latency
 from core.metrics import Metric, score
 from core.plan import fill
 from core.progress import cpu_seconds
-from core.recipe import PRESETS, Ladder
+from core.recipe import PRESETS, Ladder, Recipe, Target
 from core.verify import logits
 
 RESULTS = Path(__file__).with_name("results")
@@ -73,29 +76,36 @@ def prepare(data: Path, scratch: Path, seed: int, rows: int) -> Task:
 
 @dataclass(frozen=True)
 class System:
-    """What a row is named after: a preset, and the sizes that one job makes of it (none: the preset's own).
+    """What a row is named after: a preset, or a recipe of the bench; and the sizes that one job makes of it.
 
     `rows`: training rows at most. What is compared is CPU-seconds, and a step costs each system its own.
     """
 
-    preset: str
+    name: str
     ladder: tuple[float, ...] = ()
     rows: int = 16_000
+    recipe: Recipe | None = None
 
     @property
     def names(self) -> list[str]:
         """One for each point."""
-        return [f"{self.preset}@{ratio:g}" for ratio in self.ladder] or [self.preset]
+        return [f"{self.name}@{ratio:g}" for ratio in self.ladder] or [self.name]
+
+    def asked(self) -> tuple[Recipe, Target]:
+        """Recipe and target before the plan fills them."""
+        if self.recipe is not None:
+            return self.recipe, Target()
+        return PRESETS[self.name].recipe, PRESETS[self.name].target
 
 
 def fingerprint(teacher: Path, task: Task, system: System, seed: int) -> str:
     """Of everything that decides a job's numbers: recipes as resolved, inputs, seed, versions of the mechanisms."""
-    preset = PRESETS[system.preset]
-    targets = Ladder(parameter_ratio=system.ladder or None).targets(preset.target)
-    recipes = [fill(preset.recipe, target, shape_of(teacher)[0]) for target in targets]
+    recipe, target = system.asked()
+    targets = Ladder(parameter_ratio=system.ladder or None).targets(target)
+    recipes = [fill(recipe, target, shape_of(teacher)[0]) for target in targets]
     parts = {
         "recipes": [recipe.model_dump(mode="json") for recipe in recipes],
-        "versions": {step.name(): METHODS[step.name()].version for step in preset.recipe.steps},
+        "versions": {step.name(): METHODS[step.name()].version for step in recipe.steps},
         "teacher": digest(teacher / "model.safetensors"),
         "data": [digest(task.train), digest(task.eval)],
         "seed": seed,
@@ -121,7 +131,7 @@ def run(client: Client, teacher: Path, task: Task, system: System, seed: int, sc
         model=model.id,
         train=train.id,
         eval=graded.id,
-        preset=system.preset,
+        **({"preset": system.name} if system.recipe is None else {"recipe": system.recipe.model_dump(mode="json")}),
         ladder=ladder,
         seed=seed,
         metric=task.metric,
@@ -155,40 +165,63 @@ def run(client: Client, teacher: Path, task: Task, system: System, seed: int, sc
     return rows
 
 
-def run_int8(teacher: Path, task: Task, seed: int, scratch: Path) -> dict[str, Any]:
-    """The row of dynamic int8, measured on its file as a delivered student is."""
-    path = row_path(task.name, "int8", seed)
-    mark = f"{digest(teacher / 'model.safetensors')} {digest(task.eval)} {onnxruntime.__version__}"
+def run_file(
+    name: str, make: Callable[[Material, Path], Made], teacher: Path, task: Task, seed: int, scratch: Path
+) -> dict[str, Any]:
+    """The row of a baseline or a peer, measured on its file as a delivered student is."""
+    path = row_path(task.name, name, seed)
+    source = inspect.getsource(inspect.getmodule(make) or make)
+    parts = [digest(teacher / "model.safetensors"), digest(task.train), digest(task.eval), source, name, str(seed)]
+    mark = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
     if path.exists() and (old := json.loads(path.read_text(encoding="utf-8")))["fingerprint"] == mark:
         return dict(old)
     shape, labels = shape_of(teacher)
+    train = read(task.train, "train", Columns(), labels)
     if task.select is None:
-        _, select = split_select(read(task.train, "train", Columns(), labels), seed)
+        train, select = split_select(train, seed)
     else:
         select = read(task.select, "select", Columns(), labels)
+    r = measure(teacher)
+    torch.manual_seed(seed)
     begun = cpu_seconds()
-    exported, quantized = int8(teacher, select, scratch)
+    given = Material(teacher, train, select, seed, scratch / name)
+    made = make(given, scratch / name / "made")
     spent = cpu_seconds() - begun
-    found, theirs = (_predictions(folder, teacher, task) for folder in (quantized, exported))
-    own, truth = (
-        score(task.metric, np.eye(len(labels))[each["predictions"]], each["labels"]) for each in (found, theirs)
-    )
-    timed = latency(exported / "model.onnx", quantized / "model.onnx", threads=1)
+    graded_rows = read(task.eval, "eval", Columns(), labels)
+    if made.runtime == "onnx":
+        file = made.folder / "model.onnx"
+        found, theirs = (
+            logits("onnx", folder, graded_rows.inputs(), max_length=512, threads=1).logits
+            for folder in (made.folder, given.exported)
+        )
+        timed = latency(given.exported / "model.onnx", file, threads=1)
+        ratio = next(row.ratio for row in timed if (row.batch, row.tokens) == (1, 128))
+        size = file.stat().st_size
+    else:
+        file, plain = made.folder / "model.xml", given.exported / "model.onnx"
+        split = Split.encode(load_tokenizer(teacher), graded_rows, max_tokens=512, pad_id=0)
+        found, theirs = (own_runtime.answers(each, split, threads=1) for each in (file, plain))
+        slow, fast = own_runtime.milliseconds(plain, file)
+        ratio, size = slow / fast, sum(part.stat().st_size for part in (file, file.with_suffix(".bin")))
+    own, truth = (score(task.metric, each, graded_rows.labels) for each in (found, theirs))
     point = {
-        "parameter_ratio": 1.0,
-        "bytes_ratio": 4 * shape.parameters / (quantized / "model.onnx").stat().st_size,
-        "latency_ratio": next(row.ratio for row in timed if (row.batch, row.tokens) == (1, 128)),
+        "parameter_ratio": shape.parameters / made.parameters,
+        "bytes_ratio": 4 * shape.parameters / size,
+        "latency_ratio": ratio,
         "teacher": truth,
         "student": own,
         "retention": own / truth,
-        "latency": [row.model_dump(mode="json") for row in timed],
     }
     row = {
-        **_stamp("int8", teacher, task, seed, mark),
-        "cpu_s_scaled": spent,
-        "job_cpu_s_scaled": spent,
-        **found,
-        "report": {"point": point, "hardware": hardware(threads=1).model_dump(mode="json")},
+        **_stamp(name, teacher, task, seed, mark),
+        "cpu_s": spent,
+        "cpu_s_scaled": spent * r0() / r,
+        "job_cpu_s_scaled": spent * r0() / r,
+        "reference_cpu_s": r,
+        "runtime": made.runtime,
+        "predictions": found.argmax(axis=1).tolist(),
+        "labels": graded_rows.labels,
+        "report": {"point": point, "hardware": hardware(device="cpu", threads=1).model_dump(mode="json")},
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(row) + "\n", encoding="utf-8")
