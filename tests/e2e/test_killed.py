@@ -17,8 +17,9 @@ from tests import tiny
 FORMS = {"embedded": service.embedded, "celery": service.celery}
 # What is killed is the process that holds the job; `up`, or the node's own parent, starts it again.
 HOLDER = {"embedded": ("-m", "worker"), "celery": ("--node", "job")}
-# Short leases, so that a lost worker is noticed soon.
+# Short leases, so that a lost worker is noticed soon; many checkpoints, so that there is one when it is lost.
 SETTINGS = {"LADAPRESS_LEASE_S": "4", "LADAPRESS_TICK_S": "0.5", "LADAPRESS_POLL_S": "1", "LADAPRESS_THREADS": "1"}
+SETTINGS |= {"LADAPRESS_CHECKPOINT_S": "0.5"}
 STEPS = [{"method": "svd"}, {"method": "magnitude"}, {"method": "distill", "epochs": 30}]
 SOON_S = 180.0
 
@@ -63,7 +64,7 @@ class Place:
             assert job.status in ("queued", "running"), job
             step, steps = job.progress.step or 0, job.progress.steps or 0
             # The last word of the stage before, "1 of 1", may still stand there.
-            if job.attempt == attempt and job.stage == "distill" and 0 < step < steps - 10:
+            if job.attempt == attempt and job.stage == "distill" and 0.3 * steps < step < steps - 10:
                 return job
             time.sleep(0.1)
         raise AssertionError(f"not training in attempt {attempt}: {self.client.jobs.get(job_id)}")
@@ -94,7 +95,13 @@ def test_a_job_survives_the_death_of_its_child_and_of_its_worker_and_a_cancel_en
         assert job.attempt == 3
         (point,) = job.points
         files = here.client.artifacts.download(point.artifact_id, tmp_path / "out")
-        assert any(path.name == "model.onnx" for path in files)
+        (killed,) = (path for path in files if path.name == "model.onnx")
+        warned = [event.data for event in here.client.jobs.events(job_id) if event.type == "warning"]
+        assert any(said["code"] == "resumed" for said in warned), warned
+
+        (point,) = here.client.jobs.wait(here.submit(), timeout_s=SOON_S).points
+        here.client.artifacts.download(point.artifact_id, tmp_path / "uninterrupted")
+        assert (tmp_path / "uninterrupted" / "model.onnx").read_bytes() == killed.read_bytes()
 
         job_id = here.submit()
         here.training(job_id, attempt=1)
