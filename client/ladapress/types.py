@@ -136,6 +136,14 @@ class Distill(BaseModel):
     """
     Of matrices; biases and norms have none.
     """
+    patience: Annotated[int, Field(ge=0, le=1000)] = 0
+    """
+    Looks at select without a gain that end it; 0: never.
+    """
+    look_every: Annotated[float, Field(gt=0.0, le=1.0)] = 0.05
+    """
+    Share of the training between two looks at select.
+    """
 
 
 class FileDeclared(BaseModel):
@@ -234,6 +242,30 @@ class Limits(BaseModel):
     max_pending_s: Annotated[float | None, Field(gt=0.0, le=2592000.0)] = None
     """
     Seconds, at most 30 days.
+    """
+
+
+class LowRankSparse(BaseModel):
+    method: Literal["low_rank_sparse"] = "low_rank_sparse"
+    keep: float | Literal["auto"] = "auto"
+    """
+    Fraction of the entries that factors and S hold together, or "auto".
+    """
+    low_rank: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.5
+    """
+    Share of the kept entries that the factors hold.
+    """
+    rounds: Annotated[int, Field(ge=1, le=100)] = 4
+    """
+    Turns of factors and S.
+    """
+    calibration_rows: Annotated[int, Field(ge=1, le=100000)] = 1024
+    """
+    Training rows that the weights are taken from.
+    """
+    damping: Annotated[float, Field(gt=0.0, le=1.0)] = 0.01
+    """
+    Added to C and G, in units of their mean diagonal.
     """
 
 
@@ -658,7 +690,7 @@ class Recipe(BaseModel):
 
     version: Literal[1] = 1
     steps: Annotated[
-        list[Annotated[Svd | WeightedSvd | Magnitude | Obs | Distill, Field(discriminator="method")]],
+        list[Annotated[LowRankSparse | Svd | WeightedSvd | Magnitude | Obs | Distill, Field(discriminator="method")]],
         Field(max_length=8, min_length=1),
     ]
 

@@ -41,6 +41,7 @@ class Distill(Method):
     temperature: float = Field(2.0, gt=0, le=100, description="T of the soft-logit term.")
     layer_map: Literal["identity", "uniform"] = Field("identity", description="Which layers are paired.")
     epochs: float = Field(1.0, gt=0, le=1000, description="Passes over the training rows.")
+    min_steps: int = Field(0, ge=0, le=10_000_000, description="Steps at least: few rows are read again.")
     max_rows: int | None = Field(None, ge=1, description="Train on a seeded sample of this many rows.")
     augment_to: int = Field(0, ge=0, le=10_000_000, description="Fill up to so many rows with changed copies.")
     batch_size: int = Field(32, ge=1, le=4096, description="Rows a step.")
@@ -89,7 +90,7 @@ class Distill(Method):
             objective=objective,
             optimizers=(optimizer,),
             batches=batches,
-            steps=max(1, round(self.epochs * len(batches))),
+            steps=max(1, self.min_steps, round(self.epochs * len(batches))),
             schedule=linear_decay(self.warmup),
             hooks=(*build.take_hooks(), *self._watch(build)),
         )

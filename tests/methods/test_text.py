@@ -7,7 +7,9 @@ import pytest
 
 from core.augment import SHARE, augmented
 from core.data import UNLABELLED, Columns, Data, read
+from core.distill.distill import Distill
 from core.errors import DataInvalid
+from core.phase import Build
 from core.pipeline import compress
 from core.recipe import Recipe, Target
 from core.shared import Shared
@@ -39,6 +41,18 @@ def test_enough_rows_are_left_alone_and_a_seed_repeats(shared: Shared) -> None:
     one, two, other = (augmented(split, 90, seed=seed) for seed in (1, 1, 2))
     assert all(np.array_equal(a, b) for a, b in zip(one.ids, two.ids, strict=True))
     assert not all(np.array_equal(a, b) for a, b in zip(one.ids, other.ids, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("fields", "steps"),
+    [({}, 10), ({"min_steps": 25}, 25), ({"min_steps": 5}, 10), ({"epochs": 3, "min_steps": 25}, 30)],
+)
+def test_few_rows_are_read_again_until_there_were_steps_enough(
+    build: Build, fields: dict[str, float], steps: int
+) -> None:
+    """300 rows make 10 batches: longer training is never cut, shorter is filled up."""
+    (phase,) = Distill.model_validate({"batch_size": 30, **fields}).compile(build)
+    assert phase.steps == steps
 
 
 def test_unlabelled_text_teaches_and_is_counted(teacher: Path, tmp_path: Path) -> None:
