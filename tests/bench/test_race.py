@@ -1,7 +1,5 @@
 """The race from nothing: the same student, none of its knowledge."""
 
-from pathlib import Path
-
 import pyarrow as pa
 import pytest
 import torch
