@@ -97,6 +97,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--teacher", type=Path, required=True)
     parser.add_argument("--preset", default="hybrid")
+    parser.add_argument("--steps", help="methods in order, at their defaults, instead of a preset: obs,distill")
     parser.add_argument("--ratio", type=float, nargs="+", default=[10.0], help="parameter_ratio")
     parser.add_argument("--rows", type=int, default=16_000)
     parser.add_argument("--seed", type=int, default=0)
@@ -115,11 +116,12 @@ def main() -> None:
 
 
 def _row(bench: Bench, given: argparse.Namespace, ratio: float, changes: dict[str, Any]) -> None:
-    preset = PRESETS[given.preset]
-    recipe = fill(varied(preset.recipe, changes), Target(parameter_ratio=ratio), bench.shape)
+    plain = [{"method": name} for name in given.steps.split(",")] if given.steps else []
+    base = Recipe.model_validate({"steps": plain}) if plain else PRESETS[given.preset].recipe
+    recipe = fill(varied(base, changes), Target(parameter_ratio=ratio), bench.shape)
     what = {
         "task": given.data.name,
-        "preset": given.preset,
+        "preset": given.steps or given.preset,
         "parameter_ratio": ratio,
         "rows": given.rows,
         "seed": given.seed,
@@ -135,7 +137,7 @@ def _row(bench: Bench, given: argparse.Namespace, ratio: float, changes: dict[st
     with path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(row) + "\n")
     figures = f"agreement {row['agreement']:.4f} kl {row['kl']:.4f} {row['cpu_s']:.0f} CPU-s"
-    print(f"{given.data.name} {given.preset} {ratio:g}x {changes}: {figures}", flush=True)
+    print(f"{given.data.name} {what['preset']} {ratio:g}x {changes}: {figures}", flush=True)
 
 
 def _value(text: str) -> Any:
