@@ -8,7 +8,7 @@ surgeon's of W - left right, repaired, and taken only where it errs less than th
 and S first, and the better end. `low_rank` is the share of
 the kept entries that the factors hold. S keeps its places in later training; it is stored as bitmap + survivors.
 
-Helps matrices with a few large directions and scattered outliers, and where nothing is trained afterwards. Gives bytes and stored parameters; the bitmap costs
+Helps matrices with a few large directions and scattered outliers. Gives bytes and stored parameters; the bitmap costs
 one bit for each entry of W, which above 10x is most of the file. Gives no time: the runtime multiplies dense matrices.
 """
 
