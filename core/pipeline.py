@@ -133,18 +133,19 @@ def compress(
         shape, labels = shape_of(model)
         steps = [Step(fill(recipe, each, shape), each) for each in targets]
         roles = _read(data, labels, seed)
+        loaded = load(model)
     folders = _fresh(out, len(steps))
     reports: list[Report] = []
     with TemporaryDirectory(dir=out, prefix=".work-") as scratch:
         # Everything is written here first; only points that were proved get their names.
         work = Path(scratch)
         with meter.stage("teacher"):
-            loaded = load(model)
             artifact.write(loaded.model, {}, model, work / "teacher", torch_form=False)
             run = logits("onnx", work / "teacher", roles.eval.inputs(), max_length=loaded.max_tokens, threads=threads)
             teacher_score = score(metric, run.logits, roles.eval.labels)
             if teacher_score <= 0:
                 meter.warning("teacher_scores_zero", f"the teacher's {metric} on eval is {teacher_score:.4f}")
+        with meter.stage("prepare"):
             shared, select = _share(model, loaded, roles, seed, where, work)
             shared.followed()
         against = Yardstick(

@@ -14,7 +14,8 @@ from core.report import Stage
 STAGES = {
     "fetch": 1,
     "plan": 1,
-    "teacher": 12,
+    "teacher": 10,
+    "prepare": 2,
     "factorize": 4,
     "prune": 1,
     "distill": 60,
@@ -22,7 +23,7 @@ STAGES = {
     "verify": 11,
 }
 
-SHARED = ("fetch", "plan", "teacher")  # once a job, however many points
+SHARED = ("fetch", "plan", "teacher", "prepare")  # once a job, however many points
 
 
 class Progress(Protocol):

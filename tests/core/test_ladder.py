@@ -50,7 +50,7 @@ def test_points_share_the_teachers_stages_and_progress_never_falls(ladder: tuple
     result, watcher = ladder
     first, second = (one.report.stages for one in result.points)
     assert [stage.name for stage in first] == [stage.name for stage in second]
-    assert first[:2] == second[:2]  # plan, teacher
-    assert first[2:] != second[2:]
+    assert first[:3] == second[:3]  # plan, teacher, prepare
+    assert first[3:] != second[3:]
     assert watcher.fractions == sorted(watcher.fractions)
     assert watcher.fractions[-1] == pytest.approx(1, abs=0.02)
