@@ -9,7 +9,8 @@ and S first, and the better end. `low_rank` is the share of
 the kept entries that the factors hold. S keeps its places in later training; it is stored as bitmap + survivors.
 
 Helps matrices with a few large directions and scattered outliers. Gives bytes and stored parameters; the bitmap costs
-one bit for each entry of W, which above 10x is most of the file. Gives no time: the runtime multiplies dense matrices.
+one bit for each entry of W, which above 10x is most of the file. Does not give time: the runtime multiplies dense
+matrices.
 """
 
 from __future__ import annotations
