@@ -108,6 +108,10 @@ class Distill(BaseModel):
     """
     Passes over the training rows.
     """
+    min_steps: Annotated[int, Field(ge=0, le=10000000)] = 0
+    """
+    Steps at least: few rows are read again.
+    """
     max_rows: Annotated[int | None, Field(ge=1)] = None
     """
     Train on a seeded sample of this many rows.
