@@ -29,6 +29,9 @@ class Closed(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+ONCE = ("factorize", "prune")  # a factor has no matrix left to factorize, a second mask would cut the first
+
+
 class Recipe(Closed):
     """An ordered list of method steps."""
 
@@ -48,6 +51,9 @@ class Recipe(Closed):
                     raise ValueError(
                         f"steps.{index} ({step.name()}) cannot come after {earlier.name()}: each once, in order {order}"
                     )
+                if earlier.family() == step.family() in ONCE:
+                    named = f"steps.{index} ({step.name()}) cannot follow {earlier.name()}"
+                    raise ValueError(f"{named}: one step of {step.family()} a recipe")
                 if earlier.sparse and step.family() == "prune":
                     raise ValueError(
                         f"steps.{index} ({step.name()}) cannot follow {earlier.name()}, which prunes itself"

@@ -53,6 +53,9 @@ def factorize(
     A linear keeps its bias.
     """
     old = model.get_submodule(name)
+    here = next(old.parameters(), torch.empty(0)).device  # factors are computed on the CPU, in float64
+    left, right = left.to(here), right.to(here)
+    sparse = None if sparse is None else sparse.to(here)
     new: LowRank
     if isinstance(old, nn.Embedding):
         new = LowRankEmbedding(left, right, sparse)

@@ -90,7 +90,7 @@ def train(
     for step, batch in enumerate(_endless(phase.batches, done), start=done):
         spent = (time.monotonic() - started) / budget_s if budget_s else 0.0
         fraction = max(step / phase.steps, spent)
-        if fraction >= 1:
+        if fraction >= 1 or any(hook.finished() for hook in phase.hooks):
             break
         for optimizer, base in zip(optimizers, rates, strict=True):
             _set_rate(optimizer, base, phase.schedule(fraction))
@@ -103,8 +103,6 @@ def train(
         meter.advance(step + 1, phase.steps)
         if keeper and build and keeper.due():
             keeper.save(phase, build, optimizers, step + 1)
-        if any(hook.finished() for hook in phase.hooks):
-            break
     for hook in phase.hooks:
         hook.end()
     phase.model.eval()

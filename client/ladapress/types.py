@@ -267,7 +267,7 @@ class LowRankSparse(BaseModel):
     """
     Training rows that the weights are taken from.
     """
-    damping: Annotated[float, Field(gt=0.0, le=1.0)] = 0.01
+    damping: Annotated[float, Field(ge=1e-05, le=1.0)] = 0.01
     """
     Added to C and G, in units of their mean diagonal.
     """
@@ -391,7 +391,7 @@ class Obs(BaseModel):
     """
     Training rows that C and G are taken from.
     """
-    damping: Annotated[float, Field(gt=0.0, le=1.0)] = 0.01
+    damping: Annotated[float, Field(ge=1e-05, le=1.0)] = 0.01
     """
     Added to C and G, in units of their mean diagonal.
     """
@@ -574,7 +574,7 @@ class WeightedSvd(BaseModel):
     """
     Training rows that the weights are taken from.
     """
-    damping: Annotated[float, Field(gt=0.0, le=1.0)] = 0.001
+    damping: Annotated[float, Field(ge=1e-05, le=1.0)] = 0.001
     """
     Added to C and G, in units of their mean diagonal.
     """

@@ -96,7 +96,7 @@ class LowRankSparse(Method):
     low_rank: float = Field(0.5, gt=0, lt=1, description="Share of the kept entries that the factors hold.")
     rounds: int = Field(4, ge=1, le=100, description="Turns of factors and S.")
     calibration_rows: int = Field(1024, ge=1, le=100_000, description="Training rows that the weights are taken from.")
-    damping: float = Field(1e-2, gt=0, le=1, description="Added to C and G, in units of their mean diagonal.")
+    damping: float = Field(1e-2, ge=1e-5, le=1, description="Added to C and G, in units of their mean diagonal.")
 
     def stored(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         """Two dense factors and a masked matrix for each."""

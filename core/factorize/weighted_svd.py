@@ -132,7 +132,7 @@ class WeightedSvd(Method):
     sides: Literal["inputs", "both"] = Field("both", description="Weigh by inputs only, or by output gradients too.")
     ranks: Literal["uniform", "pooled"] = Field("uniform", description="How the entries are shared among matrices.")
     calibration_rows: int = Field(1024, ge=1, le=100_000, description="Training rows that the weights are taken from.")
-    damping: float = Field(1e-3, gt=0, le=1, description="Added to C and G, in units of their mean diagonal.")
+    damping: float = Field(1e-3, ge=1e-5, le=1, description="Added to C and G, in units of their mean diagonal.")
 
     def stored(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         """As `svd`; pooled ranks hold the same total at most."""

@@ -39,7 +39,7 @@ class Obs(Method):
     ramp: float = Field(0.6, gt=0, le=1, description="Share of the training over which entries are removed.")
     increments: int = Field(10, ge=1, le=1000, description="Number of jumps on the way.")
     calibration_rows: int = Field(1024, ge=1, le=100_000, description="Training rows that C and G are taken from.")
-    damping: float = Field(1e-2, gt=0, le=1, description="Added to C and G, in units of their mean diagonal.")
+    damping: float = Field(1e-2, ge=1e-5, le=1, description="Added to C and G, in units of their mean diagonal.")
 
     def acts_in_training(self) -> bool:
         return self.when == "gradual"

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 from core.errors import RecipeInvalid
 from core.factorize.svd import truncate
@@ -70,3 +71,11 @@ def test_a_module_that_is_neither_linear_nor_embedding_is_refused(teacher: Path)
     model = load(teacher).model
     with pytest.raises(RecipeInvalid, match="LayerNorm"):
         factorize(model, "bert.embeddings.LayerNorm", torch.ones(2, 1), torch.ones(1, 2))
+
+
+def test_factors_go_where_their_matrix_was() -> None:
+    """They are computed on the CPU; a student on another device must find them there."""
+    model = nn.Sequential(nn.Linear(6, 5), nn.Embedding(7, 4)).to("meta")
+    factorize(model, "0", torch.zeros(5, 2), torch.zeros(2, 6), torch.zeros(5, 6))
+    factorize(model, "1", torch.zeros(7, 2), torch.zeros(2, 4))
+    assert {parameter.device.type for parameter in model.parameters()} == {"meta"}

@@ -82,3 +82,13 @@ def test_a_size_given_by_the_user_replaces_every_size_of_the_preset_and_nothing_
     base = Target(parameter_ratio=2.5, min_retention=0.99)
     assert Target(bytes_ratio=4).over(base).given() == {"min_retention": 0.99, "bytes_ratio": 4}
     assert Target(min_retention=0.9).over(base).given() == {"min_retention": 0.9, "parameter_ratio": 2.5}
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [("svd", "weighted_svd"), ("svd", "low_rank_sparse"), ("low_rank_sparse", "svd"), ("obs", "magnitude")],
+)
+def test_one_factorization_and_one_pruning_a_recipe(first: str, second: str) -> None:
+    """A factor has no matrix left to factorize, and of two masks the size law knows the last only."""
+    with pytest.raises(ValidationError, match=rf"steps\.1 \({second}\) cannot follow {first}"):
+        Recipe.model_validate({"steps": [{"method": first}, {"method": second}, {"method": "distill"}]})
