@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from core.errors import RecipeInvalid
-from core.losses import Distillation, ScoreTap, layer_pairs, masked_mse, soft_logits
+from core.losses import Distillation, ScoreTap, layer_pairs, map_kl, masked_mse, relative_mse, soft_logits
 from core.model import load
 
 WEIGHTS = {"logits": 1.0, "hidden": 1.0, "attention": 1.0}
@@ -84,10 +86,40 @@ def test_a_step_leaves_nothing_behind_in_the_models(teacher: Path) -> None:
     assert all(not tap.queries and not tap.keys for tap in judged.taps)
 
 
-def test_a_higher_temperature_softens_and_a_scaled_logit_counts() -> None:
-    student, theirs = torch.tensor([[2.0, 0.0]]), torch.tensor([[4.0, 0.0]])
-    assert float(soft_logits(student, theirs, 1.0)) > 0
-    assert float(soft_logits(theirs, theirs, 3.0)) == pytest.approx(0, abs=1e-7)
+@given(st.floats(0.5, 8), st.integers(0, 1000))
+def test_temperature_divides_logits_and_its_square_restores_their_scale(temperature: float, seed: int) -> None:
+    """T² KL(z/T || y/T): logits T times as large at temperature T weigh T² as much as these at 1."""
+    student, theirs = torch.randn(2, 5, 3, generator=torch.Generator().manual_seed(seed))
+    plain = soft_logits(student, theirs, 1.0)
+    hot = soft_logits(temperature * student, temperature * theirs, temperature)
+    torch.testing.assert_close(hot, plain * temperature**2, rtol=1e-3, atol=1e-5)
+    assert float(plain) > 0
+    assert float(soft_logits(theirs, theirs, temperature)) == pytest.approx(0, abs=1e-6)
+
+
+@given(st.floats(0.1, 10), st.integers(0, 1000))
+def test_relative_error_is_one_for_silence_whatever_the_scale(scale: float, seed: int) -> None:
+    """A student of zeros errs by 1, and units cancel; what the mask leaves out does not count."""
+    student, theirs = torch.randn(2, 2, 3, 4, generator=torch.Generator().manual_seed(seed))
+    mask = torch.tensor([[1.0, 1.0, 0.0], [1.0, 0.0, 0.0]])[:, :, None]
+    assert float(relative_mse(torch.zeros_like(theirs), theirs, mask)) == pytest.approx(1, rel=1e-5)
+    same = relative_mse(scale * student, scale * theirs, mask)
+    torch.testing.assert_close(same, relative_mse(student, theirs, mask), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(same, relative_mse(scale * (student + 9 * (1 - mask)), scale * theirs, mask))
+
+
+@given(st.integers(0, 1000))
+def test_map_error_is_the_mean_kl_of_real_queries(seed: int) -> None:
+    """By hand for one query; a copy errs by nothing; padded keys and queries do not count."""
+    student, theirs = torch.randn(2, 2, 3, 4, 4, generator=torch.Generator().manual_seed(seed))  # batch 2, heads 3
+    valid = torch.tensor([[1.0, 1.0, 1.0, 0.0], [1.0, 0.0, 0.0, 0.0]])
+    found = map_kl(student, theirs, valid)
+    p, q = (z[0, :, :3, :3].log_softmax(-1) for z in (theirs, student))
+    per_query = (p.exp() * (p - q)).sum(-1)  # 3 heads x 3 queries; the row of one token says nothing
+    torch.testing.assert_close(found, per_query.sum() / (3 * 4), rtol=1e-4, atol=1e-6)
+    assert float(map_kl(theirs, theirs, valid)) == pytest.approx(0, abs=1e-6)
+    hidden = (1 - valid)[:, None, None, :] + (1 - valid)[:, None, :, None]
+    torch.testing.assert_close(map_kl(student + 3 * hidden, theirs, valid), found)
 
 
 def test_masked_error_is_the_mean_over_what_the_mask_holds() -> None:
