@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from bench.made import CPU
+from core import batches
 from core.batches import Batch, Split
 from core.measure.latency_pairs import PAIRS, WARM_UP
 
@@ -34,16 +36,9 @@ def names_of(model: Any) -> set[str]:
 
 def answers(path: Path, split: Split, threads: int) -> npt.NDArray[np.float32]:
     """Logits (rows, classes) in row order."""
-    import torch
-
-    model, found = compiled(path, threads), []
-    order = np.argsort([len(row) for row in split.ids], kind="stable")
-    for start in range(0, len(order), BATCH):
-        batch = split.collate(order[start : start + BATCH].tolist(), torch.device("cpu"))
-        found.append(next(iter(model(feed(batch, names_of(model))).values())))
-    result = np.empty((len(split), found[0].shape[1]), np.float32)
-    result[order] = np.concatenate(found)
-    return result
+    model = compiled(path, threads)
+    names = names_of(model)
+    return batches.answers(split, CPU, BATCH, lambda batch: next(iter(model(feed(batch, names)).values())))
 
 
 def milliseconds(teacher: Path, student: Path, threads: int = 1) -> tuple[float, float]:

@@ -19,14 +19,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.nn import functional as F
 
 from core import data as data_files
 from core.batches import Split, load_tokenizer, predict
 from core.catalogue import METHODS
 from core.data import Columns
 from core.inspect import shape_of
-from core.metrics import agreement
+from core.metrics import agreement, divergence
 from core.model import load
 from core.plan import fill
 from core.progress import Meter, Silent, cpu_seconds
@@ -78,8 +77,7 @@ class Bench:
                 train(phase, Meter(Silent()), device=CPU)
         spent = cpu_seconds() - start
         logits = predict(build.model, self.select, CPU)
-        student, theirs = (F.log_softmax(torch.from_numpy(z), dim=-1) for z in (logits, self.followed))
-        kl = float(F.kl_div(student, theirs, reduction="batchmean", log_target=True))
+        kl = divergence(logits, self.followed)
         return {"agreement": agreement(logits, self.followed), "kl": kl, "cpu_s": spent}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -70,6 +70,12 @@ class Split:
             return self
         return Split.encode(self.tokenizer, self.rows, max_tokens=max_tokens, pad_id=self.pad_id)
 
+    def by_length(self, batch_size: int) -> Iterator[list[int]]:
+        """Numbers of all rows, those of like length together."""
+        order = np.argsort([len(row) for row in self.ids], kind="stable").tolist()
+        for start in range(0, len(order), batch_size):
+            yield order[start : start + batch_size]
+
     def collate(self, indices: Sequence[int], device: torch.device) -> Batch:
         """Tensors (rows, tokens) of ids, mask and segments, and (rows,) of labels and of the rows' own numbers."""
         width = max(len(self.ids[i]) for i in indices)
@@ -111,14 +117,15 @@ class Batches:
 @torch.no_grad()
 def predict(model: torch.nn.Module, split: Split, device: torch.device, batch_size: int = 64) -> FLOAT:
     """Logits (rows, classes) of a model in memory, in row order; rows of like length run together."""
-    order = np.argsort([len(row) for row in split.ids], kind="stable")
-    found: list[FLOAT] = []
-    for start in range(0, len(order), batch_size):
-        batch = split.collate(order[start : start + batch_size].tolist(), device)
-        found.append(model(**inputs(batch)).logits.float().cpu().numpy())
-    in_order = np.concatenate(found)
+    return answers(split, device, batch_size, lambda batch: model(**inputs(batch)).logits.float().cpu().numpy())
+
+
+def answers(split: Split, device: torch.device, batch_size: int, answer: Callable[[Batch], FLOAT]) -> FLOAT:
+    """What `answer` gives for each row, in row order, whatever runs the model."""
+    places = list(split.by_length(batch_size))
+    in_order = np.concatenate([answer(split.collate(rows, device)) for rows in places])
     result = np.empty_like(in_order)
-    result[order] = in_order
+    result[np.concatenate(places)] = in_order
     return result
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch.nn import functional as F
 
-from core.batches import predict
+from core.metrics import divergence
 from core.phase import Build, Hook, Phase
 
 
@@ -65,10 +64,9 @@ class BestOnSelect(Hook):
             return
         training = model.training
         model.eval()
-        logits = predict(model, shared.select, self.build.device)
+        logits = shared.on_select(model)
         model.train(training)
-        student, teacher = (F.log_softmax(torch.from_numpy(z).double(), dim=-1) for z in (logits, shared.followed()))
-        kl = float(F.kl_div(student, teacher, reduction="batchmean", log_target=True))
+        kl = divergence(logits, shared.followed())
         if kl < self.kl:
             self.kl, self.worse = kl, 0
             self.best = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}

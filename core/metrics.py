@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
+from scipy.special import log_softmax
 from sklearn import metrics as sk
 
 Metric = Literal["accuracy", "macro_f1", "f1", "mcc"]
@@ -26,3 +27,9 @@ def score(metric: Metric, logits: np.ndarray, labels: list[int]) -> float:
 def agreement(a: np.ndarray, b: np.ndarray) -> float:
     """Share of rows on which two sets of logits (rows, classes) predict the same class."""
     return float((a.argmax(axis=1) == b.argmax(axis=1)).mean())
+
+
+def divergence(student: np.ndarray, teacher: np.ndarray) -> float:
+    """KL(teacher || student) of the classes that two sets of logits (rows, classes) predict, mean over rows."""
+    log_q, log_p = (log_softmax(logits.astype(np.float64), axis=1) for logits in (student, teacher))
+    return float((np.exp(log_p) * (log_p - log_q)).sum(axis=1).mean())

@@ -62,12 +62,10 @@ def fits(folder: Path, size: int) -> bool:
 @torch.no_grad()
 def record(teacher: nn.Module, split: Split, device: torch.device, folder: Path) -> Recorded | None:
     """Run the teacher over all rows, rows of like length together. None where a state is beyond half precision."""
-    order = np.argsort([len(row) for row in split.ids], kind="stable").tolist()
     starts = np.concatenate([[0], np.cumsum([len(row) for row in split.ids])]).astype(np.int64)
     hidden: Any = None
     logits: Any = None
-    for first in range(0, len(order), ROWS):
-        rows = order[first : first + ROWS]
+    for rows in split.by_length(ROWS):
         out = teacher(**inputs(split.collate(rows, device)), output_hidden_states=True)
         states = torch.stack(out.hidden_states, dim=2).half().cpu().numpy()  # (rows, tokens, layers + 1, width)
         if hidden is None:

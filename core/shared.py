@@ -19,7 +19,7 @@ from core.family import Family
 from core.phase import Build
 from core.recorded import Recorded, fits, record, size_of
 
-CALIBRATION_BATCH = 32
+CALIBRATION_BATCH, CALIBRATION_TOKENS = 32, 128  # rows at full length would not fit beside a large teacher
 Made = TypeVar("Made")
 
 
@@ -54,7 +54,7 @@ class Shared:
         """Second moments of the teacher's layers on a seeded sample of `rows` training rows."""
 
         def make() -> dict[str, Moments]:
-            sample = self.train.sample(rows, self.seed)
+            sample = self.train.sample(rows, self.seed).cut(CALIBRATION_TOKENS)
             batches = Batches(sample, CALIBRATION_BATCH, seed=self.seed, device=self.device)
             return moments(self.teacher, self.family, batches, seed=self.seed)
 
@@ -71,12 +71,15 @@ class Shared:
 
         return self.once(("text", rows, max_length, augment_to), make)
 
-    def followed(self) -> FLOAT:
-        """The teacher's logits on `select`, (rows, classes)."""
+    def on_select(self, model: nn.Module) -> FLOAT:
+        """A model's logits on `select`, (rows, classes)."""
         if self.select is None:
             raise ValueError("no select rows were given")
-        select = self.select
-        return self.once("followed", lambda: predict(self.teacher, select, self.device))
+        return predict(model, self.select, self.device)
+
+    def followed(self) -> FLOAT:
+        """The teacher's logits on `select`, computed once."""
+        return self.once("followed", lambda: self.on_select(self.teacher))
 
     def recorded(self, text: Split) -> Recorded | None:
         """The teacher's answers on a split that `text` gave; None where they cannot be kept."""

@@ -34,6 +34,15 @@ class Judged:
         d = other - self.weight
         return float((self.rows * ((d @ self.hessian) * d).sum(dim=1)).sum())
 
+    def scores(self, upper: torch.Tensor) -> torch.Tensor:
+        """Loss of removing each entry, the rest of its row repaired: w² / [H⁻¹]_jj x row weight (OBS).
+
+        Args:
+            upper: `inverse_root` of the Hessian.
+        """
+        inverse = upper.square().sum(dim=0)  # the diagonal of Uᵀ U
+        return self.weight.square() / inverse * self.rows[:, None]
+
 
 def inverse_root(hessian: torch.Tensor) -> torch.Tensor:
     """U with Uᵀ U = H⁻¹, upper triangular."""
@@ -137,8 +146,7 @@ class Surgeon:
         held = {name: self._held(name, each) for name, each in judged.items()}
         scores = {}
         for name, each in judged.items():
-            inverse = roots[name].square().sum(dim=0)  # the diagonal of Uᵀ U
-            scores[name] = torch.where(held[name], each.weight.square() / inverse * each.rows[:, None], -1.0).float()
+            scores[name] = torch.where(held[name], each.scores(roots[name]), -1.0).float()
         counts = {name: kept_entries(score.numel(), share) for name, score in scores.items()}
         if self.scope == "model":
             counts = _pooled(scores, sum(counts.values()))

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
+from core.factorize.svd import two_factors
 from core.method import Keep, Method, Tensor, resolved
 
 if TYPE_CHECKING:
@@ -68,15 +69,13 @@ def _turns(judged: Judged, rank: int, survivors: int, rounds: int, first: str) -
     from core.surgeon import Judged, inverse_root, sweep
 
     w, upper = judged.weight, inverse_root(judged.hessian)
-    spared = upper.square().sum(dim=0)  # diagonal of H⁻¹
     left, right = torch.zeros(len(w), rank), torch.zeros(rank, w.shape[1])
     if first == "factors":
         left, right = weighted(w, judged.rows, judged.hessian).factors(rank)
     found: Sum | None = None
     for _ in range(rounds):
         rest = Judged(w - left.double() @ right.double(), judged.hessian, judged.rows)
-        scores = rest.weight.square() / spared * judged.rows[:, None]
-        mask = largest(scores.float(), torch.ones_like(w, dtype=torch.bool), survivors)
+        mask = largest(rest.scores(upper).float(), torch.ones_like(w, dtype=torch.bool), survivors)
         sparse = sweep(rest.weight, upper, mask)
         if found is not None and rest.error(sparse) >= rest.error(found.sparse.double()):
             break
@@ -109,8 +108,7 @@ class LowRankSparse(Method):
                 result.append(tensor)
                 continue
             rank, survivors = held
-            for name, rows, cols in (("left", tensor.rows, rank), ("right", rank, tensor.cols)):
-                result.append(Tensor(f"{tensor.name}.{name}", rows, cols, rows * cols, tensor.kind))
+            result += two_factors(tensor, rank)
             result.append(Tensor(f"{tensor.name}.sparse", tensor.rows, tensor.cols, survivors, tensor.kind))
         return result
 

@@ -32,6 +32,12 @@ def rank_for(rows: int, cols: int, keep: float) -> int | None:
     return rank if rank * (rows + cols) < rows * cols else None
 
 
+def two_factors(tensor: Tensor, rank: int) -> list[Tensor]:
+    """left (rows, rank) and right (rank, cols) as the plan counts them."""
+    shapes = {"left": (tensor.rows, rank), "right": (rank, tensor.cols)}
+    return [Tensor(f"{tensor.name}.{name}", m, n, m * n, tensor.kind) for name, (m, n) in shapes.items()]
+
+
 def factored(tensors: Sequence[Tensor], keep: float, *, embedding: bool) -> list[Tensor]:
     """The size law of a factorization: each matrix as two factors where they hold less than it does."""
     result = []
@@ -41,8 +47,7 @@ def factored(tensors: Sequence[Tensor], keep: float, *, embedding: bool) -> list
         if rank is None:
             result.append(tensor)
             continue
-        for suffix, rows, cols in (("left", tensor.rows, rank), ("right", rank, tensor.cols)):
-            result.append(Tensor(f"{tensor.name}.{suffix}", rows, cols, rows * cols, tensor.kind))
+        result += two_factors(tensor, rank)
     return result
 
 
