@@ -12,6 +12,7 @@ p = softmax(z / T), for the squared error of a hidden state a Gaussian of the er
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -20,6 +21,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from core.batches import Batch, inputs
+from core.errors import TrainingDiverged
 from core.family import Family
 
 UNSEEN = 0.3  # count given to every token of the vocabulary, so that words beyond the sample keep some weight
@@ -38,8 +40,15 @@ class Moments:
 
 
 def damped(moment: torch.Tensor, share: float) -> torch.Tensor:
-    """`moment` + share x its mean diagonal on the diagonal; the identity where it is zero (a layer without effect)."""
+    """`moment` + share x its mean diagonal on the diagonal; the identity where it is zero (a layer without effect).
+
+    Raises TrainingDiverged where it is not finite.
+    """
     mean = moment.diagonal().mean()
+    if not math.isfinite(float(mean)):
+        raise TrainingDiverged(
+            "calibration: the teacher's states or their gradients are not finite on the training rows"
+        )
     if not float(mean) > 0:
         return torch.eye(len(moment), dtype=moment.dtype)
     return moment + share * mean * torch.eye(len(moment), dtype=moment.dtype)

@@ -6,7 +6,8 @@ and the sha256 of the other files. It is written beside and renamed, so a folder
 
 Only training is worth keeping: what comes before it (calibration, factors) is computed again, to the same bits. A
 checkpoint counts only for the same inputs, recipes, seed, device, threads and code (`fingerprint`); one that is
-damaged, or of another shape than the model that the recipe builds, is passed over for the one before it.
+damaged is passed over for the one before it. Where what is built again differs from what was kept (ranks that were
+chosen from trained weights, a disk too full now for the teacher's answers), the point begins anew.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from safetensors.torch import load_file, save_file
 from core.data import digest
 from core.phase import Build, Phase
 
-FORMAT = 1
+FORMAT = 2
 KEPT = 2
 STATE, INDEX = "state.safetensors", "checkpoint.json"
 
@@ -42,6 +43,18 @@ class Place:
     point: int
     step: int
     phase: int
+
+
+@dataclass(frozen=True)
+class Done:
+    """How far a phase had come: steps, and the fraction that drives its schedules."""
+
+    steps: int = 0
+    fraction: float = 0.0
+
+
+class BuiltAnew(Exception):
+    """What the recipe builds is not what the checkpoint holds: this point has to begin at its beginning."""
 
 
 def code_digest() -> str:
@@ -84,7 +97,7 @@ class Keeper:
         self.given, self.mark = given, mark
         self.place: Place | None = None
         self._finished: list[Path] = []  # folders of the points that are done
-        self._number = 0
+        self._number = _next_number(given.folder)
         self._written = time.monotonic()
         self._found = next((found for found in map(self._read, given.earlier) if found is not None), None)
 
@@ -106,15 +119,19 @@ class Keeper:
         self.place = place
         return self._found is not None and place < Place(**self._found[0]["place"])
 
-    def restore(self, phase: Phase, build: Build, optimizers: Sequence[Any]) -> int:
-        """Put the state of this phase back, where there is one; the number of steps that are done."""
+    def forget(self) -> None:
+        """What an earlier attempt left is of no use."""
+        self._found = None
+
+    def restore(self, phase: Phase, build: Build, optimizers: Sequence[Any]) -> Done:
+        """Put the state of this phase back, where there is one. Raises BuiltAnew."""
         if self._found is None or self.place != Place(**self._found[0]["place"]):
-            return 0
+            return Done()
         index, folder = self._found
         self._found = None
         tensors = load_file(folder / STATE)
-        if not _fits(tensors, build):
-            return 0
+        if index["form"] != phase.form or not _fits(tensors, build):
+            raise BuiltAnew
         for number, (hook, held) in enumerate(zip(phase.hooks, index["hooks"], strict=True)):
             hook.load_state_dict(held)
             hook.load_tensors(_part(tensors, f"hook.{number}"))
@@ -128,7 +145,7 @@ class Keeper:
                 state.setdefault(int(parameter), {})[key] = tensor
             optimizer.load_state_dict({"state": state, "param_groups": groups})
         torch.set_rng_state(tensors["random"])
-        return int(index["done"])
+        return Done(**index["done"])
 
     def _read(self, folder: Path) -> tuple[dict[str, Any], Path] | None:
         try:
@@ -152,8 +169,8 @@ class Keeper:
         """Whether it is time for a checkpoint."""
         return self.given.folder is not None and time.monotonic() - self._written >= self.given.every_s
 
-    def save(self, phase: Phase, build: Build, optimizers: Sequence[Any], done: int) -> None:
-        """Write one, `done` steps of this phase being over."""
+    def save(self, phase: Phase, build: Build, optimizers: Sequence[Any], done: Done) -> None:
+        """Write one, so much of this phase being over."""
         folder = self.given.folder
         if folder is None or self.place is None:
             return
@@ -179,7 +196,8 @@ class Keeper:
             "format": FORMAT,
             "mark": self.mark,
             "place": asdict(self.place),
-            "done": done,
+            "done": asdict(done),
+            "form": phase.form,
             "hooks": [hook.state_dict() for hook in phase.hooks],
             "optimizers": groups,
             "files": {path.name: digest(path) for path in sorted(beside.iterdir())},
@@ -192,6 +210,12 @@ class Keeper:
         self._number += 1
         self._written = time.monotonic()
         self.given.told(folder / name)
+
+
+def _next_number(folder: Path | None) -> int:
+    """One above every checkpoint that lies in the folder."""
+    there = [] if folder is None else [path.name.rpartition("-")[2] for path in folder.glob("checkpoint-*")]
+    return max([int(number) + 1 for number in there if number.isdigit()], default=0)
 
 
 def _fits(tensors: dict[str, torch.Tensor], build: Build) -> bool:

@@ -129,7 +129,11 @@ def read_roles(data: Data, labels: Mapping[int, str]) -> dict[str, Rows]:
 
 
 def split_select(train: Rows, seed: int) -> tuple[Rows, Rows]:
-    """Cut the decision rows off `train`. Returns (train, select)."""
+    """Cut the decision rows off `train`. Returns (train, select). Raises DataInvalid where none would be left."""
+    if len(train) < 2:
+        raise DataInvalid(
+            f"train: {len(train)} row(s); at least 2 are needed, for one is held back to decide", param="/data/train"
+        )
     rest, chosen = split_indices(len(train), seed)
     return train.take(rest), train.take(chosen)
 

@@ -88,7 +88,8 @@ class Phase:
     """One stretch of training.
 
     `batches` yields whatever the objective takes; it is read again from the start when it ends before `steps`.
-    `schedule` maps the fraction of the phase to a factor on each optimizer's learning rate.
+    `schedule` maps the fraction of the phase to a factor on each optimizer's learning rate. `form` names whatever
+    decides the numbers and may differ when the same recipe is compiled again: a checkpoint goes on only in its own.
     """
 
     name: str
@@ -100,6 +101,7 @@ class Phase:
     schedule: Callable[[float], float]
     hooks: Sequence[Hook] = ()
     clip_norm: float | None = 1.0
+    form: str = ""
 
 
 @dataclass

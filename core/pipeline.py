@@ -11,15 +11,15 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
 
 from core import data as data_files
-from core.batches import Split, load_tokenizer, predict
-from core.checkpoint import Checkpoints, Keeper, Place, fingerprint
+from core.batches import Split, load_tokenizer
+from core.checkpoint import BuiltAnew, Checkpoints, Keeper, Place, fingerprint
 from core.data import Data, Rows
 from core.errors import ExportFailed
 from core.export import artifact
@@ -157,7 +157,8 @@ def compress(
         minutes = (target or Target()).max_minutes
         ends = time.monotonic() + 60 * minutes - used_s if minutes else None
         mark = fingerprint(
-            inputs=hashes, seed=seed, device=str(where), threads=threads, metric=metric,
+            inputs=hashes, columns=asdict(data.columns), formats=dict(data.formats), seed=seed, device=str(where),
+            threads=threads, metric=metric,
             points=[[step.recipe.model_dump(mode="json"), step.target.given()] for step in steps],
         )  # fmt: skip
         keeper = Keeper(checkpoints or Checkpoints(), mark)
@@ -166,10 +167,8 @@ def compress(
             meter.skip_point()
         for number, step in list(enumerate(steps))[len(reports) :]:
             begun = len(meter.stages)
-            torch.manual_seed(seed)  # a point does not depend on those before it
-            build = shared.student()
             left_s = None if ends is None else (ends - time.monotonic()) / (len(steps) - number)
-            _run(build, step.recipe, meter, select, left_s, keeper, number)
+            build = _student(shared, step.recipe, meter, left_s, keeper, number)
             with meter.stage("export"):
                 build.model.cpu()
                 artifact.write(build.model, build.masks, model, work / str(number), torch_form=True)
@@ -227,28 +226,37 @@ def _share(
     return Shared(teacher, loaded.family, train_split, seed, device, scratch, select), select
 
 
-def _run(
-    build: Build,
-    recipe: Recipe,
-    meter: Meter,
-    select: Split,
-    left_s: float | None,
-    keeper: Keeper,
-    point: int,
-) -> None:
+def _student(shared: Shared, recipe: Recipe, meter: Meter, left_s: float | None, keeper: Keeper, point: int) -> Build:
+    """The finished student of one point; from its beginning where a checkpoint does not fit what is built again."""
+    while True:
+        torch.manual_seed(shared.seed)  # a point does not depend on those before it
+        build = shared.student()
+        try:
+            _run(build, recipe, meter, left_s, keeper, point)
+        except BuiltAnew:
+            meter.warning("began_anew", f"point {point}: its checkpoint does not fit what the recipe builds now")
+        else:
+            return build
+
+
+def _run(build: Build, recipe: Recipe, meter: Meter, left_s: float | None, keeper: Keeper, point: int) -> None:
     """Compile and train every step; after each, how far the student still predicts what its teacher does."""
+    shared, behind = build.shared, False  # behind: trained weights are still to come from a checkpoint
     ends = None if left_s is None else time.monotonic() + left_s
     for number, step in enumerate(recipe.steps):
         with meter.stage(STAGE_OF[step.family()]):
             for index, phase in enumerate(step.compile(build)):
-                if keeper.enter(Place(point, number, index)):
+                if behind := keeper.enter(Place(point, number, index)):
                     continue  # an earlier attempt ended this phase; what it did is in the state of a later one
                 budget = None if ends is None else max(1e-3, ends - time.monotonic())
                 train(phase, meter, device=build.device, budget_s=budget, keeper=keeper, build=build)
             changed = step.trains or not step.acts_in_training()
-            near = agreement(predict(build.model, select, build.device), build.shared.followed()) if changed else None
+            near = agreement(shared.on_select(build.model), shared.followed()) if changed and not behind else None
         if near is not None:
             meter.agreement(near)
+    if behind:  # the checkpoint was of a phase that is no longer there
+        keeper.forget()
+        raise BuiltAnew
 
 
 def _hashes(model: Path, data: Data) -> dict[str, str]:

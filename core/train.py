@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-from core.checkpoint import Keeper
+from core.checkpoint import Done, Keeper
 from core.errors import TrainingDiverged
 from core.phase import Build, Metrics, Phase
 from core.progress import Meter
@@ -76,6 +76,7 @@ def train(
 
     Raises:
         TrainingDiverged: the loss is no longer finite.
+        BuiltAnew: a checkpoint of this phase is there and does not fit it.
     """
     accelerator = Accelerator(cpu=device.type == "cpu")
     optimizers = [accelerator.prepare(optimizer) for optimizer in phase.optimizers]
@@ -83,13 +84,14 @@ def train(
     phase.model.train()
     for hook in phase.hooks:
         hook.start(phase)
-    done = keeper.restore(phase, build, optimizers) if keeper and build else 0
-    if done:
-        meter.warning("resumed", f"phase {phase.name} goes on at step {done}; stages count this attempt only")
-    started, step = time.monotonic(), done
-    for step, batch in enumerate(_endless(phase.batches, done), start=done):
+    done = keeper.restore(phase, build, optimizers) if keeper and build else Done()
+    if done.steps:
+        meter.warning("resumed", f"phase {phase.name} goes on at step {done.steps}; stages count this attempt only")
+    started, step = time.monotonic(), done.steps
+    for step, batch in enumerate(_endless(phase.batches, done.steps), start=done.steps):
         spent = (time.monotonic() - started) / budget_s if budget_s else 0.0
-        fraction = max(step / phase.steps, spent)
+        # What is left of the budget is spent on what is left of the phase: no schedule runs backwards after a resume.
+        fraction = max(step / phase.steps, done.fraction + (1 - done.fraction) * spent)
         if fraction >= 1 or any(hook.finished() for hook in phase.hooks):
             break
         for optimizer, base in zip(optimizers, rates, strict=True):
@@ -102,7 +104,7 @@ def train(
                 meter.progress.metric(name, value, step)
         meter.advance(step + 1, phase.steps)
         if keeper and build and keeper.due():
-            keeper.save(phase, build, optimizers, step + 1)
+            keeper.save(phase, build, optimizers, Done(step + 1, fraction))
     for hook in phase.hooks:
         hook.end()
     phase.model.eval()

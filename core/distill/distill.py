@@ -9,8 +9,8 @@ teacher layer m * L_T / L_S. Padding is left out of every term. True labels are 
 more, and students at this length of training do not gain from labels. The teacher's answers are computed once per row
 and read again at every pass and by every point of a ladder, unless attention is followed. Unlabelled text is trained on
 as labelled text is; where rows are scarce, `augment_to` adds copies with some tokens replaced. With `patience` the
-student is looked at on `select`, once pruning is over: the best weights seen are the result, and training ends early
-when none better come.
+student is looked at on `select`, once pruning is over (never, where the pruning takes the whole training): the best
+weights seen are the result, and training ends early when none better come.
 
 Recovers most of what factorization and pruning lose, in minutes. Needs text like the text that the model will see; it
 does not repair a model whose ranks are far too small.
@@ -66,6 +66,7 @@ class Distill(Method):
         from core.phase import Phase, linear_decay
 
         rows = build.shared.text(self.max_rows, self.max_length, self.augment_to)
+        recorded = None if self.attention else build.shared.recorded(rows)
         objective = Distillation(
             build.model,
             build.teacher,
@@ -75,7 +76,7 @@ class Distill(Method):
             layer_map=self.layer_map,
             relative=self.relative,
             maps=self.attention_form == "maps",
-            recorded=None if self.attention else build.shared.recorded(rows),
+            recorded=recorded,
         )
         batches = Batches(rows, self.batch_size, seed=build.seed, device=build.device)
         decay = [p for p in build.model.parameters() if p.dim() >= 2]
@@ -93,6 +94,7 @@ class Distill(Method):
             steps=max(1, self.min_steps, round(self.epochs * len(batches))),
             schedule=linear_decay(self.warmup),
             hooks=(*build.take_hooks(), *self._watch(build)),
+            form="live teacher" if recorded is None else "recorded teacher",
         )
 
     def _watch(self, build: Build) -> Iterable[Hook]:

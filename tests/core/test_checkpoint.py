@@ -11,7 +11,7 @@ import pytest
 
 from core import data as data_files
 from core.checkpoint import INDEX, STATE, Checkpoints
-from core.data import Data
+from core.data import Columns, Data
 from core.pipeline import Result, compress
 from core.progress import Silent
 from core.recipe import Ladder, Recipe, Target
@@ -50,10 +50,10 @@ Run = Callable[..., Result]
 
 @pytest.fixture(scope="module")
 def run(teacher: Path, rows: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Run:
-    def go(progress: Silent | None = None, **more: object) -> Result:
+    def go(progress: Silent | None = None, *, data: Data | None = None, **more: object) -> Result:
         given = {"out": tmp_path_factory.mktemp("out") / "o", "ladder": LADDER, "threads": 1, **more}
         recipe = Recipe.model_validate({"steps": STEPS})
-        return compress(teacher, recipe, Data(rows["train"], rows["eval"]), progress, target=Target(), **given)  # type: ignore[arg-type]
+        return compress(teacher, recipe, data or Data(rows["train"], rows["eval"]), progress, target=Target(), **given)  # type: ignore[arg-type]
 
     return go
 
@@ -97,12 +97,15 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(run: Run, whole:
         file.write(b"\xff\xff\xff")
     watcher = Killer(0, 0)
     assert weights(run(watcher, checkpoints=Checkpoints(None, (newest, before)))) == whole
-    step = json.loads((before / INDEX).read_text())["done"]
+    step = json.loads((before / INDEX).read_text())["done"]["steps"]
     assert any(f"goes on at step {step};" in warning for warning in watcher.warnings)
 
 
-@pytest.mark.parametrize("other", [{"seed": 1}, {"ladder": Ladder(parameter_ratio=(1.7, 2.0))}])
-def test_a_checkpoint_of_another_job_is_not_used(run: Run, tmp_path: Path, other: dict[str, object]) -> None:
+@pytest.mark.parametrize("what", ["seed", "ladder", "columns"])
+def test_a_checkpoint_of_another_job_is_not_used(run: Run, rows: dict[str, Path], tmp_path: Path, what: str) -> None:
+    named = Data(rows["train"], rows["eval"], columns=Columns(text="text"))
+    others = {"seed": 1, "ladder": Ladder(parameter_ratio=(1.7, 2.0)), "data": named}
+    other = {"data" if what == "columns" else what: others["data" if what == "columns" else what]}
     left = killed(run, tmp_path, 1, 5)
     watcher = Killer(1, 1)  # dies at once if it begins at the first step
     with pytest.raises(Died):

@@ -102,3 +102,10 @@ def test_select_is_a_tenth_at_most_two_thousand_and_disjoint_from_train(count: i
     assert len(select) == min(2000, max(1, count // 10))
     assert sorted(train.texts + select.texts) == sorted(rows.texts)
     assert split_select(rows, seed) == (train, select)
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_fewer_than_two_rows_cannot_both_teach_and_decide(count: int) -> None:
+    with pytest.raises(DataInvalid, match="at least 2") as refused:
+        split_select(Rows(["a"] * count, None, [0] * count), 0)
+    assert refused.value.param == "/data/train"

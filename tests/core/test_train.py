@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from core.checkpoint import Checkpoints, Done, Keeper
 from core.errors import TrainingDiverged
 from core.masking import Held
 from core.model import load
@@ -207,3 +208,25 @@ def test_hooks_left_by_a_step_act_in_one_phase_only(teacher: Path) -> None:
     (still,) = build.take_hooks()  # masks are held in every phase
     assert isinstance(held, Held)
     assert isinstance(still, Held)
+
+
+def test_no_schedule_runs_backwards_after_a_resume(teacher: Path) -> None:
+    """A phase that a time limit had driven to 0.9 by its third step goes on from 0.9, however much time is left."""
+
+    class Resumed(Keeper):
+        def restore(self, *_: object) -> Done:
+            return Done(3, 0.9)
+
+    seen: list[float] = []
+
+    def schedule(fraction: float) -> float:
+        seen.append(fraction)
+        return 1 - fraction
+
+    loaded, model = load(teacher), nn.Linear(6, 1)
+    shared = Shared(loaded.model, loaded.family, train=None, seed=0, device=CPU)  # type: ignore[arg-type]
+    build = Build(loaded.model, shared)
+    resumed = phase(model, SubNetworks(model), [torch.optim.SGD(model.parameters(), lr=1e-3)], schedule=schedule)
+    train(resumed, Meter(Silent()), device=CPU, budget_s=60, keeper=Resumed(Checkpoints(), ""), build=build)
+    assert seen[0] >= 0.9
+    assert seen == sorted(seen)

@@ -3,11 +3,13 @@
 import copy
 from pathlib import Path
 
+import pytest
 import torch
 from torch.nn import functional as F
 
 from core.batches import Batches, inputs
 from core.calibrate import UNSEEN, damped, moments
+from core.errors import TrainingDiverged
 from core.model import Loaded, load
 from core.shared import Shared
 from tests import tiny
@@ -56,6 +58,28 @@ def test_the_gradient_moment_predicts_the_loss_of_a_small_change(teacher: Path, 
     assert 0.2 < predicted / (total / rows) < 5
 
 
+def test_the_hidden_term_predicts_the_error_of_the_states(teacher: Path, tmp_path: Path) -> None:
+    """The same for the relative squared error of hidden states, whose weight drowns the logits here."""
+    weight_of_it, name = 1e6, "bert.encoder.layer.1.output.dense"
+    model = load(tiny.write_model(tmp_path / "untrained")).model.requires_grad_(False)
+    batches = list(Batches(text(teacher, 300, seed=1), 50, seed=0, device=CPU))
+    found = moments(model, load(teacher).family, [b for _ in range(8) for b in batches], hidden=weight_of_it)[name]
+    student = copy.deepcopy(model)
+    weight = student.get_parameter(f"{name}.weight")
+    change = 0.1 * weight.std() * torch.randn(weight.shape, generator=torch.Generator().manual_seed(0))
+    predicted = 0.5 * float(torch.trace(found.outputs @ change.double() @ found.inputs @ change.double().T))
+    weight.add_(change)
+    errors = []
+    for batch in batches:
+        valid = batch["attention_mask"].bool()
+        ours, theirs = (net(**inputs(batch), output_hidden_states=True).hidden_states for net in (student, model))
+        for a, b in zip(ours, theirs, strict=True):
+            energy = b[valid].square().mean()
+            rows = ((a - b).square().mean(dim=2) * valid).sum(dim=1) / valid.sum(dim=1)
+            errors.append(float((rows / energy).sum()))
+    assert 0.5 < predicted / (weight_of_it * sum(errors) / 300) < 2
+
+
 def test_the_same_seed_gives_the_same_moments_and_the_model_is_left_alone(loaded: Loaded, shared: Shared) -> None:
     before = {name: tensor.clone() for name, tensor in loaded.model.state_dict().items()}
     first, second = (
@@ -74,3 +98,8 @@ def test_damping_makes_every_moment_invertible_and_a_dead_layer_neutral() -> Non
     singular = torch.ones(4, 4, dtype=torch.float64)
     torch.linalg.cholesky(damped(singular, 1e-3))
     assert torch.equal(damped(torch.zeros(3, 3, dtype=torch.float64), 1e-3), torch.eye(3, dtype=torch.float64))
+
+
+def test_a_teacher_that_is_not_finite_is_refused() -> None:
+    with pytest.raises(TrainingDiverged, match="not finite"):
+        damped(torch.full((3, 3), float("nan"), dtype=torch.float64), 1e-3)

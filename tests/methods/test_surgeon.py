@@ -1,17 +1,20 @@
 """Second-order pruning: the surgeon's repair, its thresholds, and what it leaves alone."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from core.calibrate import Moments
 from core.masking import largest
 from core.phase import Build
 from core.prune.magnitude import kept_entries
 from core.prune.obs import Obs
 from core.shared import Shared
 from core.surgeon import Judged, Surgeon, _pooled, inverse_root, refit, sweep
-from tests.methods.test_weighted_svd import covariance, gaussian
+from tests.methods.test_weighted_svd import SIZES, covariance, gaussian
 
 CASES = st.tuples(st.integers(1, 6), st.integers(2, 90), st.integers(0, 2**31 - 1), st.floats(0.05, 0.95))
 
@@ -41,6 +44,35 @@ def test_removing_whole_leading_columns_is_repaired_exactly(given: tuple[int, in
     torch.testing.assert_close(swept, refit(judged, mask), atol=1e-6, rtol=1e-5)
 
 
+@given(SIZES, st.booleans())
+def test_a_factors_metric_is_that_of_the_product(size: tuple[int, int, int], embedding: bool) -> None:
+    """What a change of one factor costs by its own metric is tr(G D C Dᵀ) of the change of left @ right.
+
+    Exact for any change of `left` where G is diagonal, and for a change of one row of `right`. An embedding's table
+    is tokens x width, so there the left factor's rows are felt as tokens are frequent.
+    """
+    rows, cols, seed = size
+    rank = max(1, min(rows, cols) // 2)
+    left, right = gaussian(rows, rank, seed=seed), gaussian(rank, cols, seed=seed + 1)
+    frequency = gaussian(rows, seed=seed + 2).abs() + 0.1
+    seen = (
+        Moments(frequency, covariance(cols, seed + 3))
+        if embedding
+        else Moments(covariance(cols, seed + 3), frequency.diag())
+    )
+    parts = Surgeon._parts(SimpleNamespace(damping=0.0), {"left": left, "right": right}, seen)  # type: ignore[arg-type]
+    metric = seen.outputs if embedding else seen.inputs
+
+    def cost(change: torch.Tensor) -> float:
+        return float((frequency[:, None] * (change @ metric) * change).sum())
+
+    other = left + gaussian(rows, rank, seed=seed + 4)
+    assert parts["left"].error(other) == pytest.approx(cost((other - left) @ right), rel=1e-6)
+    other = right.clone()
+    other[seed % rank] += gaussian(cols, seed=seed + 5)
+    assert parts["right"].error(other) == pytest.approx(cost(left @ (other - right)), rel=1e-6)
+
+
 @given(CASES)
 def test_refitting_on_a_fixed_mask_never_hurts(given: tuple[int, int, int, float]) -> None:
     """Least squares is the best of that support: no worse than the sweep, and than removing alone."""
@@ -55,7 +87,7 @@ def test_refitting_on_a_fixed_mask_never_hurts(given: tuple[int, int, int, float
 def test_one_removed_entry_costs_what_its_score_says(cols: int, seed: int) -> None:
     """The score w² / [H⁻¹]_jj x row weight is the exact loss of removing the entry, the rest of the row refitted."""
     judged, _ = case(1, cols, seed, 0.5)
-    scores = judged.weight.square() / torch.linalg.inv(judged.hessian).diagonal() * judged.rows[:, None]
+    scores = judged.scores(inverse_root(judged.hessian))
     j = seed % cols
     mask = torch.ones(1, cols, dtype=torch.bool)
     mask[0, j] = False

@@ -85,9 +85,11 @@ SPECTRA = st.lists(st.tuples(st.integers(2, 30), st.integers(2, 30), st.integers
 
 
 @given(SPECTRA, st.floats(0.05, 1.2))
-def test_pooled_ranks_keep_the_budget_and_beat_the_uniform_ones(
+def test_pooled_ranks_are_the_best_at_one_price_and_spend_the_budget(
     matrices: list[tuple[int, int, int]], keep: float
 ) -> None:
+    """A Lagrangian optimum by brute force: one price of an entry at which no matrix has a better choice, and a little
+    below that price the best choices would not fit."""
     shapes = {str(i): (rows, cols) for i, (rows, cols, _) in enumerate(matrices)}
     spectra = {
         str(i): sorted(gaussian(min(rows, cols), seed=seed).abs().tolist(), reverse=True)
@@ -99,13 +101,22 @@ def test_pooled_ranks_keep_the_budget_and_beat_the_uniform_ones(
     pooled = pooled_ranks(spectra, shapes, budget)
     assert _entries(pooled, shapes) <= budget
 
-    def lost(ranks: dict[str, int | None], price: float) -> float:
-        dropped = sum(v * v for name, r in ranks.items() if r is not None for v in spectra[name][r:])
-        return dropped + price * _entries(ranks, shapes)
-
-    # A Lagrangian solution: at some price of an entry nothing is better, so no uniform choice is at that price.
-    prices = [0.0, *(v * v / sum(shapes[name]) for name, values in spectra.items() for v in values)]
-    assert any(lost(pooled, price * 1.0001) <= lost(uniform, price * 1.0001) + 1e-9 for price in prices)
+    choices: dict[str, dict[int | None, tuple[float, int]]] = {}  # per matrix: rank -> error, entries
+    low, high = 0.0, float("inf")  # the prices at which every choice made is the best one
+    for name, (rows, cols) in shapes.items():
+        ranks = [r for r in range(1, min(rows, cols) + 1) if r * (rows + cols) < rows * cols]
+        energy = [v * v for v in spectra[name]]
+        choices[name] = {None: (0.0, rows * cols)} | {r: (sum(energy[r:]), r * (rows + cols)) for r in ranks}
+        error, held = choices[name][pooled[name]]
+        for other, entries in choices[name].values():
+            if entries > held:
+                low = max(low, (error - other) / (entries - held))
+            elif entries < held:
+                high = min(high, (other - error) / (held - entries))
+    assert low <= high * (1 + 1e-6)
+    cheaper = low * (1 - 1e-6)
+    best = [min(each.values(), key=lambda it: it[0] + cheaper * it[1])[1] for each in choices.values()]
+    assert low == 0 or sum(best) > budget
 
 
 def logits_error(build: Build, shared: Shared) -> float:
