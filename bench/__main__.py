@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections import defaultdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from ladapress.client import Client
 
-from bench import graded
+from bench import graded, tables
 from bench.baselines import BASELINES
 from bench.peers import PEERS
+from bench.rows import Row
 from core.recipe import Recipe
 from demo.service import embedded
 
@@ -54,7 +56,7 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=(0,))
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="of the worker")
     given = parser.parse_args()
-    rows = []
+    rows: list[Row] = []
     with TemporaryDirectory(prefix="bench-") as folder:
         scratch = Path(folder)
         with embedded(scratch / "service", {"LADAPRESS_THREADS": str(given.threads)}) as url, Client(url) as client:
@@ -66,21 +68,10 @@ def main() -> None:
                     else:
                         task = graded.prepare(given.data, scratch, seed, SYSTEMS[name].rows)
                         rows += graded.run(client, given.teacher, task, SYSTEMS[name], seed, scratch)
-    print(table(rows))
-
-
-def table(rows: list[dict[str, Any]]) -> str:
-    """Rows as Markdown, the way README shows them."""
-    head = "| system | seed | parameters | bytes | teacher | student | retention | latency | CPU-s | CPU-s of the job |"
-    lines = [head, "|---" * 10 + "|"]
+    systems: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
-        point = row["report"]["point"]
-        lines.append(
-            f"| {row['system']} | {row['seed']} | {point['parameter_ratio']:.2f} | {point['bytes_ratio']:.2f} "
-            f"| {point['teacher']:.4f} | {point['student']:.4f} | {100 * point['retention']:.1f} % "
-            f"| {point['latency_ratio']:.2f} | {row['cpu_s_scaled']:.0f} | {row['job_cpu_s_scaled']:.0f} |"
-        )
-    return "\n".join(lines)
+        systems[row["system"]].append(row)
+    print(tables.graded(systems))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ import torch
 from ladapress.client import Client
 from pyarrow import parquet
 
-from bench import own_runtime
+from bench import own_runtime, rows
 from bench.made import Made, Material
 from bench.reference import measure, r0
 from bench.teachers import SCHEDULES
@@ -30,14 +29,13 @@ from core.batches import Split, load_tokenizer
 from core.catalogue import METHODS
 from core.data import Columns, digest, read, split_indices, split_select
 from core.inspect import shape_of
-from core.measure import hardware, latency
+from core.measure import at_reference, hardware, latency
 from core.metrics import Metric, score
 from core.plan import fill
 from core.progress import cpu_seconds
 from core.recipe import PRESETS, Ladder, Recipe, Target
 from core.verify import logits
 
-RESULTS = Path(__file__).with_name("results")
 METRICS: dict[str, Metric] = {"cola": "mcc"}
 # The teacher's own figures on graded rows are verification, as the student's are.
 TO_EXPORT = ("plan", "prepare", "factorize", "prune", "quantize", "distill", "export")
@@ -57,19 +55,19 @@ class Task:
         return METRICS.get(self.name, "accuracy")
 
 
-def prepare(data: Path, scratch: Path, seed: int, rows: int) -> Task:
-    """A sample of at most `rows` training rows; every row of validation and test together to grade."""
+def prepare(data: Path, scratch: Path, seed: int, most: int) -> Task:
+    """A sample of at most `most` training rows; every row of validation and test together to grade."""
     table, select = parquet.read_table(data / "train.parquet"), None
     if data.name in SCHEDULES:
         rest, chosen = split_indices(len(table), TEACHER_SEED)
         select = scratch / "select.parquet"
         parquet.write_table(table.take(chosen), select)
         table = table.take(rest)
-    if len(table) > rows:
-        table = table.take(np.sort(np.random.default_rng(seed).permutation(len(table))[:rows]))
+    if len(table) > most:
+        table = table.take(np.sort(np.random.default_rng(seed).permutation(len(table))[:most]))
     parts = [data / f"{name}.parquet" for name in ("validation", "test")]
     graded = pa.concat_tables([parquet.read_table(part).select(table.column_names) for part in parts if part.exists()])
-    task = Task(data.name, scratch / f"train-{seed}-{rows}.parquet", scratch / "graded.parquet", select)
+    task = Task(data.name, scratch / f"train-{seed}-{most}.parquet", scratch / "graded.parquet", select)
     parquet.write_table(table, task.train)
     parquet.write_table(graded, task.eval)
     return task
@@ -115,13 +113,13 @@ def fingerprint(teacher: Path, task: Task, system: System, seed: int) -> str:
 
 
 def row_path(task: str, name: str, seed: int) -> Path:
-    return RESULTS / task / f"{name}.seed{seed}.json"
+    return rows.RESULTS / task / f"{name}.seed{seed}.json"
 
 
 def run(client: Client, teacher: Path, task: Task, system: System, seed: int, scratch: Path) -> list[dict[str, Any]]:
     """The rows of one job, through the service; from `bench/results` where their fingerprint is unchanged."""
     paths, mark = [row_path(task.name, name, seed) for name in system.names], fingerprint(teacher, task, system, seed)
-    before = [json.loads(path.read_text(encoding="utf-8")) for path in paths if path.exists()]
+    before = [rows.read(path) for path in paths if path.exists()]
     if len(before) == len(paths) and all(row["fingerprint"] == mark for row in before):
         return before
     r = measure(teacher)
@@ -147,7 +145,7 @@ def run(client: Client, teacher: Path, task: Task, system: System, seed: int, sc
         client.artifacts.download(point.artifact_id, folder)
     reports = [json.loads((folder / "report.json").read_text(encoding="utf-8")) for folder in folders]
     whole = job_cpu_s(reports)
-    rows = []
+    found = []
     for name, path, folder, report in zip(system.names, paths, folders, reports, strict=True):
         row = {
             **_stamp(name, teacher, task, seed, mark),
@@ -160,10 +158,9 @@ def run(client: Client, teacher: Path, task: Task, system: System, seed: int, sc
             **_predictions(folder, teacher, task),
             "report": report,
         }
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(row) + "\n", encoding="utf-8")
-        rows.append(row)
-    return rows
+        rows.write(path, row)
+        found.append(row)
+    return found
 
 
 def run_file(
@@ -174,8 +171,8 @@ def run_file(
     source = inspect.getsource(inspect.getmodule(make) or make)
     parts = [digest(teacher / "model.safetensors"), digest(task.train), digest(task.eval), source, name, str(seed)]
     mark = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
-    if path.exists() and (old := json.loads(path.read_text(encoding="utf-8")))["fingerprint"] == mark:
-        return dict(old)
+    if path.exists() and (old := rows.read(path))["fingerprint"] == mark:
+        return old
     shape, labels = shape_of(teacher)
     train = read(task.train, "train", Columns(), labels)
     if task.select is None:
@@ -196,8 +193,7 @@ def run_file(
             for folder in (made.folder, given.exported)
         )
         timed = latency(given.exported / "model.onnx", file, threads=1)
-        ratio = next(row.ratio for row in timed if (row.batch, row.tokens) == (1, 128))
-        size = file.stat().st_size
+        ratio, size = at_reference(timed).ratio, file.stat().st_size
     else:
         file, plain = made.folder / "model.xml", given.exported / "model.onnx"
         split = Split.encode(load_tokenizer(teacher), graded_rows, max_tokens=512, pad_id=0)
@@ -224,8 +220,7 @@ def run_file(
         "labels": graded_rows.labels,
         "report": {"point": point, "hardware": hardware(device="cpu", threads=1).model_dump(mode="json")},
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(row) + "\n", encoding="utf-8")
+    rows.write(path, row)
     return row
 
 
@@ -235,8 +230,8 @@ def _stamp(system: str, teacher: Path, task: Task, seed: int, mark: str) -> dict
         "task": task.name,
         "seed": seed,
         "fingerprint": mark,
-        "git_sha": _git("rev-parse", "HEAD"),
-        "git_dirty": bool(_git("status", "--porcelain", "--", "core", "bench/*.py")),
+        "git_sha": rows.git_sha(),
+        "git_dirty": rows.git_dirty(),
         "teacher_digest": digest(teacher / "model.safetensors"),
     }
 
@@ -249,11 +244,6 @@ def job_cpu_s(reports: Sequence[Mapping[str, Any]]) -> float:
 
 def _predictions(folder: Path, teacher: Path, task: Task) -> Mapping[str, list[int]]:
     """Class per graded row by the downloaded file, beside the true one: paired tests need both."""
-    rows = read(task.eval, "eval", Columns(), shape_of(teacher)[1])
-    found = logits("onnx", folder, rows.inputs(), max_length=512, threads=1)
-    return {"predictions": found.logits.argmax(axis=1).tolist(), "labels": rows.labels}
-
-
-def _git(*command: str) -> str:
-    root = Path(__file__).parent
-    return subprocess.run(["git", *command], cwd=root, capture_output=True, text=True, check=True).stdout.strip()
+    asked = read(task.eval, "eval", Columns(), shape_of(teacher)[1])
+    found = logits("onnx", folder, asked.inputs(), max_length=512, threads=1)
+    return {"predictions": found.logits.argmax(axis=1).tolist(), "labels": asked.labels}

@@ -12,9 +12,9 @@ import numpy.typing as npt
 from bench.made import CPU
 from core import batches
 from core.batches import Batch, Split
-from core.measure.latency_pairs import PAIRS, WARM_UP
+from core.measure.latency_pairs import PAIRS, REFERENCE, WARM_UP
 
-BATCH, CELL = 64, (1, 128)
+BATCH = 64
 
 
 def compiled(path: Path, threads: int) -> Any:
@@ -44,8 +44,8 @@ def answers(path: Path, split: Split, threads: int) -> npt.NDArray[np.float32]:
 def milliseconds(teacher: Path, student: Path, threads: int = 1) -> tuple[float, float]:
     """Median of both at batch 1 x 128 tokens over interleaved pairs after a warm-up."""
     models = [compiled(path, threads) for path in (teacher, student)]
-    rows, tokens = CELL
-    ids = np.arange(rows * tokens, dtype=np.int64).reshape(CELL) % 64
+    rows, tokens = REFERENCE
+    ids = np.arange(rows * tokens, dtype=np.int64).reshape(REFERENCE) % 64
     whole = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
     times = np.zeros((PAIRS + WARM_UP, 2))
     for turn in range(len(times)):

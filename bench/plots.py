@@ -7,16 +7,15 @@ a paired bootstrap over graded rows (teacher's accuracy held fixed). Points of o
 from __future__ import annotations
 
 import argparse
-import json
 from collections import defaultdict
 from pathlib import Path
-from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib import pyplot
 
-RESULTS = Path(__file__).with_name("results")
+from bench.rows import RESULTS, Row, by_system, family
+
 PLOTS = Path(__file__).parents[1] / "docs" / "plots"
 AXES = {
     "bytes_ratio": "bytes: teacher's 4 bytes a parameter / model.onnx",
@@ -26,7 +25,7 @@ AXES = {
 DRAWS = 2_000
 
 
-def interval(row: dict[str, Any]) -> tuple[float, float]:
+def interval(row: Row) -> tuple[float, float]:
     """95 % interval of the retention of one row, by bootstrap over its graded rows."""
     right = np.equal(row["predictions"], row["labels"])
     rng = np.random.default_rng(0)
@@ -35,21 +34,20 @@ def interval(row: dict[str, Any]) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def rows_of(task: str) -> dict[str, dict[str, list[dict[str, Any]]]]:
-    """preset -> system -> its rows, one a seed."""
-    found: dict[str, dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
-    for path in sorted((RESULTS / task).glob("*.json")):
-        row = json.loads(path.read_text(encoding="utf-8"))
-        found[row["system"].partition("@")[0]][row["system"]].append(row)
+def rows_of(task: str) -> dict[str, list[list[Row]]]:
+    """Family of systems -> the rows of each of its sizes."""
+    found: dict[str, list[list[Row]]] = defaultdict(list)
+    for system, rows in by_system(task).items():
+        found[family(system)].append(rows)
     return found
 
 
 def draw(task: str, axis: str) -> Path:
     """One picture; returns its path."""
     figure, axes = pyplot.subplots(figsize=(7, 4.2), layout="constrained")
-    for preset, systems in rows_of(task).items():
+    for name, sizes in rows_of(task).items():
         points = []
-        for rows in systems.values():
+        for rows in sizes:
             figures = [row["report"]["point"] for row in rows]
             bars = np.mean([interval(row) for row in rows], axis=0)
             points.append((np.mean([f[axis] for f in figures]), np.mean([f["retention"] for f in figures]), *bars))
@@ -57,7 +55,7 @@ def draw(task: str, axis: str) -> Path:
         x, y, low, high = (
             100 * np.array(column) if i else np.array(column) for i, column in enumerate(zip(*points, strict=True))
         )
-        axes.errorbar(x, y, yerr=[y - low, high - y], marker="o", capsize=2, linewidth=1, label=preset)
+        axes.errorbar(x, y, yerr=[y - low, high - y], marker="o", capsize=2, linewidth=1, label=name)
     axes.axhline(100, color="grey", linewidth=0.8, linestyle=":")
     axes.set(xlabel=AXES[axis], ylabel="retention, %", title=f"{task}: accuracy kept", xscale="log")
     ticks = [t for t in (1, 1.5, 2, 2.5, 3, 4, 5, 7, 10, 15, 20, 30) if axes.get_xlim()[0] <= t <= axes.get_xlim()[1]]

@@ -17,7 +17,8 @@ from typing import Any
 
 import torch
 
-from bench.sweep import CPU, Bench, git_sha, varied
+from bench import rows
+from bench.sweep import CPU, Bench, varied
 from core.batches import predict
 from core.metrics import score
 from core.phase import Build
@@ -27,7 +28,7 @@ from core.recipe import PRESETS, Recipe, Target
 from core.shared import Shared
 from core.train import train
 
-RESULTS = Path(__file__).parent / "results" / "race"
+RESULTS = rows.RESULTS / "race"
 ENOUGH, MOST = 0.90, 12
 ROWS_A_STEP = 32
 
@@ -123,7 +124,7 @@ def main() -> None:
         "from_nothing": curves,
         "times": min(reached) / runs[-1]["cpu_s"] if reached else None,
         "at_least": None if reached else most / runs[-1]["cpu_s"],
-        "git_sha": git_sha(),
+        "git_sha": rows.git_sha(),
     }
     RESULTS.mkdir(parents=True, exist_ok=True)
     (RESULTS / f"{given.data.name}.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")

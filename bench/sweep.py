@@ -11,7 +11,6 @@ import argparse
 import itertools
 import json
 import os
-import subprocess
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from bench import rows
 from core import data as data_files
 from core.batches import Split, load_tokenizer, predict
 from core.catalogue import METHODS
@@ -33,18 +33,18 @@ from core.recipe import PRESETS, Recipe, Target
 from core.shared import Shared
 from core.train import train
 
-RESULTS = Path(__file__).parent / "results" / "sweeps"
+RESULTS = rows.RESULTS / "sweeps"
 CPU = torch.device("cpu")
 
 
 class Bench:
     """A teacher with the training rows of one task; `run` compresses it by one recipe."""
 
-    def __init__(self, data: Path, teacher: Path, rows: int, seed: int, folder: Path) -> None:
+    def __init__(self, data: Path, teacher: Path, most: int, seed: int, folder: Path) -> None:
         self.shape, labels = shape_of(teacher)
         self.loaded, tokenizer = load(teacher), load_tokenizer(teacher)
         every = data_files.read(data / "train.parquet", "train", Columns(), labels)
-        chosen = np.sort(np.random.default_rng(seed).permutation(len(every))[:rows]).tolist()
+        chosen = np.sort(np.random.default_rng(seed).permutation(len(every))[:most]).tolist()
         train_rows, select = data_files.split_select(every.take(chosen), seed)
         encode = {"max_tokens": self.loaded.max_tokens, "pad_id": self.loaded.pad_id}
         # What may stop a training early never judges it.
@@ -65,8 +65,8 @@ class Bench:
         """Agreement with the teacher and KL on select, and the CPU-seconds of this point alone."""
         torch.manual_seed(self.shared.seed)
         for step in recipe.steps:  # what points share is made before the clock starts
-            if (rows := getattr(step, "calibration_rows", None)) is not None:
-                self.shared.moments(rows)
+            if (count := getattr(step, "calibration_rows", None)) is not None:
+                self.shared.moments(count)
             if step.trains:
                 asked = [getattr(step, name) for name in ("max_rows", "max_length", "augment_to")]
                 self.shared.recorded(self.shared.text(*asked))
@@ -130,7 +130,7 @@ def _row(bench: Bench, given: argparse.Namespace, ratio: float, changes: dict[st
     before = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     if any({key: row.get(key) for key in what} == what for row in map(json.loads, before)):
         return
-    row = {**what, "changes": changes, **bench.run(recipe), "git_sha": git_sha()}
+    row = {**what, "changes": changes, **bench.run(recipe), "git_sha": rows.git_sha()}
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(row) + "\n")
@@ -143,11 +143,6 @@ def _value(text: str) -> Any:
         return json.loads(text)
     except ValueError:
         return text
-
-
-def git_sha() -> str:
-    command = ["git", "rev-parse", "HEAD"]
-    return subprocess.run(command, cwd=RESULTS.parent, capture_output=True, text=True, check=True).stdout.strip()
 
 
 if __name__ == "__main__":

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bench.plots import RESULTS, interval
+from bench.plots import interval
+from bench.rows import RESULTS, Row, by_system, family
 
+GRADED = "system, seeds, parameters, bytes, latency, teacher, student, retention, CPU-s, CPU-s of the job"
 PAGE = Path(__file__).parents[1] / "docs" / "results.md"
 HEAD = """# Results
 
@@ -27,7 +28,7 @@ what all of them need, so the job costs less than the sum.
 """
 
 
-def _mean(rows: Sequence[dict[str, Any]], *path: str) -> float:
+def _mean(rows: Sequence[Row], *path: str) -> float:
     def value(row: Any) -> float:
         for key in path:
             row = row[key]
@@ -36,15 +37,13 @@ def _mean(rows: Sequence[dict[str, Any]], *path: str) -> float:
     return float(np.mean([value(row) for row in rows]))
 
 
-def graded(task: Path) -> Iterator[str]:
-    """One line a system, the mean over its seeds."""
-    systems: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for path in sorted(task.glob("*.seed*.json")):
-        row = json.loads(path.read_text(encoding="utf-8"))
-        systems[row["system"]].append(row)
-    order = sorted(
-        systems, key=lambda name: (name.partition("@")[0], _mean(systems[name], "report", "point", "bytes_ratio"))
-    )
+def graded(systems: Mapping[str, Sequence[Row]]) -> str:
+    """A table of graded rows, one line a system, the mean over its seeds."""
+    return _table(GRADED, list(_graded(systems)))
+
+
+def _graded(systems: Mapping[str, Sequence[Row]]) -> Iterator[str]:
+    order = sorted(systems, key=lambda name: (family(name), _mean(systems[name], "report", "point", "bytes_ratio")))
     for name in order:
         rows, point = systems[name], ("report", "point")
         low, high = 100 * np.mean([interval(row) for row in rows], axis=0)
@@ -86,10 +85,9 @@ def _table(columns: str, lines: Sequence[str]) -> str:
 
 def page() -> str:
     """The whole page."""
-    columns = "system, seeds, parameters, bytes, latency, teacher, student, retention, CPU-s, CPU-s of the job"
     parts = [HEAD]
-    tasks = sorted({path.parent for path in RESULTS.glob("*/*.seed*.json")})
-    parts += [f"## {task.name}\n\n{_table(columns, list(graded(task)))}" for task in tasks]
+    tasks = sorted({path.parent.name for path in RESULTS.glob("*/*.seed*.json")})
+    parts += [f"## {task}\n\n{graded(by_system(task))}" for task in tasks]
     if lines := [line for path in sorted((RESULTS / "race").glob("*.json")) for line in raced(path)]:
         about = (
             "Retention on `select` after so many CPU-seconds; each line is a run of its own (`python -m bench.race`)."

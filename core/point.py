@@ -11,7 +11,7 @@ import torch
 from core.batches import Split, predict
 from core.data import Rows
 from core.export import artifact
-from core.measure import latency
+from core.measure import at_reference, latency
 from core.metrics import Metric, score
 from core.phase import Build
 from core.plan import ModelShape, misses, size_of
@@ -60,7 +60,7 @@ def measure(against: Yardstick, folder: Path, build: Build, recipe: Recipe, targ
     parameters = sum(p.numel() for p in student.parameters())
     nonzero = parameters - sum(int((~mask).sum()) for mask in build.masks.values())
     disk = artifact.sizes(folder)
-    reference = next(row for row in timed if (row.batch, row.tokens) == (1, 128))
+    reference = at_reference(timed)
     reached = {
         "parameter_ratio": shape.parameters / nonzero,
         "bytes_ratio": 4 * shape.parameters / disk["model.onnx"],

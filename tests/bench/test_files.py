@@ -25,12 +25,12 @@ def task(tmp_path_factory: pytest.TempPathFactory) -> graded.Task:
     for name, count in (("train", 300), ("validation", 50)):
         texts, labels = zip(*tiny.sentences(count, seed=len(name)), strict=True)
         parquet.write_table(pa.table({"text": texts, "label": labels}), folder / f"{name}.parquet")
-    return graded.prepare(folder, folder, seed=0, rows=300)
+    return graded.prepare(folder, folder, seed=0, most=300)
 
 
 @pytest.fixture(autouse=True)
 def _results_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(graded, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr("bench.rows.RESULTS", tmp_path / "results")
 
 
 @pytest.mark.parametrize("name", BASELINES)

@@ -41,14 +41,14 @@ def data(tmp_path: Path) -> Path:
 
 
 def test_graded_rows_are_validation_and_test_together(data: Path, tmp_path: Path) -> None:
-    task = graded.prepare(data, tmp_path, seed=0, rows=100)
+    task = graded.prepare(data, tmp_path, seed=0, most=100)
     assert len(parquet.read_table(task.eval)) == 50
     assert len(parquet.read_table(task.train)) == 100
 
 
 def test_a_fingerprint_follows_seed_system_and_data(data: Path, tmp_path: Path) -> None:
     teacher = tiny.write_model(tmp_path / "model", hidden=64)
-    task = graded.prepare(data, tmp_path, seed=0, rows=1_000)
+    task = graded.prepare(data, tmp_path, seed=0, most=1_000)
     base = graded.fingerprint(teacher, task, ONE, 0)
     assert base == graded.fingerprint(teacher, task, ONE, 0)
     others = {
