@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from core import codes
 from core.errors import RecipeInvalid
 
 if TYPE_CHECKING:
@@ -38,7 +39,8 @@ def resolved(keep: Keep) -> float:
 class Tensor:
     """One stored weight, as the plan counts it, before any of it exists.
 
-    `rows x cols` is its dense shape, `kept` how many entries are stored, `bits` the width of each.
+    `rows x cols` is its dense shape, `kept` how many entries are stored, `bits` the width of each; or, where `levels`
+    is above 0, the entries are codes below it, with an fp16 scale for every `group` columns of a row (`core.codes`).
     `kind` is "linear" (out, in), "embedding" (vocabulary, width) or "fixed" (biases, norms: never touched).
     """
 
@@ -48,6 +50,8 @@ class Tensor:
     kept: int
     kind: Literal["linear", "embedding", "fixed"]
     bits: int = 32
+    levels: int = 0
+    group: int = 0
 
     @property
     def entries(self) -> int:
@@ -56,6 +60,10 @@ class Tensor:
     @property
     def size_bytes(self) -> int:
         """Bytes in the file: dense, or one bit an entry for the mask plus the survivors, whichever is less."""
+        if self.levels:
+            bitmap = -(-self.entries // 8) if self.kept < self.entries else 0
+            scales = 2 * self.rows * -(-self.cols // self.group)
+            return bitmap + codes.size_bytes(self.levels, self.kept) + scales + 2 * self.levels
         dense = -(-self.entries * self.bits // 8)
         masked = -(-self.entries // 8) + -(-self.kept * self.bits // 8)
         return min(dense, masked) if self.kept < self.entries else dense

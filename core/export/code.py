@@ -1,0 +1,79 @@
+"""A weight on a grid as it is stored: codes in digits, levels, scales, and a bitmap where entries are masked.
+
+Entry (i, j) is levels[code] x scales[i, j // group], both fp16; masked entries are zero and have no code. Codes
+stand in row-major order (`core.codes`). Both delivered forms store exactly these arrays.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from core import codes
+from core.codes import BYTES
+from core.export.pack import Packed, pack, unpack
+
+HALF = npt.NDArray[np.float16]
+FLOAT = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Coded:
+    """words: one byte array for each digit; levels: (k,); scales: (rows, groups); bitmap as in `Packed`, or None."""
+
+    words: tuple[BYTES, ...]
+    levels: HALF
+    scales: HALF
+    bitmap: BYTES | None
+    group: int
+    shape: tuple[int, int]
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(array.nbytes for array in self.parts().values())
+
+    def parts(self) -> dict[str, npt.NDArray[Any]]:
+        """The arrays by the suffixes of their names in a file."""
+        bitmap = {} if self.bitmap is None else {"bitmap": self.bitmap}
+        digits = {f"codes{place}": word for place, word in enumerate(self.words)}
+        return {**bitmap, **digits, "levels": self.levels, "scales": self.scales}
+
+
+def code(
+    chosen: npt.NDArray[Any], levels: FLOAT, scales: FLOAT, group: int, mask: npt.NDArray[np.bool_] | None
+) -> Coded:
+    """Store the numbers of the levels that were chosen (rows, columns).
+
+    Raises:
+        ValueError: levels or scales are not fp16 numbers (the file would hold another weight), or shapes differ.
+    """
+    rows, columns = chosen.shape
+    if scales.shape != (rows, -(-columns // group)) or (mask is not None and mask.shape != chosen.shape):
+        raise ValueError(f"scales {scales.shape} in groups of {group}, mask or codes {chosen.shape}: shapes differ")
+    for what, array in (("levels", levels), ("scales", scales)):
+        if not np.array_equal(array.astype(np.float16).astype(np.float32), array):
+            raise ValueError(f"{what} are not fp16 numbers")
+    bitmap = None
+    if mask is not None and not mask.all():
+        survivors: Packed = pack(np.where(mask, chosen + 1, 0), mask)
+        bitmap, chosen = survivors.bitmap, survivors.values - 1
+    words = codes.encode(chosen, len(levels))
+    return Coded(words, levels.astype(np.float16), scales.astype(np.float16), bitmap, group, (rows, columns))
+
+
+def decode(coded: Coded) -> FLOAT:
+    """The weight (rows, columns). Raises ValueError where the arrays do not fit together."""
+    rows, columns = coded.shape
+    entries = rows * columns
+    kept = entries if coded.bitmap is None else int(np.unpackbits(coded.bitmap).sum())
+    values = coded.levels.astype(np.float32)[codes.decode(coded.words, len(coded.levels), kept)]
+    if coded.bitmap is not None:
+        values = unpack(Packed(coded.bitmap, values, coded.shape))
+    scales = coded.scales.astype(np.float32)
+    if scales.shape != (rows, -(-columns // coded.group)):
+        raise ValueError(f"scales {scales.shape} for {coded.shape} in groups of {coded.group}")
+    found: FLOAT = values.reshape(coded.shape) * np.repeat(scales, coded.group, axis=1)[:, :columns]
+    return found
