@@ -42,6 +42,18 @@ class Grid:
         return self.values(self.codes(weight))
 
 
+@dataclass(frozen=True)
+class Half:
+    """Any fp16 number."""
+
+    def round(self, weight: torch.Tensor) -> torch.Tensor:
+        """The nearest fp16 number for every entry."""
+        return half(weight)
+
+
+Values = Grid | Half  # what the entries of a parameter may be
+
+
 def groups_of(columns: int, group: int) -> int:
     """How many scales a row has."""
     return -(-columns // group)

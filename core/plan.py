@@ -57,8 +57,9 @@ class Size(BaseModel):
     file_bytes: int
 
 
-# What model.onnx holds beside its weights: bytes of the graph, of each encoder layer in it, of each unpacking.
-GRAPH_BYTES, LAYER_BYTES, UNPACK_BYTES = 8_192, 6_144, 1_024
+# What model.onnx holds beside its weights: bytes of the graph, of each encoder layer in it, of the tables that every
+# unpacking uses, of each unpacking.
+GRAPH_BYTES, LAYER_BYTES, TABLE_BYTES, UNPACK_BYTES = 8_192, 6_144, 4_096, 1_536
 
 
 def size_of(recipe: Recipe, shape: ModelShape) -> Size:
@@ -67,12 +68,16 @@ def size_of(recipe: Recipe, shape: ModelShape) -> Size:
     for step in recipe.steps:
         tensors = step.stored(tensors)
     size_bytes = sum(tensor.size_bytes for tensor in tensors)
-    packed = sum(tensor.kept < tensor.entries for tensor in tensors)
+    packed = sum(tensor.kept < tensor.entries or tensor.levels > 0 for tensor in tensors)
     return Size(
         parameters=sum(tensor.entries for tensor in tensors),
         nonzero=sum(tensor.kept for tensor in tensors),
         size_bytes=size_bytes,
-        file_bytes=size_bytes + GRAPH_BYTES + LAYER_BYTES * shape.layers + UNPACK_BYTES * packed,
+        file_bytes=size_bytes
+        + GRAPH_BYTES
+        + LAYER_BYTES * shape.layers
+        + UNPACK_BYTES * packed
+        + TABLE_BYTES * bool(packed),
     )
 
 

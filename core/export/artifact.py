@@ -12,12 +12,21 @@ from torch import nn
 
 from core.export import onnx, tokenizer
 from core.export import torch_form as pytorch
+from core.grid import Values
 from core.report import Report
 
 MANIFEST, REPORT = "manifest.json", "report.json"
 
 
-def write(model: nn.Module, masks: Mapping[str, torch.Tensor], source: Path, folder: Path, *, torch_form: bool) -> None:
+def write(
+    model: nn.Module,
+    masks: Mapping[str, torch.Tensor],
+    source: Path,
+    folder: Path,
+    *,
+    torch_form: bool,
+    values: Mapping[str, Values] | None = None,
+) -> None:
     """Write every form of `model` into `folder`.
 
     Args:
@@ -29,9 +38,9 @@ def write(model: nn.Module, masks: Mapping[str, torch.Tensor], source: Path, fol
     """
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.copy(source, folder)
-    onnx.write(model, masks, folder / "model.onnx")
+    onnx.write(model, masks, folder / "model.onnx", values=values)
     if torch_form:
-        pytorch.write(model, masks, source, folder / "pytorch")
+        pytorch.write(model, masks, source, folder / "pytorch", values=values)
 
 
 def finish(folder: Path, report: Report) -> None:

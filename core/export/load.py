@@ -5,12 +5,15 @@
 
 structure.json says which layers are two factors (`low_rank`), which of those have a sparse part added to the product
 (`plus_sparse`), which weights are one bit an entry plus the survivors
-(`packed`, entry i in bit i % 8 of byte i // 8) and which names share one weight (`tied`). Anything missing,
-unexpected or of another size is an error: a weight is never made up.
+(`packed`, entry i in bit i % 8 of byte i // 8), which are fp16 (`half`) or codes of a few levels (`coded`), and which
+names share one weight (`tied`). Anything missing, unexpected, of another size, or not of the sum that was written is an
+error: a weight is never made up.
 """
 
 import json
+import zlib
 from pathlib import Path
+from typing import Any
 
 import torch
 import transformers
@@ -60,12 +63,58 @@ def unpack(name: str, bitmap: torch.Tensor, values: torch.Tensor, shape: list[in
     return dense
 
 
+def decode(name: str, coded: dict[str, Any], stored: dict[str, torch.Tensor]) -> torch.Tensor:
+    """levels[code] x scale of the group of columns; zero where there is a bitmap that has no bit.
+
+    A code is made of digits, lowest first; `digits` holds the base of each and how many a byte holds, first one lowest.
+    """
+    shape, group = coded["shape"], coded["group"]
+    levels, scales = stored[f"{name}.levels"].float(), stored[f"{name}.scales"].float()
+    kept, bitmap = shape[0] * shape[1], stored.get(f"{name}.bitmap")
+    if bitmap is not None:
+        kept = sum(int(((bitmap >> bit) & 1).sum()) for bit in range(8))
+    codes, weight = torch.zeros(kept, dtype=torch.long), 1
+    for place, (base, count) in enumerate(coded["digits"]):
+        stored_bytes = stored[f"{name}.codes{place}"]
+        if len(stored_bytes) != -(-kept // count):
+            raise ValueError(f"{name}: {len(stored_bytes)} bytes of codes for {kept} entries")
+        table = torch.arange(256)[:, None] // base ** torch.arange(count) % base
+        codes += weight * table[stored_bytes.long()].flatten()[:kept]
+        weight *= base
+    values = levels[codes]
+    if bitmap is not None:
+        values = unpack(name, bitmap, values, shape)
+    return values.view(shape) * scales.repeat_interleave(group, dim=1)[:, : shape[1]]
+
+
+def rebuild(structure: dict[str, Any], stored: dict[str, torch.Tensor], names: set[str]) -> dict[str, torch.Tensor]:
+    """The fp32 weight of every name of the model."""
+    half, packed, coded, tied = (structure[kind] for kind in ("half", "packed", "coded", "tied"))
+    wanted = names - {*half, *packed, *coded, *tied}
+    wanted |= {f"{name}.half" for name in half}
+    wanted |= {f"{name}.{part}" for name in packed for part in ("bitmap", "values")}
+    for name, one in coded.items():
+        parts = ["levels", "scales", *(f"codes{place}" for place in range(len(one["digits"])))]
+        wanted |= {f"{name}.{part}" for part in [*parts, *(["bitmap"] if one["masked"] else [])]}
+    if stored.keys() != wanted:
+        missing, unexpected = sorted(wanted - stored.keys()), sorted(stored.keys() - wanted)
+        raise ValueError(f"weights.safetensors: missing {missing}, unexpected {unexpected}")
+    state = {name: tensor for name, tensor in stored.items() if name in names}
+    state |= {name: stored[f"{name}.half"].float() for name in half}
+    for name, shape in packed.items():
+        state[name] = unpack(name, stored[f"{name}.bitmap"], stored[f"{name}.values"], shape)
+    state |= {name: decode(name, one, stored) for name, one in coded.items()}
+    return state | {name: state[other] for name, other in tied.items()}
+
+
 def load(folder: str | Path) -> nn.Module:
     """The model in evaluation mode, fp32, on the CPU. Raises with the name of whatever does not fit."""
     folder = Path(folder)
     structure = json.loads((folder / "structure.json").read_text(encoding="utf-8"))
-    if structure["format"] != 1:
-        raise ValueError(f"structure.json: format {structure['format']}; this file reads 1")
+    if structure["format"] != 2:
+        raise ValueError(f"structure.json: format {structure['format']}; this file reads 2")
+    if zlib.crc32((folder / "weights.safetensors").read_bytes()) != structure["crc32"]:
+        raise ValueError("weights.safetensors is not the file that was written: its checksum differs")
     config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     model: nn.Module = getattr(transformers, structure["architecture"])(config).float().eval()
     for name, rank in structure["low_rank"].items():
@@ -80,17 +129,8 @@ def load(folder: str | Path) -> nn.Module:
         stored = load_file(folder / "weights.safetensors")
     except SafetensorError as error:
         raise ValueError(f"weights.safetensors cannot be read: {error}") from None
-    packed, tied = structure["packed"], structure["tied"]
     expected = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
-    wanted = expected.keys() - packed.keys() - tied.keys()
-    wanted |= {f"{name}.{part}" for name in packed for part in ("bitmap", "values")}
-    if stored.keys() != wanted:
-        missing, unexpected = sorted(wanted - stored.keys()), sorted(stored.keys() - wanted)
-        raise ValueError(f"weights.safetensors: missing {missing}, unexpected {unexpected}")
-    state = {name: tensor for name, tensor in stored.items() if name in expected}
-    for name, shape in packed.items():
-        state[name] = unpack(name, stored[f"{name}.bitmap"], stored[f"{name}.values"], shape)
-    state |= {name: state[other] for name, other in tied.items()}
+    state = rebuild(structure, stored, set(expected))
     for name, tensor in state.items():
         if list(tensor.shape) != expected.get(name) or tensor.dtype != torch.float32:
             raise ValueError(f"{name}: {list(tensor.shape)} {tensor.dtype} stored, {expected.get(name)} fp32 needed")

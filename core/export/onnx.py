@@ -25,9 +25,9 @@ from onnx_ir.passes import common as passes
 from torch import nn
 
 from core.errors import ExportFailed
-from core.export.pack import Packed
-from core.export.unpack_graph import shared, unpacking
+from core.export.unpack_graph import Unpacking
 from core.export.weights import Stored, collect
+from core.grid import Values
 
 OPSET = 18
 MAX_BYTES = 2**31 - 1  # of one protobuf message; a larger model would need a second file
@@ -51,12 +51,20 @@ class _Logits(nn.Module):
         return logits
 
 
-def write(model: nn.Module, masks: Mapping[str, torch.Tensor], path: Path, *, example_tokens: int = 16) -> None:
+def write(
+    model: nn.Module,
+    masks: Mapping[str, torch.Tensor],
+    path: Path,
+    *,
+    values: Mapping[str, Values] | None = None,
+    example_tokens: int = 16,
+) -> None:
     """Write `model` (fp32, in eval mode) with dynamic batch and sequence; inputs int64, output `logits`.
 
     Args:
         masks: parameter name -> boolean tensor of its shape; False entries are zero in the model. A masked tensor is
             packed where that is smaller than dense.
+        values: parameter name -> what its entries may be; one on a grid is stored in codes.
         example_tokens: length of the batch that the graph is traced with.
 
     Raises:
@@ -64,7 +72,7 @@ def write(model: nn.Module, masks: Mapping[str, torch.Tensor], path: Path, *, ex
     """
     if model.training:
         raise ExportFailed("the model is in training mode; call eval() before exporting")
-    stored = collect(model, masks)
+    stored = collect(model, masks, values)
     if stored.size_bytes > MAX_BYTES:
         raise ExportFailed(f"{stored.size_bytes} bytes of weights; one ONNX file holds at most {MAX_BYTES}")
     proto = _graph(model, example_tokens, stored.tied)
@@ -73,10 +81,10 @@ def write(model: nn.Module, masks: Mapping[str, torch.Tensor], path: Path, *, ex
 
 
 def weight_bytes(path: Path, names: Mapping[str, object] | set[str]) -> int:
-    """Bytes that the weights called `names` take in an ONNX file, packed or dense, framing left out."""
+    """Bytes that the weights called `names` take in an ONNX file, in whatever parts, framing left out."""
     proto = onnx.load(path, load_external_data=False)
-    parts = {name for base in names for name in (base, f"{base}.bitmap", f"{base}.values")}
-    return sum(numpy_helper.to_array(tensor).nbytes for tensor in proto.graph.initializer if tensor.name in parts)
+    mine = [t for t in proto.graph.initializer if t.name in names or t.name.rpartition(".")[0] in names]
+    return sum(numpy_helper.to_array(tensor).nbytes for tensor in mine)
 
 
 def inputs_of(model: nn.Module) -> tuple[str, ...]:
@@ -151,39 +159,25 @@ def _named(proto: onnx.ModelProto, inputs: tuple[str, ...], tied: Mapping[str, s
 
 
 def _pack(proto: onnx.ModelProto, stored: Stored) -> None:
-    """Check every initializer against the model, then put the packed ones in place of their dense tensors."""
-    kept: list[onnx.TensorProto] = []
-    found: set[str] = set()
-    for tensor in proto.graph.initializer:
-        if tensor.name not in stored.dense and tensor.name not in stored.packed:
-            kept.append(tensor)
-            continue
-        found.add(tensor.name)
-        if tensor.name in stored.packed:
-            _same(tensor, stored.packed[tensor.name])
-        else:
-            kept.append(tensor)
-    if lost := stored.packed.keys() - found:
-        raise ExportFailed(f"the graph has no weight called {', '.join(sorted(lost))}")
-    nodes = list(proto.graph.node)
-    del proto.graph.initializer[:]
-    proto.graph.initializer.extend(kept)
-    if stored.packed:
-        proto.graph.initializer.extend(shared())
-        del proto.graph.node[:]
-        for index, (name, packed) in enumerate(stored.packed.items()):
-            initializers, unpack = unpacking(index, name, packed)
-            proto.graph.initializer.extend(initializers)
-            proto.graph.node.extend(unpack)
-        proto.graph.node.extend(nodes)
-
-
-def _same(tensor: onnx.TensorProto, packed: Packed) -> None:
-    """The initializer must be the packed weight itself: a transposed or changed one would be unpacked wrongly."""
-    array = numpy_helper.to_array(tensor)
-    survivors = array.reshape(-1)[np.unpackbits(packed.bitmap, count=array.size, bitorder="little").astype(bool)]
-    if array.shape != packed.shape or not np.array_equal(survivors, packed.values):
-        raise ExportFailed(f"{tensor.name} in the graph is not the model's: {array.shape} for {packed.shape}")
+    """Put what is stored in parts in place of its dense tensor, which must be the model's weight itself: a transposed
+    or changed one would be rebuilt wrongly."""
+    unpacking = Unpacking()
+    for name, half in stored.half.items():
+        unpacking.half(name, half.numpy())
+    for name, packed in stored.packed.items():
+        unpacking.packed(name, packed)
+    for name, coded in stored.coded.items():
+        unpacking.coded(name, coded)
+    dense = {tensor.name: tensor for tensor in proto.graph.initializer}
+    for name, array in stored.rebuilt():
+        if name not in dense:
+            raise ExportFailed(f"the graph has no weight called {name}")
+        if not np.array_equal(numpy_helper.to_array(dense.pop(name)), array):
+            raise ExportFailed(f"{name} in the graph is not the model's, of shape {array.shape}")
+    nodes = [*unpacking.nodes, *proto.graph.node]
+    del proto.graph.initializer[:], proto.graph.node[:]
+    proto.graph.initializer.extend([*dense.values(), *unpacking.initializers])
+    proto.graph.node.extend(nodes)
 
 
 @contextmanager

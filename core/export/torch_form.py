@@ -1,13 +1,14 @@
 """The PyTorch form: `pytorch/`, loadable with torch, transformers and safetensors alone.
 
-Where nothing is factorized or packed it is a stock Transformers directory. Else: config.json, `weights.safetensors`
-(packed), `structure.json` and `load.py`, the file `core/export/load.py` itself.
+Where nothing is factorized, pruned or quantised it is a stock Transformers directory. Else: config.json,
+`weights.safetensors` (packed), `structure.json` and `load.py`, the file `core/export/load.py` itself.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,25 +17,34 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from core.codes import A_BYTE, DIGITS
 from core.export import tokenizer
 from core.export.weights import Stored, collect
+from core.grid import Values
 from core.surgery import LowRankEmbedding, LowRankLinear
 
-FORMAT = 1
+FORMAT, WEIGHTS = 2, "weights.safetensors"
 LOADER = Path(__file__).with_name("load.py")
 
 
-def write(model: nn.Module, masks: Mapping[str, torch.Tensor], tokenizer_dir: Path, folder: Path) -> None:
-    """Write the model into `folder` (made here). Raises ExportFailed where a mask does not fit."""
+def write(
+    model: nn.Module,
+    masks: Mapping[str, torch.Tensor],
+    tokenizer_dir: Path,
+    folder: Path,
+    *,
+    values: Mapping[str, Values] | None = None,
+) -> None:
+    """Write the model into `folder` (made here). Raises ExportFailed where a mask or grid does not fit."""
     folder.mkdir(parents=True)
-    stored = collect(model, masks)
+    stored = collect(model, masks, values)
     low_rank = {
         name: module.left.shape[1]
         for name, module in model.named_modules()
         if isinstance(module, LowRankLinear | LowRankEmbedding)
     }
     plus_sparse = [name for name in low_rank if model.get_submodule(name).sparse is not None]
-    if low_rank or stored.packed:
+    if low_rank or stored.arrays():
         _write_packed(model, stored, low_rank, plus_sparse, folder)
     else:
         transformer: Any = model
@@ -43,19 +53,27 @@ def write(model: nn.Module, masks: Mapping[str, torch.Tensor], tokenizer_dir: Pa
 
 
 def _write_packed(model: Any, stored: Stored, low_rank: dict[str, int], plus_sparse: list[str], folder: Path) -> None:
-    structure = {
+    structure: dict[str, Any] = {
         "format": FORMAT,
         "architecture": type(model).__name__,
         "low_rank": low_rank,
         "plus_sparse": plus_sparse,
+        "half": sorted(stored.half),
         "packed": {name: list(packed.shape) for name, packed in stored.packed.items()},
+        "coded": {
+            name: {
+                "shape": coded.shape,
+                "group": coded.group,
+                "digits": [(base, A_BYTE[base]) for base in DIGITS[len(coded.levels)]],
+                "masked": coded.bitmap is not None,
+            }
+            for name, coded in stored.coded.items()
+        },
         "tied": stored.tied,
     }
-    tensors = dict(stored.dense)
-    for name, packed in stored.packed.items():
-        tensors[f"{name}.bitmap"] = torch.from_numpy(packed.bitmap)
-        tensors[f"{name}.values"] = torch.from_numpy(packed.values)
-    save_file(tensors, folder / "weights.safetensors")
+    tensors = stored.dense | {name: torch.from_numpy(array) for name, array in stored.arrays().items()}
+    save_file(tensors, folder / WEIGHTS)
+    structure["crc32"] = zlib.crc32((folder / WEIGHTS).read_bytes())
     (folder / "structure.json").write_text(json.dumps(structure, indent=1) + "\n", encoding="utf-8")
     model.config.save_pretrained(folder)
     shutil.copyfile(LOADER, folder / LOADER.name)

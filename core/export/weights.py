@@ -1,41 +1,68 @@
-"""What of a model is stored: each weight once, packed where its mask makes it smaller."""
+"""What of a model is stored: each weight once, on its grid where it has one, packed where its mask makes it smaller."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
+import numpy.typing as npt
 import torch
 from torch import nn
 
 from core.errors import ExportFailed
-from core.export.pack import Packed, pack, pays
+from core.export.code import Coded, code, decode
+from core.export.pack import Packed, pack, pays, unpack
+from core.grid import Grid, Half, Values
 
 
 @dataclass(frozen=True)
 class Stored:
-    """Weights under their names in the model. Every name of the model is in exactly one of the three."""
+    """Weights under their names in the model. Every name of the model is in exactly one of the five."""
 
     dense: dict[str, torch.Tensor]
+    half: dict[str, torch.Tensor]  # fp16
     packed: dict[str, Packed]
+    coded: dict[str, Coded]
     tied: dict[str, str]  # another name of the same storage -> the name that is stored
 
     @property
     def size_bytes(self) -> int:
         """Bytes of the weights in a file, without names and framing: what `core.method.Tensor.size_bytes` plans."""
-        return sum(t.nbytes for t in self.dense.values()) + sum(p.size_bytes for p in self.packed.values())
+        plain = (*self.dense.values(), *self.half.values())
+        parts = [t.size_bytes for t in self.packed.values()] + [t.size_bytes for t in self.coded.values()]
+        return sum(t.nbytes for t in plain) + sum(parts)
+
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """Everything that a file holds beside the dense weights, by name."""
+        found: dict[str, npt.NDArray[Any]] = {f"{name}.half": half.numpy() for name, half in self.half.items()}
+        for name, packed in self.packed.items():
+            found |= {f"{name}.bitmap": packed.bitmap, f"{name}.values": packed.values}
+        for name, coded in self.coded.items():
+            found |= {f"{name}.{part}": array for part, array in coded.parts().items()}
+        return found
+
+    def rebuilt(self) -> Iterator[tuple[str, npt.NDArray[Any]]]:
+        """The dense fp32 form of every weight that is stored otherwise."""
+        yield from ((name, half.float().numpy()) for name, half in self.half.items())
+        yield from ((name, unpack(packed)) for name, packed in self.packed.items())
+        yield from ((name, decode(coded)) for name, coded in self.coded.items())
 
 
-def collect(model: nn.Module, masks: Mapping[str, torch.Tensor]) -> Stored:
+def collect(model: nn.Module, masks: Mapping[str, torch.Tensor], values: Mapping[str, Values] | None = None) -> Stored:
     """Parameters and persistent buffers of `model`, brought to the CPU.
 
+    Args:
+        masks: parameter name -> boolean tensor of its shape; False entries are zero.
+        values: parameter name -> what its entries may be; any fp32 number where it is not named.
+
     Raises:
-        ExportFailed: a mask without its parameter or of another shape, a masked entry that is not zero, or a
-            weight that is not fp32.
+        ExportFailed: a mask or grid without its parameter or of another shape, an entry that is not what they say, or
+            a weight that is not fp32.
     """
-    state = model.state_dict(keep_vars=True)
-    if unknown := masks.keys() - state.keys():
-        raise ExportFailed(f"masks for parameters that the model does not have: {', '.join(sorted(unknown))}")
+    state, values = model.state_dict(keep_vars=True), values or {}
+    if unknown := (masks.keys() | values.keys()) - state.keys():
+        raise ExportFailed(f"masks or grids of parameters that the model does not have: {', '.join(sorted(unknown))}")
     tied: dict[str, str] = {}
     first: dict[object, str] = {}
     for name, tensor in state.items():
@@ -43,20 +70,40 @@ def collect(model: nn.Module, masks: Mapping[str, torch.Tensor]) -> Stored:
         if first.setdefault(place, name) != name:
             tied[name] = first[place]
     by_storage = {tied.get(name, name): mask for name, mask in masks.items()}
-    dense: dict[str, torch.Tensor] = {}
-    packed: dict[str, Packed] = {}
+    values_of = {tied.get(name, name): value for name, value in values.items()}
+    stored = Stored({}, {}, {}, {}, tied)
     for name, tensor in state.items():
         if name in tied:
             continue
         if tensor.is_floating_point() and tensor.dtype != torch.float32:
             raise ExportFailed(f"{name} is {tensor.dtype}; weights are exported from fp32")
         here = tensor.detach().cpu()
-        mask = by_storage.get(name)
-        if mask is None or not pays(here.numel(), int(mask.sum()), 8 * here.element_size()):
-            dense[name] = here.contiguous()
-            continue
+        mask, value = by_storage.get(name), values_of.get(name)
         try:
-            packed[name] = pack(here.numpy(), mask.cpu().numpy())
+            if isinstance(value, Grid):
+                stored.coded[name] = _coded(here, value, mask)
+            elif isinstance(value, Half):
+                stored.half[name] = _half(here)
+            elif mask is not None and pays(here.numel(), int(mask.sum()), 8 * here.element_size()):
+                stored.packed[name] = pack(here.numpy(), mask.cpu().numpy())
+            else:
+                stored.dense[name] = here.contiguous()
         except ValueError as error:
             raise ExportFailed(f"{name}: {error}") from None
-    return Stored(dense, packed, tied)
+    return stored
+
+
+def _coded(weight: torch.Tensor, grid: Grid, mask: torch.Tensor | None) -> Coded:
+    grid = Grid(grid.levels.cpu(), grid.scales.cpu(), grid.group)
+    kept = None if mask is None else mask.cpu().numpy()
+    chosen = grid.codes(weight).numpy()
+    found = code(chosen, grid.levels.numpy(), grid.scales.numpy(), grid.group, kept)
+    if wrong := int((decode(found) != weight.numpy()).sum()):
+        raise ValueError(f"{wrong} of {weight.numel()} entries are not on the grid")
+    return found
+
+
+def _half(weight: torch.Tensor) -> torch.Tensor:
+    if wrong := int((weight.half().float() != weight).sum()):
+        raise ValueError(f"{wrong} of {weight.numel()} entries are not fp16 numbers")
+    return weight.half()

@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+from itertools import cycle
+
 import torch
 from transformers import BertForSequenceClassification
 
+from core.codes import DIGITS
 from core.family import FAMILIES
+from core.grid import Half, Values, fit
 from core.surgery import factorize
 from tests import tiny
 
 Masks = dict[str, torch.Tensor]
-KINDS = ("dense", "factorized", "factorized and masked", "embedding masked")
+KINDS = (
+    "dense",
+    "factorized",
+    "factorized and masked",
+    "embedding masked",
+    "quantised",
+    "factorized, masked and quantised",
+)
 EMBEDDING = "bert.embeddings.word_embeddings"
 
 
-def student(kind: str, *, layers: int = 1, seed: int = 0) -> tuple[BertForSequenceClassification, Masks]:
-    """A model in eval mode and its masks. Weights are random; one layer, hidden 32."""
+def student(
+    kind: str, *, layers: int = 1, seed: int = 0
+) -> tuple[BertForSequenceClassification, Masks, dict[str, Values]]:
+    """A model in eval mode, its masks and its grids. Weights are random; one layer, hidden 32."""
     torch.manual_seed(seed)
     model = BertForSequenceClassification(tiny.config(labels=3, layers=layers)).eval()
     masks: Masks = {}
@@ -23,13 +36,29 @@ def student(kind: str, *, layers: int = 1, seed: int = 0) -> tuple[BertForSequen
         for name in list(FAMILIES["bert"].compressible(model)):
             rows, cols = model.get_parameter(f"{name}.weight").shape
             factorize(model, name, torch.randn(rows, 8) / 6, torch.randn(8, cols) / 6)
-    if kind == "factorized and masked":
+    if kind.startswith("factorized") and "masked" in kind:
         for name in FAMILIES["bert"].compressible(model):
             for part in ("left", "right"):
                 mask(model, masks, f"{name}.{part}")
     if kind == "embedding masked":
         mask(model, masks, f"{EMBEDDING}.weight")
-    return model, masks
+    return model, masks, quantised(model, masks) if kind.endswith("quantised") else {}
+
+
+def quantised(model: torch.nn.Module, masks: Masks) -> dict[str, Values]:
+    """Put every matrix on a grid, with another number of levels each, and every vector in half precision."""
+    values: dict[str, Values] = {}
+    numbers = cycle(sorted(DIGITS))
+    for name, parameter in model.named_parameters():
+        if parameter.dim() == 2:
+            values[name] = fit(parameter.detach(), torch.ones(1), masks.get(name), next(numbers), 7)
+        else:
+            values[name] = Half()
+        with torch.no_grad():
+            parameter.copy_(values[name].round(parameter))
+            if name in masks:
+                parameter.mul_(masks[name])
+    return values
 
 
 def mask(model: torch.nn.Module, masks: Masks, name: str, keep: float = 0.5) -> None:

@@ -13,8 +13,9 @@ from transformers import BertForSequenceClassification
 
 from core.errors import ExportFailed
 from core.export import onnx as onnx_form
+from core.grid import Grid, Values
 from core.method import Tensor
-from core.plan import GRAPH_BYTES, LAYER_BYTES, UNPACK_BYTES
+from core.plan import GRAPH_BYTES, LAYER_BYTES, TABLE_BYTES, UNPACK_BYTES
 from tests.core.export.students import EMBEDDING, KINDS, batch, mask, student
 
 QUERY = "bert.encoder.layer.{}.attention.self.query.weight"
@@ -25,6 +26,7 @@ class Exported:
     kind: str
     model: BertForSequenceClassification
     masks: dict[str, torch.Tensor]
+    values: dict[str, Values]
     path: Path
 
     def session(self, options: ort.SessionOptions | None = None) -> ort.InferenceSession:
@@ -34,19 +36,23 @@ class Exported:
 
     def planned(self) -> list[Tensor]:
         """Every weight as the plan counts it."""
-        state = self.model.named_parameters()
-        return [
-            Tensor(name, 1, p.numel(), int(self.masks[name].sum()) if name in self.masks else p.numel(), "fixed")
-            for name, p in state
-        ]
+        return [self.stored(name, parameter) for name, parameter in self.model.named_parameters()]
+
+    def stored(self, name: str, parameter: torch.Tensor) -> Tensor:
+        kept = int(self.masks[name].sum()) if name in self.masks else parameter.numel()
+        value = self.values.get(name)
+        if isinstance(value, Grid):
+            rows, columns = parameter.shape
+            return Tensor(name, rows, columns, kept, "linear", levels=len(value.levels), group=value.group)
+        return Tensor(name, 1, parameter.numel(), kept, "fixed", 32 if value is None else 16)
 
 
 @pytest.fixture(scope="module", params=KINDS)
 def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Exported:
-    model, masks = student(request.param)
+    model, masks, values = student(request.param)
     path = tmp_path_factory.mktemp("onnx") / "model.onnx"
-    onnx_form.write(model, masks, path)
-    return Exported(request.param, model, masks, path)
+    onnx_form.write(model, masks, path, values=values)
+    return Exported(request.param, model, masks, values, path)
 
 
 def agree(model: BertForSequenceClassification, session: ort.InferenceSession, rows: int, tokens: int) -> bool:
@@ -68,23 +74,29 @@ def test_weights_take_the_planned_bytes_and_the_rest_is_a_small_graph(exported: 
     tensors = exported.planned()
     planned = sum(tensor.size_bytes for tensor in tensors)
     packed = sum(tensor.size_bytes < 4 * tensor.entries for tensor in tensors)
+    tables = TABLE_BYTES if packed else 0
     assert onnx_form.weight_bytes(exported.path, {tensor.name for tensor in tensors}) == planned
     beside = exported.path.stat().st_size - planned
-    assert 0 < beside <= GRAPH_BYTES + LAYER_BYTES * exported.model.config.num_hidden_layers + UNPACK_BYTES * packed
+    assert (
+        0
+        < beside
+        <= GRAPH_BYTES + LAYER_BYTES * exported.model.config.num_hidden_layers + tables + UNPACK_BYTES * packed
+    )
 
 
 def test_masked_weights_are_smaller_in_the_file(exported: Exported) -> None:
     names = set(dict(exported.model.named_parameters()))
     dense = sum(4 * p.numel() for p in exported.model.parameters())
-    assert (onnx_form.weight_bytes(exported.path, names) < dense) == bool(exported.masks)
+    assert (onnx_form.weight_bytes(exported.path, names) < dense) == bool(exported.masks or exported.values)
 
 
 def test_the_runtime_folds_all_unpacking_into_plain_weights(exported: Exported, tmp_path: Path) -> None:
     options = ort.SessionOptions()
     options.optimized_model_filepath = str(tmp_path / "run.onnx")
     exported.session(options)
-    operators = {node.op_type for node in onnx.load(tmp_path / "run.onnx").graph.node}
-    assert not operators & {"BitShift", "BitwiseAnd", "CumSum"}
+    graph = onnx.load(tmp_path / "run.onnx").graph
+    assert "CumSum" not in {node.op_type for node in graph.node}
+    assert not {tensor.data_type for tensor in graph.initializer} & {onnx.TensorProto.UINT8, onnx.TensorProto.FLOAT16}
 
 
 def test_the_file_is_alone_and_tells_nothing_of_this_machine(exported: Exported) -> None:
@@ -106,28 +118,28 @@ def test_inputs_and_dimensions_have_plain_names(exported: Exported) -> None:
 
 
 def test_exporting_leaves_the_model_as_it_was(exported: Exported) -> None:
-    again, _ = student(exported.kind)
+    again, _, _ = student(exported.kind)
     assert exported.model.config._attn_implementation == again.config._attn_implementation == "sdpa"
     before = again.state_dict()
     assert all(torch.equal(tensor, before[name]) for name, tensor in exported.model.state_dict().items())
 
 
 def test_a_tied_weight_is_stored_once_and_masked_under_either_name(tmp_path: Path) -> None:
-    model, masks = student("dense", layers=2)
+    model, masks, _ = student("dense", layers=2)
     first, second = (model.bert.encoder.layer[i].attention.self.query for i in (0, 1))
     second.weight = first.weight
     mask(model, masks, QUERY.format(0))
     masks = {QUERY.format(1): masks[QUERY.format(0)]}
     path = tmp_path / "model.onnx"
     onnx_form.write(model, masks, path)
-    assert agree(model, Exported("tied", model, masks, path).session(), 2, 9)
+    assert agree(model, Exported("tied", model, masks, {}, path).session(), 2, 9)
     stored = [tensor.name for tensor in onnx.load(path).graph.initializer if "self.query.weight" in tensor.name]
-    assert stored == [f"{QUERY.format(0)}.bitmap", f"{QUERY.format(0)}.values"]
+    assert sorted(stored) == [f"{QUERY.format(0)}.bitmap", f"{QUERY.format(0)}.values"]
 
 
 def test_a_graph_that_turned_a_weight_around_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A square weight that the exporter transposed has the same shape; its packed form would compute nonsense."""
-    model, masks = student("dense")
+    model, masks, _ = student("dense")
     mask(model, masks, QUERY.format(0))
     turned = numpy_helper.from_array(model.get_parameter(QUERY.format(0)).detach().numpy().T, QUERY.format(0))
     graph = helper.make_graph([], "turned", [], [], [turned])
@@ -138,7 +150,7 @@ def test_a_graph_that_turned_a_weight_around_is_refused(monkeypatch: pytest.Monk
 
 
 def test_what_cannot_be_exported_faithfully_is_refused(tmp_path: Path) -> None:
-    model, masks = student("embedding masked")
+    model, masks, _ = student("embedding masked")
     name = f"{EMBEDDING}.weight"
     path = tmp_path / "model.onnx"
     with pytest.raises(ExportFailed, match=r"does not have: no\.such\.weight"):

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def delivered(source: Path, tmp_path: Path) -> Path:
     """The form of a factorized and masked student, to be broken."""
-    model, masks = student("factorized and masked")
+    model, masks, _ = student("factorized and masked")
     torch_form.write(model, masks, source, tmp_path / "pytorch")
     return tmp_path / "pytorch"
 
@@ -50,8 +51,8 @@ def loaded(folder: Path) -> torch.nn.Module:
 
 @pytest.mark.parametrize("kind", KINDS[1:])
 def test_logits_are_equal_bit_for_bit_after_a_round_trip(kind: str, source: Path, tmp_path: Path) -> None:
-    model, masks = student(kind)
-    torch_form.write(model, masks, source, tmp_path / "pytorch")
+    model, masks, values = student(kind)
+    torch_form.write(model, masks, source, tmp_path / "pytorch", values=values)
     back = loaded(tmp_path / "pytorch")
     feed = batch(3, 20)
     with torch.no_grad():
@@ -60,7 +61,7 @@ def test_logits_are_equal_bit_for_bit_after_a_round_trip(kind: str, source: Path
 
 
 def test_an_unchanged_model_is_a_stock_directory(source: Path, tmp_path: Path) -> None:
-    model, masks = student("dense")
+    model, masks, _ = student("dense")
     torch_form.write(model, masks, source, tmp_path / "pytorch")
     assert not (tmp_path / "pytorch/load.py").exists()
     back, info = BertForSequenceClassification.from_pretrained(tmp_path / "pytorch", output_loading_info=True)
@@ -71,7 +72,7 @@ def test_an_unchanged_model_is_a_stock_directory(source: Path, tmp_path: Path) -
 
 
 def test_packed_weights_take_the_planned_bytes(delivered: Path) -> None:
-    model, masks = student("factorized and masked")
+    model, masks, _ = student("factorized and masked")
     planned = [
         Tensor(name, 1, p.numel(), int(masks[name].sum()) if name in masks else p.numel(), "fixed").size_bytes
         for name, p in model.named_parameters()
@@ -86,7 +87,7 @@ def test_tokenizer_files_are_carried_byte_for_byte(delivered: Path, source: Path
 
 
 def test_a_tied_weight_is_stored_once_and_comes_back_under_both_names(source: Path, tmp_path: Path) -> None:
-    model, masks = student("dense", layers=2)
+    model, masks, _ = student("dense", layers=2)
     query = "bert.encoder.layer.{}.attention.self.query.weight"
     model.bert.encoder.layer[1].attention.self.query.weight = model.get_parameter(query.format(0))
     mask(model, masks, query.format(0))
@@ -126,6 +127,11 @@ def test_weights_that_do_not_fit_are_refused(delivered: Path, change: Any, messa
     tensors = load_file(delivered / "weights.safetensors")
     change(tensors)
     save_file(tensors, delivered / "weights.safetensors")
+    with pytest.raises(ValueError, match="checksum differs"):
+        loaded(delivered)
+    structure = json.loads((delivered / "structure.json").read_text())
+    structure["crc32"] = zlib.crc32((delivered / "weights.safetensors").read_bytes())
+    (delivered / "structure.json").write_text(json.dumps(structure))
     with pytest.raises(ValueError, match=message):
         loaded(delivered)
 
@@ -133,12 +139,24 @@ def test_weights_that_do_not_fit_are_refused(delivered: Path, change: Any, messa
 def test_a_truncated_file_is_refused(delivered: Path) -> None:
     path = delivered / "weights.safetensors"
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(ValueError, match=r"weights\.safetensors cannot be read"):
+    with pytest.raises(ValueError, match="checksum differs"):
         loaded(delivered)
+
+
+def test_one_flipped_bit_is_refused(source: Path, tmp_path: Path) -> None:
+    """Most bits of a packed file decode to some weight: only the sum tells."""
+    model, masks, values = student("factorized, masked and quantised")
+    torch_form.write(model, masks, source, tmp_path / "pytorch", values=values)
+    path = tmp_path / "pytorch/weights.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-100] ^= 4
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="checksum differs"):
+        loaded(tmp_path / "pytorch")
 
 
 def test_a_structure_of_another_format_is_refused(delivered: Path) -> None:
     path = delivered / "structure.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "format": 2}))
-    with pytest.raises(ValueError, match="format 2; this file reads 1"):
+    path.write_text(json.dumps({**json.loads(path.read_text()), "format": 1}))
+    with pytest.raises(ValueError, match="format 1; this file reads 2"):
         loaded(delivered)

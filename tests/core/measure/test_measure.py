@@ -15,7 +15,7 @@ from tests.core.export.students import student
 @pytest.fixture(scope="module")
 def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("timed") / "model.onnx"
-    model, masks = student("embedding masked")
+    model, masks, _ = student("embedding masked")
     onnx.write(model, masks, path)
     return path
 

@@ -36,7 +36,7 @@ class Delivered:
 @pytest.fixture(scope="module")
 def delivered(tmp_path_factory: pytest.TempPathFactory) -> Delivered:
     """The artifact of a factorized and masked student, whose tokenizer file asks for a fixed length."""
-    model, masks = student("factorized and masked")
+    model, masks, _ = student("factorized and masked")
     source, folder = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("artifact")
     tokenizer = tiny.tokenizer()
     tokenizer.enable_padding(length=MAX_LENGTH)
@@ -123,7 +123,7 @@ def test_a_file_that_does_not_load_is_refused_with_the_runtimes_words(delivered:
 
 def test_a_stock_directory_with_a_missing_weight_is_refused(tmp_path: Path) -> None:
     """Transformers alone would fill it with random numbers."""
-    model, _ = student("dense")
+    model, _, _ = student("dense")
     torch_form.write(model, {}, tmp_path, tmp_path / "pytorch")
     isolated.load_torch(tmp_path, 1)
     path = tmp_path / "pytorch/model.safetensors"
