@@ -19,7 +19,7 @@ import shutil
 import tarfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from core.data import digest
+from core.grid import Grid
 from core.phase import Build, Phase
 
 FORMAT = 2
@@ -138,6 +139,11 @@ class Keeper:
         device = build.device
         build.model.load_state_dict(_part(tensors, "model"))
         build.masks = {name: mask.bool().to(device) for name, mask in _part(tensors, "mask").items()}
+        grids = {
+            name: replace(grid, levels=tensors[f"grid.{name}.levels"], scales=tensors[f"grid.{name}.scales"])
+            for name, grid in _grids(build).items()
+        }
+        build.values |= {name: grid.to(device) for name, grid in grids.items()}
         for number, (optimizer, groups) in enumerate(zip(optimizers, index["optimizers"], strict=True)):
             state: dict[int, dict[str, torch.Tensor]] = {}
             for name, tensor in _part(tensors, f"optimizer.{number}").items():
@@ -176,6 +182,8 @@ class Keeper:
             return
         tensors = {f"model.{name}": tensor for name, tensor in build.model.state_dict().items()}
         tensors |= {f"mask.{name}": mask.to(torch.uint8) for name, mask in build.masks.items()}
+        for name, grid in _grids(build).items():
+            tensors |= {f"grid.{name}.levels": grid.levels, f"grid.{name}.scales": grid.scales}
         groups = []
         for number, optimizer in enumerate(optimizers):
             state = optimizer.state_dict()
@@ -222,6 +230,10 @@ def _fits(tensors: dict[str, torch.Tensor], build: Build) -> bool:
     """Whether the recipe built the same structure: ranks chosen from trained weights may differ."""
     built = {name: tensor.shape for name, tensor in build.model.state_dict().items()}
     return built == {name: tensor.shape for name, tensor in _part(tensors, "model").items()}
+
+
+def _grids(build: Build) -> dict[str, Grid]:
+    return {name: value for name, value in build.values.items() if isinstance(value, Grid)}
 
 
 def _part(tensors: dict[str, torch.Tensor], name: str) -> dict[str, torch.Tensor]:

@@ -28,6 +28,15 @@ class Grid:
         """The scale of every entry, (rows, columns)."""
         return self.scales.repeat_interleave(self.group, dim=1)[:, :columns]
 
+    def to(self, device: torch.device) -> Grid:
+        return replace(self, levels=self.levels.to(device), scales=self.scales.to(device))
+
+    def column(self, weight: torch.Tensor, number: int) -> torch.Tensor:
+        """The nearest value for every entry of one column (rows,)."""
+        scale = self.scales[:, number // self.group]
+        middles = (self.levels[1:] + self.levels[:-1]) / 2
+        return self.levels[torch.bucketize(weight.float() / scale, middles)] * scale
+
     def codes(self, weight: torch.Tensor) -> torch.Tensor:
         """Number of the nearest level for every entry of `weight` (rows, columns)."""
         middles = (self.levels[1:] + self.levels[:-1]) / 2

@@ -7,6 +7,7 @@ every labelled row. `eval` is read for validity only.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -78,7 +79,8 @@ def shape_of(folder: Path) -> tuple[ModelShape, dict[int, str]]:
         layers=layers,
         hidden=int(config[family.hidden]),
         labels=tuple(labels[i] for i in sorted(labels)),
-        matrices=tuple(_matrices(family, layers, shapes)),
+        matrices=(matrices := tuple(_matrices(family, layers, shapes))),
+        rest=tuple(_rest(matrices, shapes)),
     )
     return shape, labels
 
@@ -101,6 +103,16 @@ def _matrices(family: Family, layers: int, shapes: dict[str, tuple[int, ...]]) -
         Matrix(name=name, rows=shapes[f"{name}.weight"][0], cols=shapes[f"{name}.weight"][1], kind=kinds[name])
         for name in names
     ]
+
+
+def _rest(matrices: Iterable[Matrix], shapes: dict[str, tuple[int, ...]]) -> Iterator[Matrix]:
+    """Every other weight; a vector is one row."""
+    known = {f"{matrix.name}.weight" for matrix in matrices}
+    for name, shape in shapes.items():
+        entries = math.prod(shape)
+        if name not in known and entries:
+            rows, cols = shape if len(shape) == 2 else (1, entries)
+            yield Matrix(name=name, rows=rows, cols=cols, kind="fixed")
 
 
 def _labels(config: dict[str, Any]) -> dict[int, str]:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from core.family import Family
+    from core.grid import Values
     from core.shared import Shared
 
 Metrics = dict[str, float]
@@ -42,6 +43,9 @@ class Hook:
 
     def reshape(self, optimizer: torch.optim.Optimizer) -> None:
         """Carry the optimizer's state over a change of shape."""
+
+    def before_update(self) -> None:
+        """Between backward and the optimizers' steps."""
 
     def after_step(self, fraction: float) -> None:
         """After the optimizers have moved: masks are re-applied here."""
@@ -109,12 +113,14 @@ class Build:
     """What methods read and change while a recipe is compiled, step by step.
 
     `masks` maps a parameter's name to a boolean tensor of its shape: False entries are zero and are not stored.
+    `values` maps a parameter's name to what its entries may be, where they are stored in fewer bits.
     """
 
     model: nn.Module
     shared: Shared
     hooks: list[Hook] = field(default_factory=list)
     masks: dict[str, torch.Tensor] = field(default_factory=dict)
+    values: dict[str, Values] = field(default_factory=dict)
 
     @property
     def teacher(self) -> nn.Module:

@@ -171,7 +171,9 @@ def compress(
             build = _student(shared, step.recipe, meter, left_s, keeper, number)
             with meter.stage("export"):
                 build.model.cpu()
-                artifact.write(build.model, build.masks, model, work / str(number), torch_form=True)
+                artifact.write(
+                    build.model, build.masks, model, work / str(number), torch_form=True, values=build.values
+                )
             with meter.stage("verify"):
                 point = measure(against, work / str(number), build, step.recipe, step.target)
             report = Report(

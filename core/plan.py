@@ -18,14 +18,15 @@ from core.recipe import SIZES, Recipe, Target
 
 
 class Matrix(BaseModel):
-    """A compressible weight: a linear (out, in) or an embedding (vocabulary, width)."""
+    """A weight: a linear (out, in), an embedding (vocabulary, width), or "fixed", what no method factorizes or prunes:
+    other matrices, and vectors as one row."""
 
     model_config = ConfigDict(frozen=True)
 
     name: str
     rows: int = Field(gt=0)
     cols: int = Field(gt=0)
-    kind: Literal["linear", "embedding"]
+    kind: Literal["linear", "embedding", "fixed"]
 
 
 class ModelShape(BaseModel):
@@ -40,12 +41,13 @@ class ModelShape(BaseModel):
     hidden: int
     labels: tuple[str, ...]
     matrices: tuple[Matrix, ...]
+    rest: tuple[Matrix, ...] = ()
 
     def tensors(self) -> list[Tensor]:
-        """The dense model as the plan counts it; everything incompressible is one "fixed" row."""
-        listed = [Tensor(m.name, m.rows, m.cols, m.rows * m.cols, m.kind) for m in self.matrices]
-        rest = self.parameters - sum(tensor.entries for tensor in listed)
-        return [*listed, Tensor("", 1, rest, rest, "fixed")]
+        """The dense model as the plan counts it."""
+        listed = [Tensor(m.name, m.rows, m.cols, m.rows * m.cols, m.kind) for m in (*self.matrices, *self.rest)]
+        left = self.parameters - sum(tensor.entries for tensor in listed)
+        return [*listed, Tensor("", 1, left, left, "fixed")] if left else listed
 
 
 class Size(BaseModel):
@@ -58,8 +60,8 @@ class Size(BaseModel):
 
 
 # What model.onnx holds beside its weights: bytes of the graph, of each encoder layer in it, of the tables that every
-# unpacking uses, of each unpacking.
-GRAPH_BYTES, LAYER_BYTES, TABLE_BYTES, UNPACK_BYTES = 8_192, 6_144, 4_096, 1_536
+# unpacking uses, of each unpacking, of each cast from fp16.
+GRAPH_BYTES, LAYER_BYTES, TABLE_BYTES, UNPACK_BYTES, HALF_BYTES = 8_192, 6_144, 4_096, 1_536, 320
 
 
 def size_of(recipe: Recipe, shape: ModelShape) -> Size:
@@ -69,15 +71,13 @@ def size_of(recipe: Recipe, shape: ModelShape) -> Size:
         tensors = step.stored(tensors)
     size_bytes = sum(tensor.size_bytes for tensor in tensors)
     packed = sum(tensor.kept < tensor.entries or tensor.levels > 0 for tensor in tensors)
+    half = sum(tensor.bits < 32 and not tensor.levels for tensor in tensors)
+    graph = GRAPH_BYTES + LAYER_BYTES * shape.layers + TABLE_BYTES * bool(packed)
     return Size(
         parameters=sum(tensor.entries for tensor in tensors),
         nonzero=sum(tensor.kept for tensor in tensors),
         size_bytes=size_bytes,
-        file_bytes=size_bytes
-        + GRAPH_BYTES
-        + LAYER_BYTES * shape.layers
-        + UNPACK_BYTES * packed
-        + TABLE_BYTES * bool(packed),
+        file_bytes=size_bytes + graph + UNPACK_BYTES * packed + HALF_BYTES * half,
     )
 
 

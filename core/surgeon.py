@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from core.calibrate import Moments, damped
+from core.grid import Grid
 from core.masking import largest, put
 from core.phase import Build
 from core.prune.magnitude import kept_entries
@@ -50,8 +51,9 @@ def inverse_root(hessian: torch.Tensor) -> torch.Tensor:
     return root
 
 
-def sweep(weight: torch.Tensor, upper: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """`weight` with the entries outside `mask` removed, column by column; what is left of each row is moved to make up.
+def sweep(weight: torch.Tensor, upper: torch.Tensor, mask: torch.Tensor, grid: Grid | None = None) -> torch.Tensor:
+    """`weight` without the entries outside `mask`, the others rounded to `grid`, column by column; what is left of each
+    row is moved to make up.
 
     The columns to the right of a removed entry move by the OBS formula with the inverse of the Hessian of those
     columns, which the Cholesky factor of H⁻¹ holds (SparseGPT, algorithm 1 with a given mask).
@@ -64,9 +66,11 @@ def sweep(weight: torch.Tensor, upper: torch.Tensor, mask: torch.Tensor) -> torc
         stop = min(columns, start + BLOCK)
         errors = torch.zeros_like(w[:, start:stop])
         for j in range(start, stop):
-            error = torch.where(mask[:, j], 0.0, w[:, j]) / upper[j, j]
-            w[:, j:stop] -= error[:, None] * upper[j, j:stop]
-            errors[:, j - start] = error
+            kept = w[:, j] if grid is None else grid.column(w[:, j], j).double()
+            kept = torch.where(mask[:, j], kept, 0.0)
+            error = (w[:, j] - kept) / upper[j, j]
+            w[:, j + 1 : stop] -= error[:, None] * upper[j, j + 1 : stop]
+            w[:, j], errors[:, j - start] = kept, error
         w[:, stop:] -= errors @ upper[start:stop, stop:]
     return w * mask
 
@@ -101,28 +105,26 @@ class Surgeon:
 
     def judged(self) -> dict[str, Judged]:
         """Every prunable parameter with its metric."""
-        found: dict[str, Judged] = {}
-        for name in self.build.compressible():
-            module = self.build.model.get_submodule(name)
-            parts = {
-                part: p.detach().double().cpu() for part, p in module.named_parameters(recurse=False) if p.dim() == 2
-            }
-            for part, judged in self._parts(parts, self._moments[name]).items():
-                found[f"{name}.{part}"] = judged
-        return found
+        names = list(self.build.compressible())
+        return {f"{name}.{part}": judged for name in names for part, judged in self.judged_in(name).items()}
+
+    def judged_in(self, name: str) -> dict[str, Judged]:
+        """The parameters of one module with their metrics; left comes last, for right lets through what it sees."""
+        module = self.build.model.get_submodule(name)
+        parts = {part: p.detach().double().cpu() for part, p in module.named_parameters(recurse=False) if p.dim() == 2}
+        return self._parts(parts, self._moments[name])
 
     def _parts(self, parts: dict[str, torch.Tensor], moments: Moments) -> dict[str, Judged]:
         c, g = moments.inputs, moments.outputs
         table = c.dim() == 1  # an embedding is transposed: rows are tokens, columns are felt
-        if "weight" in parts:
-            w = parts["weight"]
-            return {"weight": Judged(w, g, c) if table else Judged(w, c, g.diagonal())}
-        left, right = parts["left"], parts["right"]
-        if table:
-            passed, felt = right @ g @ right.T, (c[:, None] * left.square()).sum(dim=0)
-            return {"left": Judged(left, damped(passed, self.damping), c), "right": Judged(right, g, felt)}
-        passed, felt = right @ c @ right.T, (left * (g @ left)).sum(dim=0)
-        return {"left": Judged(left, damped(passed, self.damping), g.diagonal()), "right": Judged(right, c, felt)}
+        whole, rows = (g, c) if table else (c, g.diagonal())  # the metric of a matrix that is not two factors
+        found = {part: Judged(w, whole, rows) for part, w in parts.items() if part in ("weight", "sparse")}
+        if "left" in parts:
+            left, right = parts["left"], parts["right"]
+            felt = (c[:, None] * left.square() if table else left * (g @ left)).sum(dim=0)
+            found["right"] = Judged(right, whole, felt)
+            found["left"] = Judged(left, damped(right @ whole @ right.T, self.damping), rows)
+        return found
 
     @torch.no_grad()
     def prune(self, share: float) -> None:

@@ -52,6 +52,8 @@ def _step(phase: Phase, batch: Any, fraction: float, optimizers: Sequence[Any], 
     metrics = phase.objective.step(batch, accelerator.backward)
     if phase.clip_norm is not None:
         accelerator.clip_grad_norm_(phase.model.parameters(), phase.clip_norm)
+    for hook in phase.hooks:
+        hook.before_update()
     for optimizer in optimizers:
         optimizer.step()
     for hook in phase.hooks:

@@ -163,6 +163,38 @@ class FileDeclared(BaseModel):
     sha256: Annotated[str | None, Field(pattern="^[0-9a-fA-F]{64}$")] = None
 
 
+class Gptq(BaseModel):
+    method: Literal["gptq"] = "gptq"
+    bits: float = 4
+    """
+    Of every linear, or of both its factors.
+    """
+    embedding_bits: float | None = None
+    """
+    Of the word embedding; null is as `bits`.
+    """
+    rest_bits: Literal[8, 32] = 8
+    """
+    Of other matrices, vectors then being fp16; 32 leaves both.
+    """
+    group: Annotated[int, Field(ge=8, le=65536)] = 64
+    """
+    Columns of a row that share a scale.
+    """
+    when: Literal["trained", "once"] = "trained"
+    """
+    Go on in the next training, or round at once.
+    """
+    calibration_rows: Annotated[int, Field(ge=1, le=100000)] = 1024
+    """
+    Training rows that C and G are taken from.
+    """
+    damping: Annotated[float, Field(ge=1e-05, le=1.0)] = 0.01
+    """
+    Added to C and G, in units of their mean diagonal.
+    """
+
+
 class Hardware(BaseModel):
     device: str
     machine: str
@@ -291,13 +323,14 @@ class Magnitude(BaseModel):
 
 class Matrix(BaseModel):
     """
-    A compressible weight: a linear (out, in) or an embedding (vocabulary, width).
+    A weight: a linear (out, in), an embedding (vocabulary, width), or "fixed", what no method factorizes or prunes:
+    other matrices, and vectors as one row.
     """
 
     name: str
     rows: Annotated[int, Field(gt=0)]
     cols: Annotated[int, Field(gt=0)]
-    kind: Literal["linear", "embedding"]
+    kind: Literal["linear", "embedding", "fixed"]
 
 
 class Me(BaseModel):
@@ -363,6 +396,7 @@ class ModelShape(BaseModel):
     hidden: int
     labels: list[str]
     matrices: list[Matrix]
+    rest: Annotated[list[Matrix], Field(validate_default=True)] = []
 
 
 class Obs(BaseModel):
@@ -694,7 +728,11 @@ class Recipe(BaseModel):
 
     version: Literal[1] = 1
     steps: Annotated[
-        list[Annotated[LowRankSparse | Svd | WeightedSvd | Magnitude | Obs | Distill, Field(discriminator="method")]],
+        list[
+            Annotated[
+                LowRankSparse | Svd | WeightedSvd | Magnitude | Obs | Gptq | Distill, Field(discriminator="method")
+            ]
+        ],
         Field(max_length=8, min_length=1),
     ]
 

@@ -26,6 +26,11 @@ RECIPES: dict[str, Sequence[dict[str, object]]] = {
         {**TRAINING, "patience": 50, "look_every": 0.2},
     ),
     "pruning in the second of two trainings": (TRAINING, MAGNITUDE, TRAINING),
+    "rounded weights trained straight through, after another training": (
+        TRAINING,
+        {"method": "gptq", "bits": 3, "group": 8, "calibration_rows": 64},
+        TRAINING,
+    ),
     "ranks that depend on trained weights": (TRAINING, {**SVD, "ranks": "pooled"}, TRAINING),
 }
 TWICE = RECIPES["pruning in the second of two trainings"]

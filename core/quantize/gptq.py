@@ -1,0 +1,82 @@
+"""Low bits with error feedback: round a column, move what is left of its rows to make up, go on to the next.
+
+The sweep is that of GPTQ (Frantar et al. 2022, arXiv 2210.17323) with the metric of `obs`: inputs of second moment C,
+rows weighed as the distillation loss feels them, factors judged through their neighbour, tokens as they are frequent.
+An entry is a level times the scale of its group of columns in its row; levels are fitted to each matrix (`core.grid`),
+so 1.6, 2.6 and 3.6 bits (3, 6 and 12 levels) are as good a choice as whole bits. Per matrix the solution of rounding
+to nearest stays where its layer error is lower. Masked entries stay zero and take no code. Of the rest of the model
+matrices take `rest_bits`, vectors fp16.
+
+`when` "trained" lets the next training go on with the rounded weights: gradients pass straight through to weights that
+are kept beside them in fp32 (Bengio et al. 2013, arXiv 1308.3432). Files are as small as the bits say; after loading
+the weights are fp32, so it saves bytes, not time. 8 bits are free, 4 bits nearly so at once, below 4 it wants training.
+Does not help where factors and masks have already left few entries: there the scales weigh as much as the codes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+from pydantic import AfterValidator, Field
+
+from core import codes
+from core.method import Method, Tensor
+
+if TYPE_CHECKING:
+    from core.phase import Build, Phase
+
+LEVELS = {round(codes.bits(levels), 1): levels for levels in codes.DIGITS}  # bits -> number of levels
+
+
+def _known(bits: float) -> float:
+    if bits not in LEVELS:
+        raise ValueError(f"{bits:g} bits; legal are {', '.join(f'{one:g}' for one in LEVELS)}")
+    return bits
+
+
+Bits = Annotated[float, AfterValidator(_known), Field(json_schema_extra={"enum": [*LEVELS]})]
+
+
+class Gptq(Method):
+    needs_training: ClassVar[bool] = True
+
+    method: Literal["gptq"] = "gptq"
+    bits: Bits = Field(4, description="Of every linear, or of both its factors.")
+    embedding_bits: Bits | None = Field(None, description="Of the word embedding; null is as `bits`.")
+    rest_bits: Literal[8, 32] = Field(8, description="Of other matrices, vectors then being fp16; 32 leaves both.")
+    group: int = Field(64, ge=8, le=65_536, description="Columns of a row that share a scale.")
+    when: Literal["trained", "once"] = Field("trained", description="Go on in the next training, or round at once.")
+    calibration_rows: int = Field(1024, ge=1, le=100_000, description="Training rows that C and G are taken from.")
+    damping: float = Field(1e-2, ge=1e-5, le=1, description="Added to C and G, in units of their mean diagonal.")
+
+    def acts_in_training(self) -> bool:
+        return self.when == "trained"
+
+    def levels(self, kind: str) -> int:
+        """How many levels a tensor of this kind has; 0 leaves it as it is."""
+        if kind == "fixed":
+            return LEVELS.get(self.rest_bits, 0)
+        return LEVELS[self.embedding_bits or self.bits] if kind == "embedding" else LEVELS[self.bits]
+
+    def stored(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """Codes for matrices, fp16 for vectors."""
+        return [self._stored(tensor, self.levels(tensor.kind)) for tensor in tensors]
+
+    def _stored(self, tensor: Tensor, levels: int) -> Tensor:
+        if not levels:
+            return tensor
+        return replace(tensor, bits=16) if tensor.rows == 1 else replace(tensor, levels=levels, group=self.group)
+
+    def compile(self, build: Build) -> Iterable[Phase]:
+        from core.rounding import StraightThrough, put_on_grids, round_rest
+
+        levels = {name: self.levels("embedding" if name == build.family.embedding else "linear")
+                  for name in build.compressible()}  # fmt: skip
+        put_on_grids(build, levels, self.group, build.shared.moments(self.calibration_rows), self.damping)
+        if rest := self.levels("fixed"):
+            round_rest(build, rest, self.group)
+        if self.when == "trained":
+            build.hooks.append(StraightThrough(build))
+        return ()

@@ -1,0 +1,101 @@
+"""Putting a student's weights on grids, and training them there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+
+from core.calibrate import Moments
+from core.grid import Grid, Half, fit
+from core.phase import Build, Hook, Phase
+from core.surgeon import Judged, Surgeon, inverse_root, sweep
+
+
+@torch.no_grad()
+def put_on_grids(
+    build: Build, levels: Mapping[str, int], group: int, moments: Mapping[str, Moments], damping: float
+) -> None:
+    """Round every compressible module, in model order, each judged through neighbours that are rounded already.
+
+    Args:
+        levels: module name -> number of levels.
+        group: columns of a row that share a scale.
+    """
+    surgeon = Surgeon(build, moments, damping, scope="tensor")
+    for module, count in levels.items():
+        for part in surgeon.judged_in(module):
+            name = f"{module}.{part}"
+            judged, mask = surgeon.judged_in(module)[part], build.masks.get(name)  # as it is after the part before
+            held = torch.ones_like(judged.weight, dtype=torch.bool) if mask is None else mask.cpu()
+            grid, rounded = on_grid(judged, held, count, group)
+            parameter = build.model.get_parameter(name)
+            parameter.copy_(rounded.to(parameter))
+            build.values[name] = grid.to(parameter.device)
+
+
+def on_grid(judged: Judged, mask: torch.Tensor, levels: int, group: int) -> tuple[Grid, torch.Tensor]:
+    """A grid for one matrix and its rounded weight (rows, columns): by the sweep, or to the nearest if that is better.
+
+    Args:
+        mask: of the same shape; False entries are zero before and after.
+    """
+    importance = judged.hessian.diagonal() * judged.rows[:, None]
+    grid = fit(judged.weight.float(), importance.float(), mask, levels, group)
+    upper = inverse_root(judged.hessian)
+    nearest = grid.round(judged.weight.float()).double() * mask
+    swept = sweep(judged.weight, upper, mask, grid)
+    return grid, min(nearest, swept, key=judged.error)
+
+
+@torch.no_grad()
+def round_rest(build: Build, levels: int, group: int) -> None:
+    """Put every other matrix on a grid, weighed evenly, and every other vector on fp16 numbers."""
+    for name, parameter in build.model.named_parameters():
+        if name in build.values:
+            continue
+        if parameter.dim() == 2:
+            grid = fit(parameter.cpu(), torch.ones(1), None, levels, group)
+            build.values[name] = grid.to(parameter.device)
+        else:
+            build.values[name] = Half()
+        parameter.copy_(build.values[name].round(parameter))
+
+
+class StraightThrough(Hook):
+    """Weights are on their grids whenever the model runs; between backward and update they are what is being trained.
+
+    The gradient at the rounded weight moves the one beside it, which is rounded again after each step.
+    """
+
+    def __init__(self, build: Build) -> None:
+        self.build = build
+        self.latent: dict[str, torch.Tensor] = {}
+
+    def start(self, phase: Phase) -> None:
+        self.latent = {name: parameter.detach().clone() for name, parameter in self._parameters()}
+
+    @torch.no_grad()
+    def before_update(self) -> None:
+        for name, parameter in self._parameters():
+            parameter.copy_(self.latent[name])
+
+    @torch.no_grad()
+    def after_step(self, fraction: float) -> None:
+        for name, parameter in self._parameters():
+            if name in self.build.masks:
+                parameter.mul_(self.build.masks[name])
+            self.latent[name].copy_(parameter)
+            parameter.copy_(self.build.values[name].round(parameter))
+            if name in self.build.masks:  # a grid need not hold zero
+                parameter.mul_(self.build.masks[name])
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        return self.latent
+
+    def load_tensors(self, tensors: dict[str, torch.Tensor]) -> None:
+        self.latent = {name: tensor.to(self.build.device) for name, tensor in tensors.items()}
+
+    def _parameters(self) -> list[tuple[str, nn.Parameter]]:
+        return [(name, self.build.model.get_parameter(name)) for name in self.build.values]
