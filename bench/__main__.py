@@ -39,7 +39,7 @@ def _system(name: str, *steps: dict[str, Any]) -> graded.System:
 SYSTEMS = {
     "hybrid": graded.System("hybrid", LADDER, rows=ROWS),
     "ladabert": graded.System("ladabert", LADDER),
-    "hybrid@5": graded.System("hybrid", (5.0,), rows=ROWS),
+    "hybrid@5": graded.System("hybrid", (5.0,)),
     "low-rank-plus-sparse": _system("low-rank-plus-sparse", {"method": "low_rank_sparse"}, DISTILL),
     "plain-svd": _system("plain-svd", {"method": "svd"}, DISTILL),
     "magnitude": _system("magnitude", {"method": "magnitude"}, DISTILL),

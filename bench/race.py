@@ -3,7 +3,8 @@
 Ours: the preset at one ratio with ever longer training, calibration, factors, pruning and the teacher's answers
 included in the time of each. From nothing: the same ranks and the same masks with random weights, the same losses
 and rows, at several learning rates, each with 12 times our CPU-seconds. Retention is accuracy on
-`select` (cut from the training rows) over the teacher's. One JSON file in `bench/results/race/`.
+`select` (cut from the training rows) over the teacher's. One JSON file in `bench/results/race/`, written after each
+learning rate: a run that was broken off goes on with the next one.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ import copy
 import json
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import torch
 
@@ -41,13 +41,15 @@ def retention(bench: Bench, model: torch.nn.Module) -> float:
 
 def ours(bench: Bench, recipe: Recipe, steps: int) -> tuple[dict[str, float], Build]:
     """One run of `steps` training steps from a cold start: nothing that it needs was made before."""
+    changes = {"distill.max_rows": steps * ROWS_A_STEP, "distill.min_steps": steps, "obs.increments": 5}
     start = cpu_seconds()
     build = bench.cold().student()
-    for step in varied(recipe, {"distill.max_rows": steps * ROWS_A_STEP, "obs.increments": 5}).steps:
+    done = 0
+    for step in varied(recipe, changes).steps:
         for phase in step.compile(build):
-            train(phase, Meter(Silent()), device=CPU)
+            done += train(phase, Meter(Silent()), device=CPU)
     spent = cpu_seconds() - start
-    return {"steps": steps, "cpu_s": spent, "retention": retention(bench, build.model)}, build
+    return {"steps": done, "cpu_s": spent, "retention": retention(bench, build.model)}, build
 
 
 def emptied(build: Build, shared: Shared) -> Build:
@@ -105,30 +107,42 @@ def main() -> None:
     with TemporaryDirectory() as folder:
         bench = Bench(given.data, given.teacher, 16_000, 0, Path(folder))
         recipe = fill(PRESETS["hybrid"].recipe, Target(parameter_ratio=given.ratio), bench.shape)
-        runs: list[dict[str, float]] = []
-        for steps in (15, 30, 60, 120, 240, 480):
+        path = RESULTS / f"{given.data.name}.json"
+        found = begun(path, {"task": given.data.name, "ratio": given.ratio, "recipe": recipe.model_dump(mode="json")})
+        runs, curves = found["ours"], found["from_nothing"]
+        build: Build | None = None
+        for steps in (15, 30, 60, 120, 240, 480) if not runs else ():
             run, build = ours(bench, recipe, steps)
             runs.append(run)
             print(f"  ours: {run}", flush=True)
-            if run["retention"] >= ENOUGH:
+            if runs[-1]["retention"] >= ENOUGH:
                 break
-        curves: dict[str, Any] = {
-            f"{rate:g}": from_nothing(bench, build, recipe, rate, MOST * runs[-1]["cpu_s"]) for rate in given.rates
-        }
-    reached = [row["cpu_s"] for curve in curves.values() for row in curve if row["retention"] >= ENOUGH]
-    most = max(row["cpu_s"] for curve in curves.values() for row in curve)
-    found = {
-        "task": given.data.name,
-        "ratio": given.ratio,
-        "ours": runs,
-        "from_nothing": curves,
-        "times": min(reached) / runs[-1]["cpu_s"] if reached else None,
-        "at_least": None if reached else most / runs[-1]["cpu_s"],
-        "git_sha": rows.git_sha(),
+        rows.write(path, found)
+        for rate in (rate for rate in given.rates if f"{rate:g}" not in curves):
+            build = build or ours(bench, recipe, int(runs[-1]["steps"]))[1]
+            curves[f"{rate:g}"] = from_nothing(bench, build, recipe, rate, MOST * runs[-1]["cpu_s"])
+            rows.write(path, found | verdict(found))
+    print(json.dumps(verdict(found)))
+
+
+def begun(path: Path, what: rows.Row) -> rows.Row:
+    """What an earlier run of the same race left, or an empty one."""
+    old = rows.read(path) if path.exists() else {}
+    if any(old.get(key) != value for key, value in what.items()):
+        old = {"git_sha": rows.git_sha(), "ours": [], "from_nothing": {}}
+    return {**old, **what}
+
+
+def verdict(found: rows.Row) -> dict[str, float | None]:
+    """How many times our CPU-seconds the quickest learner from nothing took, or at least, where none arrived."""
+    ours_s = found["ours"][-1]["cpu_s"]
+    runs = [run for curve in found["from_nothing"].values() for run in curve]
+    arrived = [run["cpu_s"] for run in runs if run["retention"] >= ENOUGH]
+    most = max((run["cpu_s"] for run in runs), default=0.0)
+    return {
+        "times": min(arrived) / ours_s if arrived else None,
+        "at_least": None if arrived else most / ours_s,
     }
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    (RESULTS / f"{given.data.name}.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps({key: found[key] for key in ("times", "at_least")}))
 
 
 if __name__ == "__main__":

@@ -56,11 +56,16 @@ def _graded(systems: Mapping[str, Sequence[Row]]) -> Iterator[str]:
         )
 
 
+def _step(step: Mapping[str, Any]) -> str:
+    """A step by its name and the share of the entries that it kept: plans change, rows do not."""
+    return f"{step['method']} {step['keep']:.2f}" if "keep" in step else str(step["method"])
+
+
 def swept(path: Path) -> Iterator[str]:
     """One line a combination, on rows cut from the training rows."""
     for row in map(json.loads, path.read_text(encoding="utf-8").splitlines()):
-        changes = ", ".join(f"{key} = {value}" for key, value in row["changes"].items()) or "defaults"
-        steps = row["preset"].replace(",", ", ")
+        changes = ", ".join(f"{key} = {value}" for key, value in row["changes"].items()) or "nothing"
+        steps = ", ".join(_step(step) for step in row["recipe"]["steps"])
         yield (
             f"| {path.stem} | {steps} | {row['parameter_ratio']:g} | {row['rows']} | {changes} "
             f"| {row['kl']:.4f} | {100 * row['agreement']:.1f} % | {row['cpu_s']:.0f} |"

@@ -175,11 +175,25 @@ class Keeper:
         """Whether it is time for a checkpoint."""
         return self.given.folder is not None and time.monotonic() - self._written >= self.given.every_s
 
-    def save(self, phase: Phase, build: Build, optimizers: Sequence[Any], done: Done) -> None:
-        """Write one, so much of this phase being over."""
-        folder = self.given.folder
+    def save(self, phase: Phase, build: Build, optimizers: Sequence[Any], done: Done) -> str | None:
+        """Write one, so much of this phase being over. What went wrong, if anything: work goes on without it."""
+        folder, self._written = self.given.folder, time.monotonic()
         if folder is None or self.place is None:
-            return
+            return None
+        beside = folder / f".checkpoint-{self._number}"
+        shutil.rmtree(beside, ignore_errors=True)  # of an attempt that died here
+        try:
+            self._write(beside, phase, build, optimizers, done)
+        except (OSError, SafetensorError) as error:
+            shutil.rmtree(beside, ignore_errors=True)
+            return str(error)
+        kept = beside.rename(folder / beside.name.removeprefix("."))
+        shutil.rmtree(folder / f"checkpoint-{self._number - KEPT}", ignore_errors=True)
+        self._number += 1
+        self.given.told(kept)
+        return None
+
+    def _write(self, beside: Path, phase: Phase, build: Build, optimizers: Sequence[Any], done: Done) -> None:
         tensors = {f"model.{name}": tensor for name, tensor in build.model.state_dict().items()}
         tensors |= {f"mask.{name}": mask.to(torch.uint8) for name, mask in build.masks.items()}
         for name, grid in _grids(build).items():
@@ -193,8 +207,6 @@ class Keeper:
         for number, hook in enumerate(phase.hooks):
             tensors |= {f"hook.{number}.{key}": value for key, value in hook.tensors().items()}
         tensors["random"] = torch.get_rng_state()
-        name = f"checkpoint-{self._number}"
-        beside = folder / f".{name}"
         beside.mkdir(parents=True)
         save_file({key: tensor.detach().cpu().contiguous().clone() for key, tensor in tensors.items()}, beside / STATE)
         for number, point in enumerate(self._finished):
@@ -203,7 +215,7 @@ class Keeper:
         index = {
             "format": FORMAT,
             "mark": self.mark,
-            "place": asdict(self.place),
+            "place": asdict(self.place) if self.place else None,
             "done": asdict(done),
             "form": phase.form,
             "hooks": [hook.state_dict() for hook in phase.hooks],
@@ -213,11 +225,6 @@ class Keeper:
         (beside / INDEX).write_text(json.dumps(index), encoding="utf-8")
         for path in beside.iterdir():
             _sync(path)
-        beside.rename(folder / name)
-        shutil.rmtree(folder / f"checkpoint-{self._number - KEPT}", ignore_errors=True)
-        self._number += 1
-        self._written = time.monotonic()
-        self.given.told(folder / name)
 
 
 def _next_number(folder: Path | None) -> int:

@@ -187,7 +187,9 @@ def _label(value: Any, column: str, number: int, role: str, labels: Mapping[int,
         if value in names:
             return names[value]
         value = (
-            int(value) if value.strip().isascii() and value.strip().lstrip("-").isdigit() and len(value) < 19 else value
+            int(value)
+            if value.strip().isascii() and value.strip().removeprefix("-").isdigit() and len(value) < 19
+            else value
         )
     if isinstance(value, int) and not isinstance(value, bool) and value in labels:
         return value

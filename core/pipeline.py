@@ -152,7 +152,7 @@ def compress(
             work / "teacher", metric, teacher_score, run.bytes_in_memory, shape, select, roles.eval,
             loaded.max_tokens, threads, seed,
         )  # fmt: skip
-        common = len(meter.stages)
+        common, said = len(meter.stages), len(meter.warnings)
         hashes = _hashes(model, data)
         minutes = (target or Target()).max_minutes
         ends = time.monotonic() + 60 * minutes - used_s if minutes else None
@@ -166,7 +166,7 @@ def compress(
             reports.append(Report.model_validate_json((work / str(number) / "report.json").read_bytes()))
             meter.skip_point()
         for number, step in list(enumerate(steps))[len(reports) :]:
-            begun = len(meter.stages)
+            begun, warned = len(meter.stages), len(meter.warnings)
             left_s = None if ends is None else (ends - time.monotonic()) / (len(steps) - number)
             build = _student(shared, step.recipe, meter, left_s, keeper, number)
             with meter.stage("export"):
@@ -189,7 +189,7 @@ def compress(
                 point=point,
                 stages=(*meter.stages[:common], *meter.stages[begun:]),
                 hardware=hardware(device=str(where), threads=threads),
-                warnings=tuple(meter.warnings),
+                warnings=(*meter.warnings[:said], *meter.warnings[warned:]),
             )
             artifact.finish(work / str(number), report)
             reports.append(report)
@@ -245,13 +245,16 @@ def _run(build: Build, recipe: Recipe, meter: Meter, left_s: float | None, keepe
     """Compile and train every step; after each, how far the student still predicts what its teacher does."""
     shared, behind = build.shared, False  # behind: trained weights are still to come from a checkpoint
     ends = None if left_s is None else time.monotonic() + left_s
+    left = sum(step.trains for step in recipe.steps)
     for number, step in enumerate(recipe.steps):
         with meter.stage(STAGE_OF[step.family()]):
             for index, phase in enumerate(step.compile(build)):
                 if behind := keeper.enter(Place(point, number, index)):
                     continue  # an earlier attempt ended this phase; what it did is in the state of a later one
-                budget = None if ends is None else max(1e-3, ends - time.monotonic())
+                # Each training that is left has the same share, so that the last one is not left without any.
+                budget = None if ends is None else max(1e-3, (ends - time.monotonic()) / max(1, left))
                 train(phase, meter, device=build.device, budget_s=budget, keeper=keeper, build=build)
+            left -= step.trains
             changed = step.trains or not step.acts_in_training()
             near = agreement(shared.on_select(build.model), shared.followed()) if changed and not behind else None
         if near is not None:

@@ -105,10 +105,12 @@ class Target(Closed):
 
         A size given here replaces every size of the base: they are one dial.
         """
-        kept = base.given()
-        if any(name in SIZES for name in self.given()):
-            kept = {name: value for name, value in kept.items() if name not in SIZES}
-        return Target.model_validate({**kept, **self.given()})
+        sized = any(name in SIZES for name in self.given())
+        return Target.model_validate({**(base.unsized() if sized else base).given(), **self.given()})
+
+    def unsized(self) -> Target:
+        """This target without its sizes."""
+        return Target.model_validate({name: value for name, value in self.given().items() if name not in SIZES})
 
 
 SIZES = ("parameter_ratio", "max_nonzero", "bytes_ratio", "max_bytes")
@@ -135,9 +137,9 @@ class Ladder(Closed):
         return {name: tuple(values) for name, values in self.model_dump().items() if values is not None}
 
     def targets(self, target: Target) -> list[Target]:
-        """One target for each point; `target` itself where the ladder is empty."""
+        """One target for each point, its value in place of the one of that name; `target` itself where it is empty."""
         steps = [{name: value} for name, values in self.given().items() for value in values]
-        return [Target.model_validate(step).over(target) for step in steps] or [target]
+        return [Target.model_validate({**target.given(), **step}) for step in steps] or [target]
 
 
 class Preset(Closed):

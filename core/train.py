@@ -106,7 +106,9 @@ def train(
                 meter.progress.metric(name, value, step)
         meter.advance(step + 1, phase.steps)
         if keeper and build and keeper.due():
-            keeper.save(phase, build, optimizers, Done(step + 1, fraction))
+            wrong = keeper.save(phase, build, optimizers, Done(step + 1, fraction))
+            if wrong:
+                meter.warning("checkpoint_not_kept", f"phase {phase.name}, step {step + 1}: {wrong}")
     for hook in phase.hooks:
         hook.end()
     phase.model.eval()

@@ -111,12 +111,13 @@ class JobRequest(Closed):
         return InspectionRequest(model=self.model, data=self.data, task=self.task, metric=self.metric)
 
     def resolved(self) -> tuple[str | None, Recipe, Target]:
-        """(preset's name or None, recipe still with "auto", target over the preset's). A ladder replaces its size."""
+        """(preset's name or None, recipe still with "auto", target over the preset's, whose size a ladder drops)."""
         own = self.target or Target()
         if self.recipe is not None:
             return None, self.recipe, own
         preset = PRESETS[self.preset or DEFAULT_PRESET]
-        return preset.name, preset.recipe, own.over(preset.target)
+        aimed = preset.target.unsized() if self.ladder and self.ladder.given() else preset.target
+        return preset.name, preset.recipe, own.over(aimed)
 
 
 def digest(value: Any) -> str:

@@ -79,6 +79,7 @@ class Distill(Method):
             recorded=recorded,
         )
         batches = Batches(rows, self.batch_size, seed=build.seed, device=build.device)
+        steps = max(1, self.min_steps, round(self.epochs * len(batches)))
         decay = [p for p in build.model.parameters() if p.dim() >= 2]
         plain = [p for p in build.model.parameters() if p.dim() < 2]
         optimizer = torch.optim.AdamW(
@@ -91,8 +92,9 @@ class Distill(Method):
             objective=objective,
             optimizers=(optimizer,),
             batches=batches,
-            steps=max(1, self.min_steps, round(self.epochs * len(batches))),
-            schedule=linear_decay(self.warmup),
+            steps=steps,
+            # The first step of a warm-up has rate zero: where the warm-up is shorter than a step there is none.
+            schedule=linear_decay(self.warmup if self.warmup * steps >= 1 else 0.0),
             hooks=(*build.take_hooks(), *self._watch(build)),
             form="live teacher" if recorded is None else "recorded teacher",
         )

@@ -1,11 +1,13 @@
 """The race from nothing: the same student, none of its knowledge."""
 
+from pathlib import Path
+
 import pyarrow as pa
 import pytest
 import torch
 from pyarrow import parquet
 
-from bench import race
+from bench import race, rows
 from bench.sweep import Bench
 from core.plan import fill
 from core.recipe import PRESETS, Target
@@ -24,6 +26,7 @@ def test_random_weights_keep_shapes_and_masks_and_nothing_else(bench: Bench) -> 
     recipe = fill(PRESETS["hybrid"].recipe, Target(parameter_ratio=1.5), bench.shape)
     run, build = race.ours(bench, recipe, 20)
     assert run["retention"] > 0.9
+    assert run["steps"] == 20  # not the preset's least number of steps
     fresh = race.emptied(build, bench.cold())
     before, after = build.model.state_dict(), fresh.model.state_dict()
     assert {name: tensor.shape for name, tensor in before.items()} == {n: t.shape for n, t in after.items()}
@@ -42,3 +45,19 @@ def test_a_learner_from_nothing_is_given_the_whole_budget_first(bench: Bench) ->
     assert budgets == sorted(budgets, reverse=True)
     assert all(run["retention"] >= race.ENOUGH for run in curve[:-1])
     assert curve[-1]["retention"] < race.ENOUGH
+
+
+def test_a_race_that_was_broken_off_goes_on_and_another_one_does_not(tmp_path: Path) -> None:
+    what = {"task": "t", "ratio": 10.0, "recipe": {}}
+    ours = [{"cpu_s": 300.0, "retention": 0.8}, {"cpu_s": 100.0, "retention": 0.9}]
+    curve = [
+        {"cpu_s": 1200.0, "retention": 0.95},
+        {"cpu_s": 600.0, "retention": 0.91},
+        {"cpu_s": 300.0, "retention": 0.8},
+    ]
+    rows.write(tmp_path / "t.json", {**what, "git_sha": "a", "ours": ours, "from_nothing": {"0.001": curve}})
+    found = race.begun(tmp_path / "t.json", what)
+    assert (found["ours"], found["from_nothing"]) == (ours, {"0.001": curve})
+    assert race.verdict(found) == {"times": 6.0, "at_least": None}
+    assert race.verdict({**found, "from_nothing": {"0.001": curve[2:]}}) == {"times": None, "at_least": 3.0}
+    assert race.begun(tmp_path / "t.json", {**what, "ratio": 5.0})["ours"] == []
