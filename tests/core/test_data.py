@@ -58,6 +58,7 @@ def test_columns_can_be_named(tmp_path: Path) -> None:
     ("content", "fmt", "says", "param"),
     [
         ("text,label\na cat,0\na dog,7\n", "csv", r"row 2.*'7'.*0=animal", "/data/train"),
+        ("text,label\na cat,--1\n", "csv", r"row 1.*'--1'.*0=animal", "/data/train"),
         ("text,label\n  ,0\n", "csv", r"row 1.*empty", "/data/train"),
         ("words,label\na,0\n", "csv", r"no column 'text'.*label, words", "/data/columns/text"),
         ("text,kind\na,0\n", "csv", r"no column 'label'", "/data/columns/label"),

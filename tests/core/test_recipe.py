@@ -3,10 +3,12 @@
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from core.catalogue import METHODS
-from core.recipe import PRESETS, Recipe, Target
+from core.recipe import PRESETS, Ladder, Recipe, Target
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -92,3 +94,12 @@ def test_one_factorization_and_one_pruning_a_recipe(first: str, second: str) -> 
     """A factor has no matrix left to factorize, and of two masks the size law knows the last only."""
     with pytest.raises(ValidationError, match=rf"steps\.1 \({second}\) cannot follow {first}"):
         Recipe.model_validate({"steps": [{"method": first}, {"method": second}, {"method": "distill"}]})
+
+
+@given(st.lists(st.floats(1.1, 100), min_size=1, max_size=4, unique=True).map(sorted))
+def test_a_ladder_takes_the_place_of_its_own_target_and_of_no_other(ratios: list[float]) -> None:
+    limits = Target(parameter_ratio=3, max_nonzero=5_000, max_bytes=9_000, min_retention=0.9)
+    points = Ladder(parameter_ratio=tuple(ratios)).targets(limits)
+    assert [point.parameter_ratio for point in points] == ratios
+    assert all(point.model_copy(update={"parameter_ratio": 3.0}) == limits for point in points)
+    assert Ladder().targets(limits) == [limits]

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from core.checkpoint import Checkpoints, Keeper
 from core.model import Loaded
@@ -118,3 +119,42 @@ def test_a_folder_that_holds_checkpoints_is_added_to(run: Run) -> None:
     first, second = run.killed(TWICE, 3), run.killed(TWICE, 3)
     assert not set(first.earlier) & set(second.earlier)
     assert same(run(TWICE, second)[0], run(TWICE)[0])
+
+
+def test_a_checkpoint_that_cannot_be_written_ends_nothing(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise SafetensorError("No space left on device (os error 28)")
+
+    monkeypatch.setattr("core.checkpoint.save_file", full)
+    told: list[Path] = []
+    student, meter = run(TWICE, Checkpoints(run.folder, every_s=0, told=told.append))
+    assert not told
+    assert not list(run.folder.iterdir())
+    assert meter.warnings[0].startswith("checkpoint_not_kept: phase distill, step 1: No space left")
+    assert same(student, run(TWICE)[0])
+
+
+def test_what_an_attempt_left_that_died_while_writing_is_cleared(run: Run) -> None:
+    (run.folder / ".checkpoint-0").mkdir(parents=True)
+    (run.folder / ".checkpoint-0" / "state.safetensors").write_text("half")
+    left = run.killed(TWICE, 3)
+    assert [path.name for path in left.earlier] == ["checkpoint-2", "checkpoint-1"]
+
+
+def test_trainings_share_the_time_that_is_left(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    budgets: list[float] = []
+
+    def note(*_: object, budget_s: float, **__: object) -> None:
+        budgets.append(budget_s)
+
+    monkeypatch.setattr("core.pipeline.train", note)
+    recipe = Recipe.model_validate({"steps": (TRAINING, MAGNITUDE, TRAINING)})
+    _student(run.shared(), recipe, Meter(Silent()), 1000.0, Keeper(Checkpoints(), ""), 0)
+    assert budgets == [pytest.approx(500, abs=50), pytest.approx(1000, abs=100)]
+
+
+def test_a_training_of_one_step_trains(run: Run) -> None:
+    """Its warm-up would be the whole of it, at a rate of zero."""
+    student, _ = run(({**SVD, "keep": 0.3}, {**TRAINING, "max_rows": 16, "epochs": 1}))
+    untrained, _ = run(({**SVD, "keep": 0.3},))
+    assert not same(student, untrained)
