@@ -44,7 +44,7 @@ def rows_of(task: str) -> dict[str, list[list[Row]]]:
 
 def draw(task: str, axis: str) -> Path:
     """One picture; returns its path."""
-    figure, axes = pyplot.subplots(figsize=(7, 4.2), layout="constrained")
+    figure, axes = pyplot.subplots(figsize=(8.4, 4.2), layout="constrained")
     for name, sizes in rows_of(task).items():
         points = []
         for rows in sizes:
@@ -62,7 +62,7 @@ def draw(task: str, axis: str) -> Path:
     axes.set_xticks(ticks, [f"{t:g}x" for t in ticks])
     axes.minorticks_off()
     axes.grid(alpha=0.3)
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     PLOTS.mkdir(parents=True, exist_ok=True)
     path = PLOTS / f"{task}-{axis.removesuffix('_ratio')}.svg"
     figure.savefig(path, metadata={"Date": None})

@@ -24,7 +24,8 @@ non-zero stored parameters; `bytes` is 4 bytes a parameter of the teacher / `mod
 batch 1 x 128 tokens on one thread of ONNX Runtime (nncf: both in OpenVINO). Retention is student / teacher, its
 interval 95 % by bootstrap over graded rows. CPU-s are user + system seconds from claim to export, calibration and the
 teacher's answers included, scaled to the reference machine (`bench/reference.json`); points of a ladder share
-what all of them need, so the job costs less than the sum.
+what all of them need, so the job costs less than the sum. CPU-s are from a machine of two virtual cores with another
+single-threaded run beside; rows of git a445497 also count the teacher's own grading, some 35 CPU-s a job.
 """
 
 
