@@ -7,7 +7,7 @@ every labelled row. `eval` is read for validity only.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -38,10 +38,7 @@ def inspect(model: Path, data: Data, *, metric: str = "accuracy") -> Verdict:
     try:
         shape, labels = shape_of(model)
         _check_tokenizer(model)
-        if metric == "f1" and len(labels) != 2:
-            raise DataInvalid(
-                f"metric 'f1' needs 2 classes, the model has {len(labels)}: use macro_f1", param="/metric"
-            )
+        check_metric(metric, labels)
         roles = read_roles(data, labels)
         if len(set(roles["train"].labels)) < 2:
             only = labels[roles["train"].labels[0]]
@@ -51,6 +48,12 @@ def inspect(model: Path, data: Data, *, metric: str = "accuracy") -> Verdict:
         return Verdict(ok=True, shape=shape, rows={role: len(rows) for role, rows in roles.items()})
     except CompressionError as error:
         return Verdict(ok=False, error=error.as_dict())
+
+
+def check_metric(metric: str, labels: Mapping[int, str]) -> None:
+    """Refuse a metric that these classes do not have. Raises DataInvalid."""
+    if metric == "f1" and len(labels) != 2:
+        raise DataInvalid(f"metric 'f1' needs 2 classes, the model has {len(labels)}: use macro_f1", param="/metric")
 
 
 def shape_of(folder: Path) -> tuple[ModelShape, dict[int, str]]:

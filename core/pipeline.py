@@ -23,7 +23,7 @@ from core.checkpoint import BuiltAnew, Checkpoints, Keeper, Place, fingerprint
 from core.data import Data, Rows
 from core.errors import ExportFailed
 from core.export import artifact
-from core.inspect import shape_of
+from core.inspect import check_metric, shape_of
 from core.measure import hardware
 from core.metrics import Metric, agreement, score
 from core.model import Loaded, load
@@ -131,6 +131,7 @@ def compress(
     where = torch.device("cuda" if device == "auto" and torch.cuda.is_available() else device.replace("auto", "cpu"))
     with meter.stage("plan"):
         shape, labels = shape_of(model)
+        check_metric(metric, labels)
         steps = [Step(fill(recipe, each, shape), each) for each in targets]
         roles = _read(data, labels, seed)
         loaded = load(model)

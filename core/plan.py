@@ -101,7 +101,7 @@ def misses(target: Mapping[str, float], reached: Mapping[str, float]) -> dict[st
 
 
 def fill(recipe: Recipe, target: Target, shape: ModelShape) -> Recipe:
-    """The recipe with every "auto" replaced: the largest model that meets all size targets.
+    """The recipe with every "auto" replaced: the largest model that meets all size targets; as it is, if it has none.
 
     Raises:
         RecipeInvalid: an "auto" field, and no size target to fill it from.
@@ -109,7 +109,7 @@ def fill(recipe: Recipe, target: Target, shape: ModelShape) -> Recipe:
     """
     sizes = {name: value for name, value in target.given().items() if name in SIZES}
     dials = _auto_steps(recipe)
-    if not dials:
+    if not sizes and not dials:
         return recipe
     if not sizes:
         at = ", ".join(f"steps[{index}].keep" for index in dials)
