@@ -20,6 +20,7 @@ import torch
 from bench import rows
 from bench.sweep import CPU, Bench, varied
 from core.batches import predict
+from core.method import Method
 from core.metrics import score
 from core.phase import Build
 from core.plan import fill
@@ -30,6 +31,7 @@ from core.train import train
 
 RESULTS = rows.RESULTS / "race"
 ENOUGH, MOST = 0.90, 12
+PROBE = 20  # steps
 ROWS_A_STEP = 32
 
 
@@ -69,30 +71,41 @@ def emptied(build: Build, shared: Shared) -> Build:
     return fresh
 
 
+def steps_for(shared: Shared, like: Build, last: Method, cpu_s: float) -> int:
+    """How many steps so many CPU-seconds give, by PROBE of them; the teacher's answers, made here, are paid for too.
+
+    CPU-seconds and not wall seconds: beside another process the wall would cut the learner short.
+    """
+    build, start = emptied(like, shared), cpu_seconds()
+    (phase,) = _lasting(last, PROBE).compile(build)
+    answers = cpu_seconds()
+    train(phase, Meter(Silent()), device=CPU)
+    return max(1, round((cpu_s - (answers - start)) * PROBE / (cpu_seconds() - answers)))
+
+
+def _lasting(last: Method, steps: int) -> Method:
+    return varied(Recipe(steps=(last,)), {"distill.min_steps": steps, "distill.epochs": 1e-6}).steps[0]
+
+
 def from_nothing(bench: Bench, like: Build, recipe: Recipe, rate: float, budget_s: float) -> list[dict[str, float]]:
     """Random weights trained for the whole budget, then, while ENOUGH is reached, for half of the last one.
 
     Every length is a run of its own whose learning rate goes down to zero: none is judged half way.
     """
-    shared = bench.cold()
-    (last,) = [step for step in recipe.steps if step.trains]
+    (last,) = [step for step in varied(recipe, {"distill.learning_rate": rate}).steps if step.trains]
     curve: list[dict[str, float]] = []
-    while budget_s > 0:
-        torch.manual_seed(shared.seed)
-        build = emptied(like, shared)
-        start = cpu_seconds()
-        endless = varied(Recipe(steps=(last,)), {"distill.learning_rate": rate, "distill.epochs": 1000})
-        steps = 0
-        for phase in endless.steps[0].compile(build):
-            wall = budget_s / torch.get_num_threads()  # both threads work all the time
-            steps = train(phase, Meter(Silent()), device=CPU, budget_s=wall)
+    while True:
+        torch.manual_seed(bench.shared.seed)
+        steps = steps_for(bench.cold(), like, last, budget_s)
+        build, start = emptied(like, bench.cold()), cpu_seconds()
+        for phase in _lasting(last, steps).compile(build):
+            train(phase, Meter(Silent()), device=CPU)
         run = {"steps": steps, "cpu_s": cpu_seconds() - start, "retention": retention(bench, build.model)}
         curve.append(run)
         print(f"  from nothing, rate {rate:g}: {run}", flush=True)
-        if run["retention"] < ENOUGH:
-            break
+        if run["retention"] < ENOUGH or steps == 1:
+            return curve
         budget_s /= 2
-    return curve
 
 
 def main() -> None:

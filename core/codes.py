@@ -2,16 +2,10 @@
 
 A code below `levels` is written in mixed radix, lowest digit first; every digit has a byte array of its own, in which
 each byte holds as many of them as fit: 8 binary digits, 5 ternary, 4 quaternary, 2 hexadecimal, 1 of base 256.
+This is the size law; `core.export.digits` writes and reads them.
 """
 
 from __future__ import annotations
-
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
-
-BYTES = npt.NDArray[np.uint8]
 
 A_BYTE = {2: 8, 3: 5, 4: 4, 16: 2, 256: 1}  # base -> digits in a byte
 DIGITS = {2: (2,), 3: (3,), 4: (4,), 6: (3, 2), 8: (4, 2), 12: (4, 3), 16: (16,), 256: (256,)}  # levels -> bases
@@ -23,43 +17,5 @@ def bits(levels: int) -> float:
 
 
 def size_bytes(levels: int, entries: int) -> int:
-    """Bytes that `encode` makes of so many codes."""
+    """Bytes that so many codes take."""
     return sum(-(-entries // A_BYTE[base]) for base in DIGITS[levels])
-
-
-def encode(codes: npt.NDArray[Any], levels: int) -> tuple[BYTES, ...]:
-    """One byte array for each digit of the codes, in row-major order. Raises ValueError for a code out of range."""
-    if codes.size and not 0 <= int(codes.min()) <= int(codes.max()) < levels:
-        raise ValueError(f"codes from {int(codes.min())} to {int(codes.max())}; legal are 0 to {levels - 1}")
-    rest, words = codes.reshape(-1).astype(np.int64), []
-    for base in DIGITS[levels]:
-        count = A_BYTE[base]
-        padded = np.zeros(-(-rest.size // count) * count, np.int64)
-        padded[: rest.size], rest = rest % base, rest // base
-        places = base ** np.arange(count)
-        words.append((padded.reshape(-1, count) * places).sum(axis=1).astype(np.uint8))
-    return tuple(words)
-
-
-def table(base: int) -> BYTES:
-    """The digits (256, digits in a byte) of every byte; of bytes that `encode` cannot make as well."""
-    places = base ** np.arange(A_BYTE[base])
-    digits: BYTES = (np.arange(256)[:, None] // places % base).astype(np.uint8)
-    return digits
-
-
-def decode(words: tuple[BYTES, ...], levels: int, entries: int) -> BYTES:
-    """The codes (entries,). Raises ValueError where the bytes are not what `encode` makes of so many codes."""
-    bases = DIGITS[levels]
-    found, weight = np.zeros(entries, np.uint8), 1
-    if len(words) != len(bases):
-        raise ValueError(f"{len(words)} byte arrays; codes below {levels} have {len(bases)}")
-    for base, word in zip(bases, words, strict=True):
-        if word.shape != (-(-entries // A_BYTE[base]),):
-            raise ValueError(f"{word.size} bytes for {entries} digits of base {base}")
-        digits = table(base)[word].reshape(-1)
-        if digits[entries:].any() or int(word.max(initial=0)) >= base ** A_BYTE[base]:
-            raise ValueError(f"bytes of base {base} hold what no code is")
-        found += digits[:entries] * np.uint8(weight)
-        weight *= base
-    return found

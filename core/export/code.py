@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from core import codes
-from core.codes import BYTES
+from core.export import digits
+from core.export.digits import BYTES
 from core.export.pack import Packed, pack, unpack
 
 HALF = npt.NDArray[np.float16]
@@ -38,8 +38,8 @@ class Coded:
     def parts(self) -> dict[str, npt.NDArray[Any]]:
         """The arrays by the suffixes of their names in a file."""
         bitmap = {} if self.bitmap is None else {"bitmap": self.bitmap}
-        digits = {f"codes{place}": word for place, word in enumerate(self.words)}
-        return {**bitmap, **digits, "levels": self.levels, "scales": self.scales}
+        words = {f"codes{place}": word for place, word in enumerate(self.words)}
+        return {**bitmap, **words, "levels": self.levels, "scales": self.scales}
 
 
 def code(
@@ -60,7 +60,7 @@ def code(
     if mask is not None and not mask.all():
         survivors: Packed = pack(np.where(mask, chosen + 1, 0), mask)
         bitmap, chosen = survivors.bitmap, survivors.values - 1
-    words = codes.encode(chosen, len(levels))
+    words = digits.encode(chosen, len(levels))
     return Coded(words, levels.astype(np.float16), scales.astype(np.float16), bitmap, group, (rows, columns))
 
 
@@ -69,7 +69,7 @@ def decode(coded: Coded) -> FLOAT:
     rows, columns = coded.shape
     entries = rows * columns
     kept = entries if coded.bitmap is None else int(np.unpackbits(coded.bitmap).sum())
-    values = coded.levels.astype(np.float32)[codes.decode(coded.words, len(coded.levels), kept)]
+    values = coded.levels.astype(np.float32)[digits.decode(coded.words, len(coded.levels), kept)]
     if coded.bitmap is not None:
         values = unpack(Packed(coded.bitmap, values, coded.shape))
     scales = coded.scales.astype(np.float32)

@@ -14,8 +14,9 @@ import numpy as np
 import numpy.typing as npt
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-from core.codes import A_BYTE, DIGITS, table
+from core.codes import A_BYTE, DIGITS
 from core.export.code import Coded
+from core.export.digits import table
 from core.export.pack import Packed
 
 Array = npt.NDArray[Any]

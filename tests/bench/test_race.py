@@ -41,10 +41,19 @@ def test_a_learner_from_nothing_is_given_the_whole_budget_first(bench: Bench) ->
     recipe = fill(PRESETS["hybrid"].recipe, Target(parameter_ratio=1.5), bench.shape)
     _, build = race.ours(bench, recipe, 5)
     curve = race.from_nothing(bench, build, recipe, 1e-3, budget_s=1.0)
-    budgets = [run["cpu_s"] for run in curve]
-    assert budgets == sorted(budgets, reverse=True)
+    lengths = [run["steps"] for run in curve]
+    assert lengths == sorted(lengths, reverse=True)
     assert all(run["retention"] >= race.ENOUGH for run in curve[:-1])
     assert curve[-1]["retention"] < race.ENOUGH
+
+
+def test_twice_the_budget_is_about_twice_the_steps(bench: Bench) -> None:
+    recipe = fill(PRESETS["hybrid"].recipe, Target(parameter_ratio=1.5), bench.shape)
+    _, build = race.ours(bench, recipe, 1)
+    shared = bench.cold()
+    shared.recorded(shared.text(None, 128))
+    once, twice = (race.steps_for(shared, build, recipe.steps[-1], seconds) for seconds in (20.0, 40.0))
+    assert 1.2 < twice / once < 3.3
 
 
 def test_a_race_that_was_broken_off_goes_on_and_another_one_does_not(tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from core.codes import A_BYTE, DIGITS, bits, decode, encode, size_bytes
+from core.codes import A_BYTE, DIGITS, bits, size_bytes
+from core.export.digits import decode, encode
 
 LEVELS = st.sampled_from(sorted(DIGITS))
 
