@@ -1,8 +1,9 @@
 """Stored weights -> fp32 tensors, in standard ONNX operators on constants.
 
 ONNX Runtime folds these nodes when it makes the session, so the running graph holds one plain initializer. Bytes are
-looked up in a table of their 256 values, one row of digits each: one form for any number of levels (decision 0007). The place of a masked entry's survivor is the number of set bits up to it: a running sum over the bits,
-zero where the bit is unset, looked up in [0, survivors].
+looked up in a table of their 256 values, one row of digits each: one form for any number of levels (decision 0007).
+The place of a masked entry's survivor is the number of set bits up to it: a running sum over the bits, zero where the
+bit is unset, looked up in [0, survivors].
 """
 
 from __future__ import annotations
