@@ -2,7 +2,8 @@
 
 A code below `levels` is written in mixed radix, lowest digit first; every digit has a byte array of its own, in which
 each byte holds as many of them as fit: 8 binary digits, 5 ternary, 4 quaternary, 2 hexadecimal, 1 of base 256.
-This is the size law; `core.export.digits` writes and reads them.
+This is the size law; `core.export.digits` writes and reads them. Where there are more scales than a table is worth, a
+scale is one byte: its place in a table of SCALES fp16 numbers.
 """
 
 from __future__ import annotations
@@ -19,3 +20,28 @@ def bits(levels: int) -> float:
 def size_bytes(levels: int, entries: int) -> int:
     """Bytes that so many codes take."""
     return sum(-(-entries // A_BYTE[base]) for base in DIGITS[levels])
+
+
+SCALES = 256  # numbers that the scales of one matrix may be, where each is stored in a byte
+
+
+def scales_in_table(count: int) -> bool:
+    """Whether so many fp16 scales take fewer bytes as places in a table of SCALES fp16 numbers."""
+    return count + 2 * SCALES < 2 * count
+
+
+def scale_bytes(count: int) -> int:
+    """Bytes that so many scales take."""
+    return count + 2 * SCALES if scales_in_table(count) else 2 * count
+
+
+def kind(levels: int, group: int, shape: tuple[int, int], *, masked: bool) -> str:
+    """What decides how such a weight is unpacked, as a name: weights of one kind are unpacked by one function."""
+    rows, columns = shape
+    words = {
+        "Masked": masked,
+        "Tabled": scales_in_table(rows * -(-columns // group)),
+        "Ragged": masked or any(rows * columns % A_BYTE[base] for base in DIGITS[levels]),  # digits of no entry
+        "Uneven": columns % group,  # the last group of a row reaches beyond it
+    }
+    return f"Codes{levels}Of{group}{''.join(word for word, there in words.items() if there)}"

@@ -8,6 +8,7 @@ import torch
 
 from core.metrics import divergence
 from core.phase import Build, Hook, Phase
+from core.rounding import settle
 
 
 class BestOnSelect(Hook):
@@ -43,6 +44,7 @@ class BestOnSelect(Hook):
         if self.best:
             self._look()
             self.build.model.load_state_dict(self.best)
+            settle(self.build)  # rows of a table that nobody asked for were kept as they were being trained
             self.best = {}
 
     def state_dict(self) -> dict[str, Any]:

@@ -40,7 +40,7 @@ class Tensor:
     """One stored weight, as the plan counts it, before any of it exists.
 
     `rows x cols` is its dense shape, `kept` how many entries are stored, `bits` the width of each; or, where `levels`
-    is above 0, the entries are codes below it, with an fp16 scale for every `group` columns of a row (`core.codes`).
+    is above 0, the entries are codes below it, with a scale for every `group` columns of a row (`core.codes`).
     `kind` is "linear" (out, in), "embedding" (vocabulary, width) or "fixed" (biases, norms: never touched).
     """
 
@@ -62,11 +62,19 @@ class Tensor:
         """Bytes in the file: dense, or one bit an entry for the mask plus the survivors, whichever is less."""
         if self.levels:
             bitmap = -(-self.entries // 8) if self.kept < self.entries else 0
-            scales = 2 * self.rows * -(-self.cols // self.group)
+            scales = codes.scale_bytes(self.rows * -(-self.cols // self.group))
             return bitmap + codes.size_bytes(self.levels, self.kept) + scales + 2 * self.levels
         dense = -(-self.entries * self.bits // 8)
         masked = -(-self.entries // 8) + -(-self.kept * self.bits // 8)
         return min(dense, masked) if self.kept < self.entries else dense
+
+    @property
+    def unpacking(self) -> str:
+        """The kind of unpacking that it needs at load, or nothing."""
+        masked = self.kept < self.entries
+        if self.levels:
+            return codes.kind(self.levels, self.group, (self.rows, self.cols), masked=masked)
+        return "Packed" if masked else ""
 
     def keep(self, kept: int) -> Tensor:
         return replace(self, kept=kept)

@@ -148,8 +148,9 @@ class Build:
         return parameter.detach()
 
     def take_hooks(self) -> tuple[Hook, ...]:
-        """Hooks that earlier steps left for the next phase, each for one phase only; and the one of every phase."""
-        from core.masking import Held  # noqa: PLC0415 - masking stands on this module
+        """Hooks that earlier steps left for the next phase, each for one phase only; and those of every phase."""
+        from core.masking import Held  # noqa: PLC0415 - masking and rounding stand on this module
+        from core.rounding import StraightThrough  # noqa: PLC0415
 
         taken, self.hooks = tuple(self.hooks), []
-        return (*taken, Held(self))
+        return (*taken, Held(self), *([StraightThrough(self)] if self.values else []))

@@ -6,7 +6,7 @@ of the compressible entries that stays (LadaBERT's P_hybrid = P_svd x P_prune). 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Literal
 
@@ -59,9 +59,11 @@ class Size(BaseModel):
     file_bytes: int
 
 
-# What model.onnx holds beside its weights: bytes of the graph, of each encoder layer in it, of the tables that every
-# unpacking uses, of each unpacking, of each cast from fp16.
-GRAPH_BYTES, LAYER_BYTES, TABLE_BYTES, UNPACK_BYTES, HALF_BYTES = 8_192, 6_144, 4_096, 1_536, 320
+# What model.onnx holds beside its weights: bytes of the graph, of each encoder layer in it, of what stands around each
+# tensor, of the tables that all unpacking shares, of the function of each kind of unpacking, of each call of one, of
+# each cast from fp16.
+GRAPH_BYTES, LAYER_BYTES, TENSOR_BYTES = 8_192, 2_560, 192
+TABLE_BYTES, KIND_BYTES, UNPACK_BYTES, HALF_BYTES = 4_096, 1_536, 480, 144
 
 
 def size_of(recipe: Recipe, shape: ModelShape) -> Size:
@@ -70,15 +72,20 @@ def size_of(recipe: Recipe, shape: ModelShape) -> Size:
     for step in recipe.steps:
         tensors = step.stored(tensors)
     size_bytes = sum(tensor.size_bytes for tensor in tensors)
-    packed = sum(tensor.kept < tensor.entries or tensor.levels > 0 for tensor in tensors)
-    half = sum(tensor.bits < 32 and not tensor.levels for tensor in tensors)
-    graph = GRAPH_BYTES + LAYER_BYTES * shape.layers + TABLE_BYTES * bool(packed)
     return Size(
         parameters=sum(tensor.entries for tensor in tensors),
         nonzero=sum(tensor.kept for tensor in tensors),
         size_bytes=size_bytes,
-        file_bytes=size_bytes + graph + UNPACK_BYTES * packed + HALF_BYTES * half,
+        file_bytes=size_bytes + graph_bytes(tensors, shape.layers),
     )
+
+
+def graph_bytes(tensors: Sequence[Tensor], layers: int) -> int:
+    """Bytes of `model.onnx` beside those of its weights, at most."""
+    kinds = [tensor.unpacking for tensor in tensors if tensor.unpacking]
+    half = sum(tensor.bits < 32 and not tensor.levels for tensor in tensors)
+    found = GRAPH_BYTES + LAYER_BYTES * layers + TENSOR_BYTES * len(tensors) + HALF_BYTES * half
+    return found + TABLE_BYTES * bool(kinds) + KIND_BYTES * len(set(kinds)) + UNPACK_BYTES * len(kinds)
 
 
 def ratios(size: Size, shape: ModelShape) -> dict[str, float]:

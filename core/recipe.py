@@ -42,9 +42,15 @@ class Recipe(Closed):
     def _in_order(self) -> Recipe:
         """Each size law counts on what came before: shapes first, then factors, then masks, each method once."""
         before: list[Method] = []
+        acting: Method | None = None  # what the next training will change
         for index, step in enumerate(self.steps):
             if step.trains:
+                acting = None
                 continue
+            if acting and step.family() == "quantize":
+                named = f"steps.{index} ({step.name()}) cannot follow {acting.name()}"
+                raise ValueError(f"{named}, which acts during the next training: put a training between the two")
+            acting = step if step.acts_in_training() else acting
             for earlier in before:
                 if earlier.name() == step.name() or FAMILIES.index(earlier.family()) > FAMILIES.index(step.family()):
                     order = " > ".join(FAMILIES[:-1])

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 import torch
 from torch import nn
+from torch.utils.hooks import RemovableHandle
 
 from core.calibrate import Moments
 from core.grid import Grid, Half, fit
 from core.phase import Build, Hook, Phase
 from core.surgeon import Judged, Surgeon, inverse_root, sweep
+from core.surgery import LowRankEmbedding
 
 
 @torch.no_grad()
@@ -63,18 +66,44 @@ def round_rest(build: Build, levels: int, group: int) -> None:
         parameter.copy_(build.values[name].round(parameter))
 
 
-class StraightThrough(Hook):
-    """Weights are on their grids whenever the model runs; between backward and update they are what is being trained.
+@torch.no_grad()
+def settle(build: Build) -> None:
+    """Put every parameter that has a grid on it; one that is there already stays as it is, to the bit."""
+    for name, values in build.values.items():
+        _put(build, name, values.quick(build.model.get_parameter(name)))
 
-    The gradient at the rounded weight moves the one beside it, which is rounded again after each step.
+
+def _put(build: Build, name: str, rounded: torch.Tensor) -> None:
+    parameter = build.model.get_parameter(name)
+    if name in build.masks:  # a grid need not hold zero
+        rounded = rounded * build.masks[name]
+    parameter.copy_(rounded)
+
+
+class StraightThrough(Hook):
+    """Weights are on their grids whenever the model reads them; while they are moved they are what is being trained.
+
+    The gradient at the rounded weight moves the one beside it (Bengio et al. 2013, arXiv 1308.3432), which is rounded
+    again after each step. Of tables that are looked up only the rows that a batch asks for are rounded, when it does:
+    a step of a small model would else spend most of its time on words that are not in it.
     """
 
     def __init__(self, build: Build) -> None:
         self.build = build
         self.latent: dict[str, torch.Tensor] = {}
+        self._tables = {
+            f"{path}.{part}": module
+            for path, module in build.model.named_modules()
+            for part in _looked_up(module)
+            if f"{path}.{part}" in build.values
+        }
+        self._handles: list[RemovableHandle] = []
 
     def start(self, phase: Phase) -> None:
         self.latent = {name: parameter.detach().clone() for name, parameter in self._parameters()}
+        self._handles = [
+            module.register_forward_pre_hook(partial(self._round_rows, name)) for name, module in self._tables.items()
+        ]
 
     @torch.no_grad()
     def before_update(self) -> None:
@@ -87,9 +116,13 @@ class StraightThrough(Hook):
             if name in self.build.masks:
                 parameter.mul_(self.build.masks[name])
             self.latent[name].copy_(parameter)
-            parameter.copy_(self.build.values[name].round(parameter))
-            if name in self.build.masks:  # a grid need not hold zero
-                parameter.mul_(self.build.masks[name])
+            if name not in self._tables:
+                _put(self.build, name, self.build.values[name].quick(parameter))
+
+    def end(self) -> None:
+        for handle in self._handles:
+            handle.remove()
+        settle(self.build)
 
     def tensors(self) -> dict[str, torch.Tensor]:
         return self.latent
@@ -99,3 +132,19 @@ class StraightThrough(Hook):
 
     def _parameters(self) -> list[tuple[str, nn.Parameter]]:
         return [(name, self.build.model.get_parameter(name)) for name in self.build.values]
+
+    @torch.no_grad()
+    def _round_rows(self, name: str, _module: nn.Module, asked: tuple[torch.Tensor, ...]) -> None:
+        rows = asked[0].unique()
+        values = self.build.values[name]
+        rounded = (values.rows(rows) if isinstance(values, Grid) else values).quick(self.latent[name][rows])
+        if name in self.build.masks:
+            rounded = rounded * self.build.masks[name][rows]
+        self.build.model.get_parameter(name)[rows] = rounded
+
+
+def _looked_up(module: nn.Module) -> tuple[str, ...]:
+    """Parameters of a module of which it reads single rows, by number."""
+    if isinstance(module, nn.Embedding):
+        return ("weight",)
+    return ("left", "sparse") if isinstance(module, LowRankEmbedding) else ()

@@ -66,10 +66,12 @@ def unpack(name: str, bitmap: torch.Tensor, values: torch.Tensor, shape: list[in
 def decode(name: str, coded: dict[str, Any], stored: dict[str, torch.Tensor]) -> torch.Tensor:
     """levels[code] x scale of the group of columns; zero where there is a bitmap that has no bit.
 
-    A code is made of digits, lowest first; `digits` holds the base of each and how many a byte holds, first one lowest.
+    Scales are numbers, or bytes that name one of a table each. A code is made of digits, lowest first; `digits` holds
+    the base of each and how many a byte holds, first one lowest.
     """
     shape, group = coded["shape"], coded["group"]
-    levels, scales = stored[f"{name}.levels"].float(), stored[f"{name}.scales"].float()
+    levels, scales = stored[f"{name}.levels"].float(), stored[f"{name}.scales"]
+    scales = (stored[f"{name}.table"][scales.long()] if coded["tabled"] else scales).float()
     kept, bitmap = shape[0] * shape[1], stored.get(f"{name}.bitmap")
     if bitmap is not None:
         kept = sum(int(((bitmap >> bit) & 1).sum()) for bit in range(8))
@@ -95,7 +97,8 @@ def rebuild(structure: dict[str, Any], stored: dict[str, torch.Tensor], names: s
     wanted |= {f"{name}.{part}" for name in packed for part in ("bitmap", "values")}
     for name, one in coded.items():
         parts = ["levels", "scales", *(f"codes{place}" for place in range(len(one["digits"])))]
-        wanted |= {f"{name}.{part}" for part in [*parts, *(["bitmap"] if one["masked"] else [])]}
+        parts += [part for part, there in (("bitmap", one["masked"]), ("table", one["tabled"])) if there]
+        wanted |= {f"{name}.{part}" for part in parts}
     if stored.keys() != wanted:
         missing, unexpected = sorted(wanted - stored.keys()), sorted(stored.keys() - wanted)
         raise ValueError(f"weights.safetensors: missing {missing}, unexpected {unexpected}")
@@ -111,8 +114,8 @@ def load(folder: str | Path) -> nn.Module:
     """The model in evaluation mode, fp32, on the CPU. Raises with the name of whatever does not fit."""
     folder = Path(folder)
     structure = json.loads((folder / "structure.json").read_text(encoding="utf-8"))
-    if structure["format"] != 2:
-        raise ValueError(f"structure.json: format {structure['format']}; this file reads 2")
+    if structure["format"] != 3:
+        raise ValueError(f"structure.json: format {structure['format']}; this file reads 3")
     if zlib.crc32((folder / "weights.safetensors").read_bytes()) != structure["crc32"]:
         raise ValueError("weights.safetensors is not the file that was written: its checksum differs")
     config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)

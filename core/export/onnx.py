@@ -25,11 +25,10 @@ from onnx_ir.passes import common as passes
 from torch import nn
 
 from core.errors import ExportFailed
-from core.export.unpack_graph import Unpacking
+from core.export.unpack_graph import OPSET, Unpacking
 from core.export.weights import Stored, collect
 from core.grid import Values
 
-OPSET = 18
 MAX_BYTES = 2**31 - 1  # of one protobuf message; a larger model would need a second file
 OUTPUT = "logits"
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
@@ -174,10 +173,9 @@ def _pack(proto: onnx.ModelProto, stored: Stored) -> None:
             raise ExportFailed(f"the graph has no weight called {name}")
         if not np.array_equal(numpy_helper.to_array(dense.pop(name)), array):
             raise ExportFailed(f"{name} in the graph is not the model's, of shape {array.shape}")
-    nodes = [*unpacking.nodes, *proto.graph.node]
-    del proto.graph.initializer[:], proto.graph.node[:]
-    proto.graph.initializer.extend([*dense.values(), *unpacking.initializers])
-    proto.graph.node.extend(nodes)
+    del proto.graph.initializer[:]
+    proto.graph.initializer.extend(dense.values())
+    unpacking.into(proto)
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from core.export.weights import Stored, collect
 from core.grid import Values
 from core.surgery import LowRankEmbedding, LowRankLinear
 
-FORMAT, WEIGHTS = 2, "weights.safetensors"
+FORMAT, WEIGHTS = 3, "weights.safetensors"
 LOADER = Path(__file__).with_name("load.py")
 
 
@@ -66,6 +66,7 @@ def _write_packed(model: Any, stored: Stored, low_rank: dict[str, int], plus_spa
                 "group": coded.group,
                 "digits": [(base, A_BYTE[base]) for base in DIGITS[len(coded.levels)]],
                 "masked": coded.bitmap is not None,
+                "tabled": coded.table is not None,
             }
             for name, coded in stored.coded.items()
         },

@@ -3,110 +3,149 @@
 ONNX Runtime folds these nodes when it makes the session, so the running graph holds one plain initializer. Bytes are
 looked up in a table of their 256 values, one row of digits each: one form for any number of levels (decision 0007).
 The place of a masked entry's survivor is the number of set bits up to it: a running sum over the bits, zero where the
-bit is unset, looked up in [0, survivors].
+bit is unset, looked up in [0, survivors]. Each way to unpack is written once, as a function of the model that is made
+of those operators, and called for every weight stored so: a call takes some 200 bytes where its nodes take a thousand.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Container
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from onnx import NodeProto, TensorProto, helper, numpy_helper
+from onnx import FunctionProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from core.codes import A_BYTE, DIGITS
+from core import codes
+from core.codes import DIGITS
 from core.export.code import Coded
 from core.export.digits import table
 from core.export.pack import Packed
 
 Array = npt.NDArray[Any]
-PREFIX = "unpack"  # of the constants that several tensors share
+OPSET = 18
+DOMAIN = "unpack"  # of the functions, and what begins the names of constants that several weights share
 
 
 class Unpacking:
-    """Initializers and nodes, in running order, that rebuild the tensors that were added."""
+    """Initializers, and calls of functions, that rebuild the tensors that were added."""
 
     def __init__(self) -> None:
-        self.initializers: list[TensorProto] = []
+        self.initializers: dict[str, TensorProto] = {}
         self.nodes: list[NodeProto] = []
-        self._shared: set[str] = set()
+        self.functions: dict[str, FunctionProto] = {}
 
     def half(self, name: str, stored: npt.NDArray[np.float16]) -> None:
         """A tensor in fp16."""
-        self._add("Cast", [self._own(f"{name}.half", stored)], name, to=TensorProto.FLOAT)
+        self.nodes.append(helper.make_node("Cast", [self._own(f"{name}.half", stored)], [name], to=TensorProto.FLOAT))
 
     def packed(self, name: str, stored: Packed) -> None:
         """Bitmap + survivors."""
-        values = self._own(f"{name}.values", stored.values)
-        self._shaped(self._scattered(name, stored.bitmap, values, stored.shape), stored.shape, name)
+        given = {part: self._own(f"{name}.{part}", getattr(stored, part)) for part in ("bitmap", "values")}
+        given |= {"digits2": self._own(f"{DOMAIN}.digits2", table(2)), "shape": self._numbers(*stored.shape)}
+        self._call("Packed", _packed, given, name)
 
     def coded(self, name: str, stored: Coded) -> None:
         """Codes, levels, scales, and a bitmap where entries are masked."""
-        parts = {part: self._own(f"{name}.{part}", array) for part, array in stored.parts().items() if part != "bitmap"}
-        entries, levels = int(np.prod(stored.shape)), len(stored.levels)
-        if stored.bitmap is not None:
-            entries = int(np.unpackbits(stored.bitmap).sum())
-        codes, weight = "", 1
-        for place, base in enumerate(DIGITS[levels]):
-            digits = self._digits(parts[f"codes{place}"], base, weight, entries)
-            codes = self._add("Add", [codes, digits]) if codes else digits
-            weight *= base
-        values = self._add("Gather", [self._add("Cast", [parts["levels"]], to=TensorProto.FLOAT), codes])
-        if stored.bitmap is not None:
-            values = self._scattered(name, stored.bitmap, values, stored.shape)
-        values = self._shaped(values, stored.shape)
-        self._add("Mul", [values, self._spread(parts["scales"], stored)], name)
+        given = {part: self._own(f"{name}.{part}", array) for part, array in stored.parts().items()}
+        levels, masked = len(stored.levels), stored.bitmap is not None
+        bases = {*DIGITS[levels], *([2] if masked else [])}
+        given |= {f"digits{base}": self._own(f"{DOMAIN}.digits{base}", table(base)) for base in sorted(bases)}
+        given["shape"] = self._numbers(*stored.shape)
+        kind = codes.kind(levels, stored.group, stored.shape, masked=masked)
+        if "Ragged" in kind:
+            given["kept"] = self._numbers(stored.entries)
+        self._call(kind, lambda body: _coded(body, given.keys(), levels, stored.group, "Uneven" in kind), given, name)
 
-    def _spread(self, scales: str, stored: Coded) -> str:
-        """The scale of every entry, (rows, columns)."""
-        rows, columns = stored.shape
-        found = self._add("Cast", [scales], to=TensorProto.FLOAT)
-        found = self._add("Unsqueeze", [found, self._constant("at2", 2)])  # (rows, groups, 1)
-        found = self._add("Expand", [found, self._constant(f"group{stored.group}", 1, 1, stored.group)])
-        found = self._add("Reshape", [found, self._constant(f"rows{rows}", rows, -1)])
-        if columns % stored.group:
-            inside = [self._constant("at0", 0), self._constant(f"at{columns}", columns), self._constant("at1", 1)]
-            found = self._add("Slice", [found, *inside])
-        return found
-
-    def _digits(self, stored: str, base: int, weight: int, count: int) -> str:
-        """The first `count` digits of a byte array, times the weight of their place: int32 (count,)."""
-        digits = self._vector(f"table{base}.{weight}", table(base) * np.uint8(weight))
-        found = self._add("Gather", [digits, self._add("Cast", [stored], to=TensorProto.INT32)])  # (bytes, digits)
-        found = self._add("Reshape", [found, self._constant("flat", -1)])
-        if count % A_BYTE[base]:
-            found = self._add("Slice", [found, self._constant("at0", 0), self._constant(f"at{count}", count)])
-        return self._add("Cast", [found], to=TensorProto.INT32)
-
-    def _scattered(self, name: str, bitmap: Array, values: str, shape: tuple[int, ...]) -> str:
-        """Survivors in their places among zeros, (entries,)."""
-        stored = self._own(f"{name}.bitmap", bitmap)
-        bits = self._digits(stored, 2, 1, int(np.prod(shape, dtype=np.int64)))
-        place = self._add("CumSum", [bits, self._constant("at0", 0)])
-        place = self._add("Mul", [place, bits])
-        zero = self._vector("zero", np.zeros(1, np.float32))
-        return self._add("Gather", [self._add("Concat", [zero, values], axis=0), place])
-
-    def _shaped(self, values: str, shape: tuple[int, ...], name: str = "") -> str:
-        wanted = self._constant(f"shape{'x'.join(map(str, shape))}", *shape)
-        return self._add("Reshape", [values, wanted], name)
+    def into(self, proto: ModelProto) -> None:
+        """Put all of it before the nodes of a model."""
+        nodes = [*self.nodes, *proto.graph.node]
+        del proto.graph.node[:]
+        proto.graph.node.extend(nodes)
+        proto.graph.initializer.extend(self.initializers.values())
+        if self.functions:
+            proto.functions.extend(self.functions.values())
+            proto.opset_import.append(helper.make_opsetid(DOMAIN, 1))
 
     def _own(self, name: str, array: Array) -> str:
-        self.initializers.append(numpy_helper.from_array(array, name))
+        self.initializers[name] = numpy_helper.from_array(array, name)
         return name
 
-    def _constant(self, name: str, *numbers: int) -> str:
-        return self._vector(name, np.array(numbers, np.int64))
+    def _numbers(self, *numbers: int) -> str:
+        return self._own(f"{DOMAIN}.{'x'.join(map(str, numbers))}", np.array(numbers, np.int64))
 
-    def _vector(self, name: str, array: Array) -> str:
-        """One that other tensors share, once a graph."""
-        name = f"{PREFIX}.{name}"
-        if name not in self._shared:
-            self._shared.add(name)
-            self._own(name, array)
-        return name
+    def _call(self, kind: str, write: Callable[[Body], None], given: dict[str, str], name: str) -> None:
+        if kind not in self.functions:
+            body = Body()
+            write(body)
+            self.functions[kind] = helper.make_function(
+                DOMAIN, kind, list(given), ["weight"], body.nodes, [helper.make_opsetid("", OPSET)]
+            )
+        self.nodes.append(helper.make_node(kind, list(given.values()), [name], domain=DOMAIN))
 
-    def _add(self, operator: str, inputs: list[str], output: str = "", **attributes: Any) -> str:
-        output = output or f"{PREFIX}.{len(self.nodes)}"
+
+class Body:
+    """Nodes of one function, in running order; its result is called "weight"."""
+
+    def __init__(self) -> None:
+        self.nodes: list[NodeProto] = []
+
+    def add(self, operator: str, *inputs: str, output: str = "", **attributes: Any) -> str:
+        output = output or f"v{len(self.nodes)}"
         self.nodes.append(helper.make_node(operator, inputs, [output], **attributes))
         return output
+
+    def constant(self, array: Array) -> str:
+        return self.add("Constant", value=numpy_helper.from_array(array))
+
+    def numbers(self, *numbers: int) -> str:
+        return self.constant(np.array(numbers, np.int64))
+
+
+def _packed(body: Body) -> None:
+    body.add("Reshape", _scattered(body, "values"), "shape", output="weight")
+
+
+def _coded(body: Body, given: Container[str], levels: int, group: int, uneven: bool) -> None:
+    """Levels of the codes in their places, times the scale of every entry."""
+    chosen, weight = "", 1
+    for place, base in enumerate(DIGITS[levels]):
+        digits = _digits(body, f"codes{place}", base, "kept" if "kept" in given else "")
+        if chosen:
+            digits = body.add("Mul", digits, body.constant(np.array(weight, np.int32)))
+        chosen = body.add("Add", chosen, digits) if chosen else digits
+        weight *= base
+    values = body.add("Gather", body.add("Cast", "levels", to=TensorProto.FLOAT), chosen)
+    if "bitmap" in given:
+        values = _scattered(body, values)
+    values = body.add("Reshape", values, "shape")
+    scales = "scales"
+    if "table" in given:
+        scales = body.add("Gather", "table", body.add("Cast", scales, to=TensorProto.INT32))
+    scales = body.add("Cast", scales, to=TensorProto.FLOAT)
+    scales = body.add("Unsqueeze", scales, body.numbers(2))  # (rows, groups, 1)
+    scales = body.add("Expand", scales, body.numbers(1, 1, group))
+    rows = body.add("Gather", "shape", body.numbers(0))
+    scales = body.add("Reshape", scales, body.add("Concat", rows, body.numbers(-1), axis=0))
+    if uneven:
+        scales = body.add("Slice", scales, body.numbers(0, 0), "shape")
+    body.add("Mul", values, scales, output="weight")
+
+
+def _digits(body: Body, stored: str, base: int, count: str = "") -> str:
+    """The first `count` digits of a byte array, or all of them: int32, flat."""
+    found = body.add("Gather", f"digits{base}", body.add("Cast", stored, to=TensorProto.INT32))  # (bytes, digits)
+    found = body.add("Reshape", found, body.numbers(-1))
+    if count:
+        found = body.add("Slice", found, body.numbers(0), count)
+    return body.add("Cast", found, to=TensorProto.INT32)
+
+
+def _scattered(body: Body, values: str) -> str:
+    """Survivors in their places among zeros, (entries,)."""
+    entries = body.add("ReduceProd", "shape", keepdims=1)
+    bits = _digits(body, "bitmap", 2, entries)
+    place = body.add("CumSum", bits, body.numbers(0))
+    place = body.add("Mul", place, bits)
+    zero = body.constant(np.zeros(1, np.float32))
+    return body.add("Gather", body.add("Concat", zero, values, axis=0), place)

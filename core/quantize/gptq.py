@@ -7,8 +7,8 @@ so 1.6, 2.6 and 3.6 bits (3, 6 and 12 levels) are as good a choice as whole bits
 to nearest stays where its layer error is lower. Masked entries stay zero and take no code. Of the rest of the model
 matrices take `rest_bits`, vectors fp16.
 
-`when` "trained" lets the next training go on with the rounded weights: gradients pass straight through to weights that
-are kept beside them in fp32 (Bengio et al. 2013, arXiv 1308.3432). Files are as small as the bits say; after loading
+Training that follows goes on with the rounded weights: gradients pass straight through to weights that are kept beside
+them in fp32 (Bengio et al. 2013, arXiv 1308.3432). Files are as small as the bits say; after loading
 the weights are fp32, so it saves bytes, not time. 8 bits are free, 4 bits nearly so at once, below 4 it wants training.
 Does not help where factors and masks have already left few entries: there the scales weigh as much as the codes.
 """
@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
@@ -40,19 +40,13 @@ Bits = Annotated[float, AfterValidator(_known), Field(json_schema_extra={"enum":
 
 
 class Gptq(Method):
-    needs_training: ClassVar[bool] = True
-
     method: Literal["gptq"] = "gptq"
     bits: Bits = Field(4, description="Of every linear, or of both its factors.")
     embedding_bits: Bits | None = Field(None, description="Of the word embedding; null is as `bits`.")
     rest_bits: Literal[8, 32] = Field(8, description="Of other matrices, vectors then being fp16; 32 leaves both.")
     group: int = Field(64, ge=8, le=65_536, description="Columns of a row that share a scale.")
-    when: Literal["trained", "once"] = Field("trained", description="Go on in the next training, or round at once.")
     calibration_rows: int = Field(1024, ge=1, le=100_000, description="Training rows that C and G are taken from.")
     damping: float = Field(1e-2, ge=1e-5, le=1, description="Added to C and G, in units of their mean diagonal.")
-
-    def acts_in_training(self) -> bool:
-        return self.when == "trained"
 
     def levels(self, kind: str) -> int:
         """How many levels a tensor of this kind has; 0 leaves it as it is."""
@@ -70,13 +64,11 @@ class Gptq(Method):
         return replace(tensor, bits=16) if tensor.rows == 1 else replace(tensor, levels=levels, group=self.group)
 
     def compile(self, build: Build) -> Iterable[Phase]:
-        from core.rounding import StraightThrough, put_on_grids, round_rest
+        from core.rounding import put_on_grids, round_rest
 
         levels = {name: self.levels("embedding" if name == build.family.embedding else "linear")
                   for name in build.compressible()}  # fmt: skip
         put_on_grids(build, levels, self.group, build.shared.moments(self.calibration_rows), self.damping)
         if rest := self.levels("fixed"):
             round_rest(build, rest, self.group)
-        if self.when == "trained":
-            build.hooks.append(StraightThrough(build))
         return ()

@@ -1,5 +1,6 @@
 """Low bits: error feedback never loses to rounding, training keeps every weight on its grid, sizes are as promised."""
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from pydantic import ValidationError
 from core import codes
 from core.export import onnx
 from core.export.weights import collect
-from core.grid import Grid, Half
+from core.grid import BINS, Grid, Half, fit
 from core.inspect import shape_of
 from core.phase import Build
 from core.plan import size_of
@@ -73,15 +74,14 @@ def test_a_grid_so_fine_that_nothing_is_rounded_is_pruning_alone(given: tuple[in
 
 def test_more_bits_never_follow_the_teacher_worse(shared: Shared) -> None:
     errors = [
-        logits_error(compiled(shared, {"method": "gptq", "bits": bits, "group": 16, "when": "once"}), shared)
-        for bits in (8, 4, 2, 1)
+        logits_error(compiled(shared, {"method": "gptq", "bits": bits, "group": 16}), shared) for bits in (8, 4, 2, 1)
     ]
     assert errors == sorted(errors)
     assert errors[0] < 1e-3 * errors[-1]
 
 
 RECIPES: dict[str, tuple[dict[str, object], ...]] = {
-    "at once": ({"method": "gptq", "bits": 4, "when": "once"},),
+    "at once": ({"method": "gptq", "bits": 4},),
     "trained": ({"method": "gptq", "bits": 2.6, "embedding_bits": 1.6, "group": 8}, TRAINING),
     "factors, pruned, trained": (
         {"method": "weighted_svd", "keep": 0.5, "calibration_rows": 64},
@@ -91,9 +91,9 @@ RECIPES: dict[str, tuple[dict[str, object], ...]] = {
     ),
     "low rank plus sparse": (
         {"method": "low_rank_sparse", "keep": 0.5, "calibration_rows": 64, "rounds": 2},
-        {"method": "gptq", "bits": 4, "calibration_rows": 64, "when": "once"},
+        {"method": "gptq", "bits": 4, "calibration_rows": 64},
     ),
-    "rest as it is": ({"method": "gptq", "rest_bits": 32, "when": "once"},),
+    "rest as it is": ({"method": "gptq", "rest_bits": 32},),
 }
 
 
@@ -116,31 +116,61 @@ def test_every_weight_ends_on_its_grid_and_takes_the_planned_bytes(
 
 def test_training_through_the_rounding_follows_the_teacher_better(shared: Shared) -> None:
     step = {"method": "gptq", "bits": 2, "group": 16}
-    at_once = logits_error(compiled(shared, {**step, "when": "once"}), shared)
+    at_once = logits_error(compiled(shared, step), shared)
     trained = logits_error(compiled(shared, step, {"method": "distill", "epochs": 3, "batch_size": 16}), shared)
     assert trained < 0.7 * at_once
 
 
-def test_the_model_is_never_run_off_its_grid(shared: Shared, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("patience", [0, 100])
+def test_the_model_never_reads_a_weight_off_its_grid(shared: Shared, patience: int) -> None:
+    """Of a table that is looked up, the rows that were asked for; in training, in looks at select, and at the end."""
     build = shared.student()
-    steps = Recipe.model_validate({"steps": [{"method": "gptq", "bits": 3}, TRAINING]}).steps
-    seen = []
+    training = {**TRAINING, "patience": patience, "look_every": 0.5, "learning_rate": 0.01}
+    steps = Recipe.model_validate({"steps": [{"method": "gptq", "bits": 3}, training, training]}).steps
+    seen: list[bool] = []
 
-    def look(*_: object) -> None:
-        seen.append(all(torch.equal(v.round(p := build.model.get_parameter(n)), p) for n, v in build.values.items()))
+    def on_grid(name: str, rows: torch.Tensor | None) -> bool:
+        value, parameter = build.values[name], build.model.get_parameter(name)
+        if rows is not None and isinstance(value, Grid):
+            value, parameter = value.rows(rows), parameter[rows]
+        return torch.equal(value.quick(parameter), parameter)
+
+    def look(path: str, module: torch.nn.Module, asked: tuple[torch.Tensor, ...], _: object) -> None:
+        rows = asked[0].unique() if isinstance(module, torch.nn.Embedding) else None
+        seen.extend(on_grid(f"{path}.{name}", rows) for name, _ in module.named_parameters(recurse=False))
 
     list(steps[0].compile(build))
-    build.model.register_forward_pre_hook(look)
-    for phase in steps[1].compile(build):
-        train(phase, Meter(Silent()), device=CPU)
-    assert len(seen) > 2
+    for path, module in build.model.named_modules():
+        if any(True for _ in module.parameters(recurse=False)):
+            module.register_forward_hook(partial(look, path))
+    for step in steps[1:]:
+        before = {name: build.model.get_parameter(name).clone() for name in build.values}
+        for phase in step.compile(build):
+            train(phase, Meter(Silent()), device=CPU)
+        assert all(on_grid(name, None) for name in build.values)
+        moved = [name for name, old in before.items() if not torch.equal(old, build.model.get_parameter(name))]
+        assert f"{build.family.embedding}.weight" in moved
+        assert len(moved) > len(before) / 2
+    assert len(seen) > 100
     assert all(seen)
-    name = next(iter(build.values))
-    assert not torch.equal(build.model.get_parameter(name), load_like(shared, name))
 
 
-def load_like(shared: Shared, name: str) -> torch.Tensor:
-    return shared.teacher.get_parameter(name)
+def test_rounding_quickly_errs_by_no_more_than_a_bin() -> None:
+    weight = gaussian(200, 100, seed=0).float()
+    for levels in (2, 3, 12, 256):
+        grid = fit(weight, torch.ones(1), None, levels, 16)
+        quick, nearest = (each.sub(weight).abs() for each in (grid.quick(weight), grid.round(weight)))
+        bin_width = float(grid.levels[-1] - grid.levels[0]) / BINS * grid.scale_of(100)
+        assert bool((quick - nearest <= bin_width).all())
+        assert torch.equal(grid.rows(torch.tensor([7, 3])).quick(weight[[7, 3]]), grid.quick(weight)[[7, 3]])
+        assert torch.equal(grid.values(grid.codes(grid.quick(weight))), grid.quick(weight))
+
+
+def test_pruning_during_a_training_does_not_reach_into_rounding() -> None:
+    steps = [{"method": "obs", "keep": 0.5}, {"method": "gptq"}, {"method": "distill"}]
+    with pytest.raises(ValidationError, match="put a training between the two"):
+        Recipe.model_validate({"steps": steps})
+    Recipe.model_validate({"steps": [steps[0], steps[2], *steps[1:]]})
 
 
 @pytest.mark.parametrize("bits", [0, 5, 2.5, 32])
