@@ -1,4 +1,4 @@
-"""`python -m bench.sweep --data F --teacher F --preset hybrid --ratio 10 --set distill.learning_rate=2e-4,4e-4`
+"""`python -m bench.sweep --data F --teacher F --preset hybrid --target parameter_ratio=10 --set distill.learning_rate=2e-4,4e-4`
 
 Where defaults come from: every combination of the values runs the preset's recipe without export, and is judged on
 `select` rows cut from the training rows; graded rows are not read. One line of JSON each in `bench/results/sweeps/`.
@@ -96,7 +96,7 @@ def main() -> None:
     parser.add_argument("--teacher", type=Path, required=True)
     parser.add_argument("--preset", default="hybrid")
     parser.add_argument("--steps", help="methods in order, at their defaults, instead of a preset: obs,distill")
-    parser.add_argument("--ratio", type=float, nargs="+", default=[10.0], help="parameter_ratio")
+    parser.add_argument("--target", default="parameter_ratio=10", metavar="SIZE=V,V", help="sizes, one run each")
     parser.add_argument("--rows", type=int, default=16_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
@@ -108,19 +108,21 @@ def main() -> None:
     ]
     with TemporaryDirectory() as folder:
         bench = Bench(given.data, given.teacher, given.rows, given.seed, Path(folder))
-        for ratio, values in itertools.product(given.ratio, itertools.product(*(values for _, values in axes))):
+        axis, _, sizes = given.target.partition("=")
+        targets = [Target.model_validate({axis: float(size)}) for size in sizes.split(",")]
+        for target, values in itertools.product(targets, itertools.product(*(values for _, values in axes))):
             changes = {key: value for (key, _), value in zip(axes, values, strict=True)}
-            _row(bench, given, ratio, changes)
+            _row(bench, given, target, changes)
 
 
-def _row(bench: Bench, given: argparse.Namespace, ratio: float, changes: dict[str, Any]) -> None:
+def _row(bench: Bench, given: argparse.Namespace, target: Target, changes: dict[str, Any]) -> None:
     plain = [{"method": name} for name in given.steps.split(",")] if given.steps else []
     base = Recipe.model_validate({"steps": plain}) if plain else PRESETS[given.preset].recipe
-    recipe = fill(varied(base, changes), Target(parameter_ratio=ratio), bench.shape)
+    recipe = fill(varied(base, changes), target, bench.shape)
     what = {
         "task": given.data.name,
         "preset": given.steps or given.preset,
-        "parameter_ratio": ratio,
+        "target": target.given(),
         "rows": given.rows,
         "seed": given.seed,
         "recipe": recipe.model_dump(mode="json"),
@@ -135,7 +137,7 @@ def _row(bench: Bench, given: argparse.Namespace, ratio: float, changes: dict[st
     with path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(row) + "\n")
     figures = f"agreement {row['agreement']:.4f} kl {row['kl']:.4f} {row['cpu_s']:.0f} CPU-s"
-    print(f"{given.data.name} {what['preset']} {ratio:g}x {changes}: {figures}", flush=True)
+    print(f"{given.data.name} {what['preset']} {target.given()} {changes}: {figures}", flush=True)
 
 
 def _value(text: str) -> Any:

@@ -67,8 +67,9 @@ def swept(path: Path) -> Iterator[str]:
     for row in map(json.loads, path.read_text(encoding="utf-8").splitlines()):
         changes = ", ".join(f"{key} = {value}" for key, value in row["changes"].items()) or "nothing"
         steps = ", ".join(_step(step) for step in row["recipe"]["steps"])
+        size = ", ".join(f"{name} {value:g}" for name, value in row["target"].items())
         yield (
-            f"| {path.stem} | {steps} | {row['parameter_ratio']:g} | {row['rows']} | {changes} "
+            f"| {path.stem} | {steps} | {size} | {row['rows']} | {changes} "
             f"| {row['kl']:.4f} | {100 * row['agreement']:.1f} % | {row['cpu_s']:.0f} |"
         )
 
@@ -103,7 +104,7 @@ def page() -> str:
         about = (
             "KL to the teacher on `select` rows, lower is better (`python -m bench.sweep`); CPU-s of the point alone."
         )
-        names = "task, steps, parameters, rows, changed, KL, agreement, CPU-s"
+        names = "task, steps, size, rows, changed, KL, agreement, CPU-s"
         parts.append(f"## Sweeps behind the defaults\n\n{about}\n\n{_table(names, lines)}")
     return "\n".join(parts)
 
