@@ -78,12 +78,16 @@ class System:
     """What a row is named after: a preset, or a recipe of the bench; and the sizes that one job makes of it.
 
     `rows`: training rows at most. What is compared is CPU-seconds, and a step costs each system its own.
+    `preset`: where it is not the name. `minutes`: target.max_minutes.
     """
 
     name: str
     ladder: tuple[float, ...] = ()
     rows: int = 16_000
     recipe: Recipe | None = None
+    preset: str = ""
+    minutes: float | None = None
+    axis: str = "parameter_ratio"
 
     @property
     def names(self) -> list[str]:
@@ -92,15 +96,21 @@ class System:
 
     def asked(self) -> tuple[Recipe, Target]:
         """Recipe and target before the plan fills them."""
+        own = Target.model_validate({} if self.minutes is None else {"max_minutes": self.minutes})
         if self.recipe is not None:
-            return self.recipe, Target()
-        return PRESETS[self.name].recipe, PRESETS[self.name].target
+            return self.recipe, own
+        preset = PRESETS[self.preset or self.name]
+        return preset.recipe, own.over(preset.target)
+
+    def ladder_of(self) -> dict[str, list[float]] | None:
+        """As a request has it."""
+        return {self.axis: list(self.ladder)} if self.ladder else None
 
 
 def fingerprint(teacher: Path, task: Task, system: System, seed: int) -> str:
     """Of everything that decides a job's numbers: recipes as resolved, inputs, seed, versions of the mechanisms."""
     recipe, target = system.asked()
-    targets = Ladder(parameter_ratio=system.ladder or None).targets(target)
+    targets = Ladder.model_validate(system.ladder_of() or {}).targets(target)
     recipes = [fill(recipe, target, shape_of(teacher)[0]) for target in targets]
     parts = {
         "recipes": [recipe.model_dump(mode="json") for recipe in recipes],
@@ -108,6 +118,7 @@ def fingerprint(teacher: Path, task: Task, system: System, seed: int) -> str:
         "teacher": digest(teacher / "model.safetensors"),
         "data": [digest(task.train), digest(task.eval)],
         "seed": seed,
+        **({} if system.minutes is None else {"minutes": system.minutes}),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
@@ -125,13 +136,17 @@ def run(client: Client, teacher: Path, task: Task, system: System, seed: int, sc
     r = measure(teacher)
     model = client.models.upload(teacher)
     train, graded = client.datasets.upload(task.train), client.datasets.upload(task.eval)
-    ladder = {"parameter_ratio": list(system.ladder)} if system.ladder else None
     job = client.jobs.create(
         model=model.id,
         train=train.id,
         eval=graded.id,
-        **({"preset": system.name} if system.recipe is None else {"recipe": system.recipe.model_dump(mode="json")}),
-        ladder=ladder,
+        **(
+            {"preset": system.preset or system.name}
+            if system.recipe is None
+            else {"recipe": system.recipe.model_dump(mode="json")}
+        ),
+        target=None if system.minutes is None else {"max_minutes": system.minutes},
+        ladder=system.ladder_of(),
         seed=seed,
         metric=task.metric,
         **({} if task.select is None else {"select": client.datasets.upload(task.select).id}),
@@ -205,6 +220,7 @@ def run_file(
         "parameter_ratio": shape.parameters / made.parameters,
         "bytes_ratio": 4 * shape.parameters / size,
         "latency_ratio": ratio,
+        "metric": task.metric,
         "teacher": truth,
         "student": own,
         "retention": own / truth,

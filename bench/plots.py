@@ -15,6 +15,7 @@ import numpy as np
 from matplotlib import pyplot
 
 from bench.rows import RESULTS, Row, by_system, family
+from core.metrics import Metric, class_score
 
 PLOTS = Path(__file__).parents[1] / "docs" / "plots"
 AXES = {
@@ -26,11 +27,16 @@ DRAWS = 2_000
 
 
 def interval(row: Row) -> tuple[float, float]:
-    """95 % interval of the retention of one row, by bootstrap over its graded rows."""
-    right = np.equal(row["predictions"], row["labels"])
+    """95 % interval of the retention of one row, by bootstrap over its graded rows, in the metric of its task."""
+    point, labels, guesses = row["report"]["point"], np.array(row["labels"]), np.array(row["predictions"])
+    metric: Metric = point.get("metric", "accuracy")
     rng = np.random.default_rng(0)
-    means = right[rng.integers(0, len(right), (DRAWS, len(right)))].mean(axis=1)
-    low, high = np.percentile(means / row["report"]["point"]["teacher"], [2.5, 97.5])
+    drawn = rng.integers(0, len(labels), (DRAWS, len(labels)))
+    if metric == "accuracy":
+        figures = np.equal(guesses, labels)[drawn].mean(axis=1)
+    else:
+        figures = np.array([class_score(metric, labels[chosen], guesses[chosen]) for chosen in drawn])
+    low, high = np.percentile(figures / point["teacher"], [2.5, 97.5])
     return float(low), float(high)
 
 

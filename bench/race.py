@@ -12,6 +12,8 @@ from __future__ import annotations
 import argparse
 import copy
 import json
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -87,14 +89,17 @@ def _lasting(last: Method, steps: int) -> Method:
     return varied(Recipe(steps=(last,)), {"distill.min_steps": steps, "distill.epochs": 1e-6}).steps[0]
 
 
-def from_nothing(bench: Bench, like: Build, recipe: Recipe, rate: float, budget_s: float) -> list[dict[str, float]]:
-    """Random weights trained for the whole budget, then, while ENOUGH is reached, for half of the last one.
+def from_nothing(
+    bench: Bench, like: Build, recipe: Recipe, rate: float, most_s: float, curve: list[dict[str, float]] | None = None
+) -> list[dict[str, float]]:
+    """Random weights trained for the whole budget, then, while ENOUGH is reached, for half of the last one; once more
+    between the longest that failed and the shortest that arrived.
 
     Every length is a run of its own whose learning rate goes down to zero: none is judged half way.
     """
     (last,) = [step for step in varied(recipe, {"distill.learning_rate": rate}).steps if step.trains]
-    curve: list[dict[str, float]] = []
-    while True:
+    curve = [] if curve is None else curve
+    while (budget_s := next_budget(curve, most_s)) is not None:
         torch.manual_seed(bench.shared.seed)
         steps = steps_for(bench.cold(), like, last, budget_s)
         build, start = emptied(like, bench.cold()), cpu_seconds()
@@ -103,9 +108,20 @@ def from_nothing(bench: Bench, like: Build, recipe: Recipe, rate: float, budget_
         run = {"steps": steps, "cpu_s": cpu_seconds() - start, "retention": retention(bench, build.model)}
         curve.append(run)
         print(f"  from nothing, rate {rate:g}: {run}", flush=True)
-        if run["retention"] < ENOUGH or steps == 1:
-            return curve
-        budget_s /= 2
+    return curve
+
+
+def next_budget(curve: Sequence[Mapping[str, float]], most_s: float) -> float | None:
+    """CPU-seconds of the next run of a learner; None where its curve says enough."""
+    if not curve:
+        return most_s
+    failed = [run["retention"] < ENOUGH for run in curve]
+    last = curve[-1]["cpu_s"]
+    if not any(failed):
+        return last / 2 if curve[-1]["steps"] > 1 else None
+    if not failed[-1] or len(curve) == 1 or sum(failed) > 1:
+        return None  # there was a run between the two, or none ever arrived
+    return math.sqrt(last * min(run["cpu_s"] for run in curve[:-1]))
 
 
 def main() -> None:
@@ -123,7 +139,7 @@ def main() -> None:
         path = RESULTS / f"{given.data.name}.json"
         found = begun(path, {"task": given.data.name, "ratio": given.ratio, "recipe": recipe.model_dump(mode="json")})
         runs, curves = found["ours"], found["from_nothing"]
-        build: Build | None = None
+        build: Build | None = None  # of the last of our runs
         for steps in (15, 30, 60, 120, 240, 480) if not runs else ():
             run, build = ours(bench, recipe, steps)
             runs.append(run)
@@ -131,9 +147,12 @@ def main() -> None:
             if runs[-1]["retention"] >= ENOUGH:
                 break
         rows.write(path, found)
-        for rate in (rate for rate in given.rates if f"{rate:g}" not in curves):
+        for rate in given.rates:
+            curve = curves.setdefault(f"{rate:g}", [])
+            if next_budget(curve, 1.0) is None:
+                continue
             build = build or ours(bench, recipe, int(runs[-1]["steps"]))[1]
-            curves[f"{rate:g}"] = from_nothing(bench, build, recipe, rate, MOST * runs[-1]["cpu_s"])
+            from_nothing(bench, build, recipe, rate, MOST * runs[-1]["cpu_s"], curve)
             rows.write(path, found | verdict(found))
     print(json.dumps(verdict(found)))
 

@@ -1,4 +1,4 @@
-"""`python -m bench.sweep --data F --teacher F --preset hybrid --target parameter_ratio=10 --set distill.learning_rate=2e-4,4e-4`
+"""`python -m bench.sweep --data F --teacher F --preset hybrid --target parameter_ratio=10 --set distill.hidden=3,10`
 
 Where defaults come from: every combination of the values runs the preset's recipe without export, and is judged on
 `select` rows cut from the training rows; graded rows are not read. One line of JSON each in `bench/results/sweeps/`.
@@ -30,6 +30,7 @@ from core.model import load
 from core.plan import fill
 from core.progress import Meter, Silent, cpu_seconds
 from core.recipe import PRESETS, Recipe, Target
+from core.sensitivity import resolve
 from core.shared import Shared
 from core.train import train
 
@@ -61,7 +62,7 @@ class Bench:
         """The same teacher and text, nothing made of them yet."""
         return replace(self.shared, _made={})
 
-    def run(self, recipe: Recipe) -> dict[str, float]:
+    def run(self, recipe: Recipe, target: Target) -> dict[str, float]:
         """Agreement with the teacher and KL on select, and the CPU-seconds of this point alone."""
         torch.manual_seed(self.shared.seed)
         for step in recipe.steps:  # what points share is made before the clock starts
@@ -70,6 +71,7 @@ class Bench:
             if step.trains:
                 asked = [getattr(step, name) for name in ("max_rows", "max_length", "augment_to")]
                 self.shared.recorded(self.shared.text(*asked))
+        recipe = resolve(recipe, target, self.shape, self.shared)
         start = cpu_seconds()
         build = self.shared.student()
         for step in recipe.steps:
@@ -132,7 +134,7 @@ def _row(bench: Bench, given: argparse.Namespace, target: Target, changes: dict[
     before = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     if any({key: row.get(key) for key in what} == what for row in map(json.loads, before)):
         return
-    row = {**what, "changes": changes, **bench.run(recipe), "git_sha": rows.git_sha()}
+    row = {**what, "changes": changes, **bench.run(recipe, target), "git_sha": rows.git_sha()}
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(row) + "\n")

@@ -21,7 +21,12 @@ _SCORES: dict[Metric, Callable[[np.ndarray, np.ndarray], float]] = {
 
 def score(metric: Metric, logits: np.ndarray, labels: list[int]) -> float:
     """`metric` of the arg-max of `logits` (rows, classes) against `labels`."""
-    return _SCORES[metric](np.asarray(labels), logits.argmax(axis=1))
+    return class_score(metric, np.asarray(labels), logits.argmax(axis=1))
+
+
+def class_score(metric: Metric, truth: np.ndarray, guess: np.ndarray) -> float:
+    """`metric` of predicted class ids (rows,) against true ones."""
+    return _SCORES[metric](truth, guess)
 
 
 def agreement(a: np.ndarray, b: np.ndarray) -> float:

@@ -40,11 +40,24 @@ def test_random_weights_keep_shapes_and_masks_and_nothing_else(bench: Bench) -> 
 def test_a_learner_from_nothing_is_given_the_whole_budget_first(bench: Bench) -> None:
     recipe = fill(PRESETS["hybrid"].recipe, Target(parameter_ratio=1.5), bench.shape)
     _, build = race.ours(bench, recipe, 5)
-    curve = race.from_nothing(bench, build, recipe, 1e-3, budget_s=1.0)
-    lengths = [run["steps"] for run in curve]
-    assert lengths == sorted(lengths, reverse=True)
-    assert all(run["retention"] >= race.ENOUGH for run in curve[:-1])
-    assert curve[-1]["retention"] < race.ENOUGH
+    curve = race.from_nothing(bench, build, recipe, 1e-3, 1.0)
+    arrived = [run["retention"] >= race.ENOUGH for run in curve]
+    assert [run["steps"] for run in curve][: arrived.index(False)] == sorted(
+        (run["steps"] for run in curve[: arrived.index(False)]), reverse=True
+    )
+    assert race.next_budget(curve, 1.0) is None
+
+
+def test_the_last_run_lies_between_the_longest_that_failed_and_the_shortest_that_arrived() -> None:
+    def curve(*runs: tuple[float, float]) -> list[dict[str, float]]:
+        return [{"steps": 100 * cpu_s, "cpu_s": cpu_s, "retention": retention} for cpu_s, retention in runs]
+
+    assert race.next_budget([], 12.0) == 12
+    assert race.next_budget(curve((12, 0.8)), 12.0) is None
+    assert race.next_budget(curve((12, 0.95)), 12.0) == 6
+    assert race.next_budget(curve((12, 0.95), (6, 0.8)), 12.0) == pytest.approx(72**0.5)
+    for last in (0.85, 0.95):
+        assert race.next_budget(curve((12, 0.95), (6, 0.8), (8.5, last)), 12.0) is None
 
 
 def test_twice_the_budget_is_about_twice_the_steps(bench: Bench) -> None:
