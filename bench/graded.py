@@ -38,7 +38,7 @@ from core.verify import logits
 
 METRICS: dict[str, Metric] = {"cola": "mcc"}
 # The teacher's own figures on graded rows are verification, as the student's are.
-TO_EXPORT = ("plan", "prepare", "factorize", "prune", "quantize", "distill", "export")
+TO_EXPORT = ("plan", "prepare", "profile", "factorize", "prune", "quantize", "distill", "export")
 
 
 @dataclass(frozen=True)

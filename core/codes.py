@@ -9,7 +9,10 @@ scale is one byte: its place in a table of SCALES fp16 numbers.
 from __future__ import annotations
 
 A_BYTE = {2: 8, 3: 5, 4: 4, 16: 2, 256: 1}  # base -> digits in a byte
-DIGITS = {2: (2,), 3: (3,), 4: (4,), 6: (3, 2), 8: (4, 2), 12: (4, 3), 16: (16,), 256: (256,)}  # levels -> bases
+# levels -> bases
+DIGITS = {
+    2: (2,), 3: (3,), 4: (4,), 6: (3, 2), 8: (4, 2), 12: (4, 3), 16: (16,), 32: (16, 2), 64: (16, 4), 256: (256,),
+}  # fmt: skip
 
 
 def bits(levels: int) -> float:

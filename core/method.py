@@ -80,6 +80,14 @@ class Tensor:
         return replace(self, kept=kept)
 
 
+PARTS = (".left", ".right", ".sparse")
+
+
+def module_of(name: str) -> str:
+    """The module that a stored matrix is of: its own name, or that of the matrix whose factor it is."""
+    return next((name.removesuffix(part) for part in PARTS if name.endswith(part)), name)
+
+
 class Method(BaseModel):
     """One step of a recipe. Frozen and closed: an unknown field is refused."""
 

@@ -33,6 +33,7 @@ from core.point import Yardstick, measure
 from core.progress import Meter, Progress, Silent
 from core.recipe import Ladder, Recipe, Target
 from core.report import Report
+from core.sensitivity import resolve
 from core.shared import Shared
 from core.train import train
 from core.verify import logits
@@ -87,7 +88,7 @@ class Roles:
 
 @dataclass(frozen=True)
 class Step:
-    """One point as it is asked for: recipe with no "auto" left, and target."""
+    """One point as it is asked for: recipe and target."""
 
     recipe: Recipe
     target: Target
@@ -153,6 +154,8 @@ def compress(
             work / "teacher", metric, teacher_score, run.bytes_in_memory, shape, select, roles.eval,
             loaded.max_tokens, threads, seed,
         )  # fmt: skip
+        with meter.stage("profile"):
+            steps = [Step(resolve(step.recipe, step.target, shape, shared), step.target) for step in steps]
         common, said = len(meter.stages), len(meter.warnings)
         hashes = _hashes(model, data)
         minutes = (target or Target()).max_minutes

@@ -98,6 +98,12 @@ def ratios(size: Size, shape: ModelShape) -> dict[str, float]:
     }
 
 
+def file_limit(target: Target, shape: ModelShape) -> int | None:
+    """The most bytes that `model.onnx` may take; None where no target says so."""
+    limits = [] if target.bytes_ratio is None else [int(4 * shape.parameters / target.bytes_ratio)]
+    return min([*limits, *([] if target.max_bytes is None else [target.max_bytes])], default=None)
+
+
 def misses(target: Mapping[str, float], reached: Mapping[str, float]) -> dict[str, float]:
     """Targets that `reached` does not meet -> the value reached. `max_*` are upper bounds, the rest lower."""
     return {
@@ -116,18 +122,17 @@ def fill(recipe: Recipe, target: Target, shape: ModelShape) -> Recipe:
     """
     sizes = {name: value for name, value in target.given().items() if name in SIZES}
     dials = _auto_steps(recipe)
-    if not sizes and not dials:
+    spent = [index for index, step in enumerate(recipe.steps) if getattr(step, "bits", None) == "auto"]
+    if not sizes and not dials and not spent:
         return recipe
     if not sizes:
-        at = ", ".join(f"steps[{index}].keep" for index in dials)
+        at = ", ".join([f"steps[{index}].keep" for index in dials] + [f"steps[{index}].bits" for index in spent])
         raise RecipeInvalid(f'{at} is "auto": give one of the targets {", ".join(SIZES)}', param="/target")
+    if spent:
+        _check_spendable(recipe, sizes, shape, spent[0])
+        return recipe
     low, high = 1e-4, 1.0
-    if missed := misses(sizes, ratios(size_of(_at(recipe, low), shape), shape)):
-        name, best = next(iter(missed.items()))
-        raise TargetImpossible(
-            f"target.{name} = {sizes[name]:g} cannot be reached by this recipe: the limit for this model is {best:.4g}",
-            param=f"/target/{name}",
-        )
+    _refuse_missed(sizes, ratios(size_of(_at(recipe, low), shape), shape))
     if not misses(sizes, ratios(size_of(_at(recipe, high), shape), shape)):
         return _at(recipe, high)
     for _ in range(50):
@@ -137,6 +142,31 @@ def fill(recipe: Recipe, target: Target, shape: ModelShape) -> Recipe:
         else:
             low = middle
     return _at(recipe, low)
+
+
+LEAST_BITS = 1
+SPENT = ("bytes_ratio", "max_bytes")
+
+
+def _check_spendable(recipe: Recipe, sizes: Mapping[str, float], shape: ModelShape, index: int) -> None:
+    """Whether bytes are what is asked for, and so many can be enough. What they buy is decided in the job."""
+    if other := [name for name in sizes if name not in SPENT]:
+        raise RecipeInvalid(
+            f'steps[{index}].bits is "auto" and spends bytes: give {" or ".join(SPENT)} in place of {other[0]}',
+            param=f"/target/{other[0]}",
+        )
+    least = recipe.steps[index].model_copy(update={"bits": LEAST_BITS, "each": None})
+    steps = (*recipe.steps[:index], least, *recipe.steps[index + 1 :])
+    _refuse_missed(sizes, ratios(size_of(_at(recipe.model_copy(update={"steps": steps}), 1e-4), shape), shape))
+
+
+def _refuse_missed(sizes: Mapping[str, float], reached: Mapping[str, float]) -> None:
+    if missed := misses(sizes, reached):
+        name, best = next(iter(missed.items()))
+        raise TargetImpossible(
+            f"target.{name} = {sizes[name]:g} cannot be reached by this recipe: the limit for this model is {best:.4g}",
+            param=f"/target/{name}",
+        )
 
 
 def _auto_steps(recipe: Recipe) -> list[int]:

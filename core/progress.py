@@ -16,6 +16,7 @@ STAGES = {
     "plan": 1,
     "teacher": 10,
     "prepare": 2,
+    "profile": 1,
     "factorize": 4,
     "prune": 1,
     "distill": 60,
@@ -23,7 +24,7 @@ STAGES = {
     "verify": 11,
 }
 
-SHARED = ("fetch", "plan", "teacher", "prepare")  # once a job, however many points
+SHARED = ("fetch", "plan", "teacher", "prepare", "profile")  # once a job, however many points
 
 
 class Progress(Protocol):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import torch
@@ -38,28 +38,35 @@ def put_on_grids(
             build.values[name] = grid.to(parameter.device)
 
 
-def on_grid(judged: Judged, mask: torch.Tensor, levels: int, group: int) -> tuple[Grid, torch.Tensor]:
+def on_grid(
+    judged: Judged, mask: torch.Tensor, levels: int, group: int, upper: torch.Tensor | None = None
+) -> tuple[Grid, torch.Tensor]:
     """A grid for one matrix and its rounded weight (rows, columns): by the sweep, or to the nearest if that is better.
 
     Args:
         mask: of the same shape; False entries are zero before and after.
+        upper: `inverse_root` of the Hessian, where it is known already.
     """
     importance = judged.hessian.diagonal() * judged.rows[:, None]
     grid = fit(judged.weight.float(), importance.float(), mask, levels, group)
-    upper = inverse_root(judged.hessian)
+    upper = inverse_root(judged.hessian) if upper is None else upper
     nearest = grid.round(judged.weight.float()).double() * mask
     swept = sweep(judged.weight, upper, mask, grid)
     return grid, min(nearest, swept, key=judged.error)
 
 
 @torch.no_grad()
-def round_rest(build: Build, levels: int, group: int) -> None:
-    """Put every other matrix on a grid, weighed evenly, and every other vector on fp16 numbers."""
+def round_rest(build: Build, levels: Callable[[str], int], group: int) -> None:
+    """Put every other matrix on a grid, weighed evenly, and every other vector on fp16 numbers.
+
+    Args:
+        levels: of a parameter, by its name.
+    """
     for name, parameter in build.model.named_parameters():
         if name in build.values:
             continue
         if parameter.dim() == 2:
-            grid = fit(parameter.cpu(), torch.ones(1), None, levels, group)
+            grid = fit(parameter.cpu(), torch.ones(1), None, levels(name), group)
             build.values[name] = grid.to(parameter.device)
         else:
             build.values[name] = Half()
@@ -135,7 +142,7 @@ class StraightThrough(Hook):
 
     @torch.no_grad()
     def _round_rows(self, name: str, _module: nn.Module, asked: tuple[torch.Tensor, ...]) -> None:
-        rows = asked[0].unique()
+        rows = asked[0].unique()  # type: ignore[no-untyped-call]
         values = self.build.values[name]
         rounded = (values.rows(rows) if isinstance(values, Grid) else values).quick(self.latent[name][rows])
         if name in self.build.masks:

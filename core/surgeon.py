@@ -114,6 +114,10 @@ class Surgeon:
         parts = {part: p.detach().double().cpu() for part, p in module.named_parameters(recurse=False) if p.dim() == 2}
         return self._parts(parts, self._moments[name])
 
+    def judged_factors(self, name: str, left: torch.Tensor, right: torch.Tensor) -> dict[str, Judged]:
+        """What `judged_in` would give for two factors in the place of a module's weight."""
+        return self._parts({"left": left.double().cpu(), "right": right.double().cpu()}, self._moments[name])
+
     def _parts(self, parts: dict[str, torch.Tensor], moments: Moments) -> dict[str, Judged]:
         c, g = moments.inputs, moments.outputs
         table = c.dim() == 1  # an embedding is transposed: rows are tokens, columns are felt

@@ -22,7 +22,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "worker": {"jobs", "core"},
     "ladapress": set(),
 }
-LIGHT = {f"core.{name}" for name in ("recipe", "catalogue", "method", "codes", "plan", "report", "errors")}
+LIGHT = {
+    f"core.{name}"
+    for name in ("recipe", "catalogue", "method", "codes", "plan", "profile", "allocate", "spend", "report", "errors")
+}
 CHECKS = {"core.upload", "core.data"}  # what an upload may be: as light, and needed where uploads arrive
 MECHANISMS = tuple(f"core/{folder}" for folder in ("factorize", "prune", "quantize", "structure", "distill"))
 HEAVY = ("torch", "transformers", "numpy", "pyarrow", "onnx", "onnxruntime", "sklearn", "accelerate", "safetensors")

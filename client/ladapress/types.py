@@ -165,9 +165,9 @@ class FileDeclared(BaseModel):
 
 class Gptq(BaseModel):
     method: Literal["gptq"] = "gptq"
-    bits: float = 4
+    bits: float | Literal["auto"] = 4
     """
-    Of every linear, or of both its factors.
+    Of every linear, or of both its factors; "auto": bits, and ranks that are "auto", fill the bytes.
     """
     embedding_bits: float | None = None
     """
@@ -177,13 +177,17 @@ class Gptq(BaseModel):
     """
     Of other matrices, vectors then being fp16; 32 leaves both.
     """
+    cut_weighs: Annotated[float, Field(gt=0.0, le=10.0)] = 0.5
+    """
+    What training leaves of a cut, against rounding: how "auto" trades ranks for bits.
+    """
+    each: dict[str, Any] | None = None
+    """
+    Of the matrices named here, in place of the above.
+    """
     group: Annotated[int, Field(ge=8, le=65536)] = 64
     """
     Columns of a row that share a scale.
-    """
-    when: Literal["trained", "once"] = "trained"
-    """
-    Go on in the next training, or round at once.
     """
     calibration_rows: Annotated[int, Field(ge=1, le=100000)] = 1024
     """
@@ -603,6 +607,10 @@ class WeightedSvd(BaseModel):
     ranks: Literal["uniform", "pooled"] = "uniform"
     """
     How the entries are shared among matrices.
+    """
+    each: dict[str, Any] | None = None
+    """
+    Ranks of the matrices named here; the others stay dense. In place of `keep` and `ranks`.
     """
     calibration_rows: Annotated[int, Field(ge=1, le=100000)] = 1024
     """

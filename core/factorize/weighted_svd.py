@@ -18,11 +18,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from core.factorize.svd import factored, rank_for
+from core.factorize.svd import factored, rank_for, two_factors
 from core.method import Keep, Method, Split, Tensor, resolved
 
 if TYPE_CHECKING:
@@ -131,36 +131,52 @@ class WeightedSvd(Method):
     embedding: bool = Field(True, description="Factorize the word embedding too.")
     sides: Literal["inputs", "both"] = Field("both", description="Weigh by inputs only, or by output gradients too.")
     ranks: Literal["uniform", "pooled"] = Field("uniform", description="How the entries are shared among matrices.")
+    each: dict[str, Annotated[int, Field(ge=1)]] | None = Field(
+        None, description="Ranks of the matrices named here; the others stay dense. In place of `keep` and `ranks`."
+    )
     calibration_rows: int = Field(1024, ge=1, le=100_000, description="Training rows that the weights are taken from.")
     damping: float = Field(1e-3, ge=1e-5, le=1, description="Added to C and G, in units of their mean diagonal.")
 
     def stored(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         """As `svd`; pooled ranks hold the same total at most."""
-        return factored(tensors, resolved(self.keep), embedding=self.embedding)
+        if self.each is None:
+            return factored(tensors, resolved(self.keep), embedding=self.embedding)
+        both = [(tensor, self._rank(tensor.name, tensor.rows, tensor.cols)) for tensor in tensors]
+        return [part for tensor, rank in both for part in (two_factors(tensor, rank) if rank else [tensor])]
+
+    def _rank(self, name: str, rows: int, cols: int) -> int | None:
+        """None leaves the matrix dense: its factors would hold as much as itself."""
+        if self.each is None:
+            return rank_for(rows, cols, resolved(self.keep))
+        rank = self.each.get(name)
+        return rank if rank is not None and rank * (rows + cols) < rows * cols else None
 
     def compile(self, build: Build) -> Iterable[Phase]:
-        import torch
-
         from core.surgery import factorize
 
         names = [name for name in build.compressible() if self.embedding or name != build.family.embedding]
         shapes = {name: (len(build.weight(name)), build.weight(name).shape[1]) for name in names}
-        ranks = {name: rank_for(*shapes[name], resolved(self.keep)) for name in names}
+        ranks = {name: self._rank(name, *shapes[name]) for name in names}
         if all(rank is None for rank in ranks.values()):
             return ()  # nothing to cut, nothing to calibrate
-        if all(torch.equal(build.weight(name), build.teacher.get_parameter(f"{name}.weight")) for name in names):
-            # Nothing came before this step: the points of a ladder cut the same spectra.
-            key = ("spectra", self.sides, self.calibration_rows, self.damping, self.embedding)
-            found = build.shared.once(key, lambda: self._spectra(build, names))
-        else:
-            found = self._spectra(build, names)
-        if self.ranks == "pooled":
+        found = self.spectra(build)
+        if self.ranks == "pooled" and self.each is None:
             spectra = {name: spectrum.values.tolist() for name, spectrum in found.items()}
             ranks = pooled_ranks(spectra, shapes, _entries(ranks, shapes))
         for name, rank in ranks.items():
             if rank is not None:
                 factorize(build.model, name, *found[name].factors(rank))
         return ()
+
+    def spectra(self, build: Build) -> dict[str, Spectrum]:
+        """Of every matrix that this step may factorize; computed once for all that come with the teacher's weights."""
+        import torch
+
+        names = [name for name in build.compressible() if self.embedding or name != build.family.embedding]
+        if not all(torch.equal(build.weight(name), build.teacher.get_parameter(f"{name}.weight")) for name in names):
+            return self._spectra(build, names)
+        key = ("spectra", self.sides, self.calibration_rows, self.damping, self.embedding)
+        return build.shared.once(key, lambda: self._spectra(build, names))
 
     def _spectra(self, build: Build, names: Sequence[str]) -> dict[str, Spectrum]:
         import torch

@@ -17,12 +17,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
 from core import codes
-from core.method import Method, Tensor
+from core.errors import RecipeInvalid
+from core.method import Method, Tensor, module_of
 
 if TYPE_CHECKING:
     from core.phase import Build, Phase
@@ -41,34 +43,49 @@ Bits = Annotated[float, AfterValidator(_known), Field(json_schema_extra={"enum":
 
 class Gptq(Method):
     method: Literal["gptq"] = "gptq"
-    bits: Bits = Field(4, description="Of every linear, or of both its factors.")
+    bits: Bits | Literal["auto"] = Field(
+        4,
+        description='Of every linear, or of both its factors; "auto": bits, and ranks that are "auto", fill the bytes.',
+    )
     embedding_bits: Bits | None = Field(None, description="Of the word embedding; null is as `bits`.")
     rest_bits: Literal[8, 32] = Field(8, description="Of other matrices, vectors then being fp16; 32 leaves both.")
+    cut_weighs: float = Field(
+        0.5,
+        gt=0,
+        le=10,
+        description='What training leaves of a cut, against rounding: how "auto" trades ranks for bits.',
+    )
+    each: dict[str, Bits] | None = Field(None, description="Of the matrices named here, in place of the above.")
     group: int = Field(64, ge=8, le=65_536, description="Columns of a row that share a scale.")
     calibration_rows: int = Field(1024, ge=1, le=100_000, description="Training rows that C and G are taken from.")
     damping: float = Field(1e-2, ge=1e-5, le=1, description="Added to C and G, in units of their mean diagonal.")
 
-    def levels(self, kind: str) -> int:
-        """How many levels a tensor of this kind has; 0 leaves it as it is."""
-        if kind == "fixed":
-            return LEVELS.get(self.rest_bits, 0)
-        return LEVELS[self.embedding_bits or self.bits] if kind == "embedding" else LEVELS[self.bits]
+    def levels(self, name: str, kind: str) -> int:
+        """How many levels the matrix of a module, or another parameter, has; 0 leaves it as it is."""
+        bits = self.rest_bits if kind == "fixed" else self.bits
+        if kind == "embedding" and self.embedding_bits is not None:
+            bits = self.embedding_bits
+        bits = (self.each or {}).get(name, bits)
+        if isinstance(bits, str):
+            raise RecipeInvalid('bits is still "auto": core.spend.spend fills it')
+        return LEVELS.get(bits, 0)
 
     def stored(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         """Codes for matrices, fp16 for vectors."""
-        return [self._stored(tensor, self.levels(tensor.kind)) for tensor in tensors]
+        return [self._stored(tensor) for tensor in tensors]
 
-    def _stored(self, tensor: Tensor, levels: int) -> Tensor:
-        if not levels:
-            return tensor
-        return replace(tensor, bits=16) if tensor.rows == 1 else replace(tensor, levels=levels, group=self.group)
+    def _stored(self, tensor: Tensor) -> Tensor:
+        if tensor.rows == 1 and tensor.kind == "fixed":
+            return tensor if self.rest_bits == 32 else replace(tensor, bits=16)
+        levels = self.levels(module_of(tensor.name) if tensor.kind != "fixed" else tensor.name, tensor.kind)
+        return replace(tensor, levels=levels, group=self.group) if levels else tensor
 
     def compile(self, build: Build) -> Iterable[Phase]:
         from core.rounding import put_on_grids, round_rest
 
-        levels = {name: self.levels("embedding" if name == build.family.embedding else "linear")
+        levels = {name: self.levels(name, "embedding" if name == build.family.embedding else "linear")
                   for name in build.compressible()}  # fmt: skip
         put_on_grids(build, levels, self.group, build.shared.moments(self.calibration_rows), self.damping)
-        if rest := self.levels("fixed"):
-            round_rest(build, rest, self.group)
+        if self.rest_bits != 32:
+            round_rest(build, partial(self.levels, kind="fixed"), self.group)
         return ()

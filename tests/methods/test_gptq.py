@@ -173,7 +173,7 @@ def test_pruning_during_a_training_does_not_reach_into_rounding() -> None:
     Recipe.model_validate({"steps": [steps[0], steps[2], *steps[1:]]})
 
 
-@pytest.mark.parametrize("bits", [0, 5, 2.5, 32])
+@pytest.mark.parametrize("bits", [0, 7, 2.5, 32])
 def test_bits_that_are_not_stored_are_refused(bits: float) -> None:
     with pytest.raises(ValidationError, match="legal are"):
         Gptq(bits=bits)
@@ -181,4 +181,4 @@ def test_bits_that_are_not_stored_are_refused(bits: float) -> None:
 
 def test_bits_are_what_codes_take() -> None:
     assert {bits: codes.bits(levels) for bits, levels in LEVELS.items()} == {b: pytest.approx(b) for b in LEVELS}
-    assert sorted(LEVELS) == [1, 1.6, 2, 2.6, 3, 3.6, 4, 8]
+    assert sorted(LEVELS) == [1, 1.6, 2, 2.6, 3, 3.6, 4, 5, 6, 8]

@@ -1,0 +1,198 @@
+"""The profile of a model, measured: what cutting and rounding each of its matrices costs the distillation loss.
+
+Curves come from the second-order model (spectra of `weighted_svd`, layer errors of the sweep of `gptq`), which knows
+the shape of each curve and not how far it holds: inputs and gradients are not independent, and least of all in the
+embedding. So three runs a matrix, with it rounded, cut, and cut and rounded, measure the loss itself, and scale the
+curves to it. Errors of rounding are measured on some rows of a matrix at 1, 2 and 4 bits; between these their
+logarithm is linear in the bits, above them it falls by 6 dB a bit.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from core.batches import Batches, Split, inputs
+from core.factorize.svd import rank_for
+from core.factorize.weighted_svd import Spectrum, WeightedSvd
+from core.grid import fit
+from core.losses import relative_mse, soft_logits
+from core.phase import Build
+from core.plan import ModelShape
+from core.profile import Curve, Profile
+from core.quantize.gptq import LEVELS, Gptq
+from core.recipe import Recipe, Target
+from core.rounding import on_grid
+from core.shared import Shared
+from core.spend import spend
+from core.surgeon import Judged, Surgeon, inverse_root
+
+PROBES, PROBE_TOKENS, PROBE_BATCH = 128, 128, 32  # training rows that the loss is measured on
+JUDGED_ROWS = 96  # of a matrix, on which errors of rounding are measured
+ANCHORS = (1, 2, 4)  # bits
+CUT_AT, ROUNDED_AT = 0.4, 3  # share of the entries, bits: where the loss itself is measured
+DECIBELS = -2 * math.log(2)  # of a loss for each bit more
+TINY = 1e-30
+RANKS = 32  # of each curve
+
+
+class Loss:
+    """The distillation loss of a changed teacher against itself on `PROBES` rows: logits at T = 2, hidden states."""
+
+    def __init__(self, shared: Shared) -> None:
+        sample: Split = shared.train.sample(PROBES, shared.seed).cut(PROBE_TOKENS)
+        self.batches = list(Batches(sample, PROBE_BATCH, seed=shared.seed, device=shared.device))
+        self.answers = [self._run(shared.teacher, batch) for batch in self.batches]
+
+    @torch.no_grad()
+    def of(self, model: nn.Module) -> float:
+        """Mean over batches."""
+        total = 0.0
+        for batch, (logits, hidden) in zip(self.batches, self.answers, strict=True):
+            ours, states = self._run(model, batch)
+            mask = batch["attention_mask"][:, :, None].to(ours.dtype)
+            total += float(soft_logits(ours, logits, 2.0))
+            total += sum(float(relative_mse(s, t, mask)) for s, t in zip(states, hidden, strict=True))
+        return total / len(self.batches)
+
+    @torch.no_grad()
+    def _run(
+        self, model: nn.Module, batch: Mapping[str, torch.Tensor]
+    ) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
+        out = model(**inputs(batch), output_hidden_states=True)
+        return out.logits, out.hidden_states
+
+
+@dataclass(frozen=True)
+class Prober:
+    """Puts another weight in a parameter's place and tells the loss."""
+
+    model: nn.Module
+    loss: Loss
+
+    @torch.no_grad()
+    def __call__(self, name: str, other: torch.Tensor) -> float:
+        parameter = self.model.get_parameter(name)
+        before = parameter.detach().clone()
+        parameter.copy_(other)
+        found = self.loss.of(self.model)
+        parameter.copy_(before)
+        return found
+
+
+def resolve(recipe: Recipe, target: Target, shape: ModelShape, shared: Shared) -> Recipe:
+    """The recipe with no "auto" left. The profile is measured once for all points of a job.
+
+    Raises:
+        TargetImpossible: see `core.spend.spend`.
+    """
+    bits = next((step for step in recipe.steps if isinstance(step, Gptq) and step.bits == "auto"), None)
+    if bits is None:
+        return recipe
+    factors = next((step for step in recipe.steps if isinstance(step, WeightedSvd)), WeightedSvd())
+    key = ("profile", factors.model_dump_json(), bits.model_dump_json())
+    return spend(recipe, target, shape, shared.once(key, lambda: profile(shared, factors, bits)))
+
+
+def profile(shared: Shared, factors: WeightedSvd, bits: Gptq) -> Profile:
+    """Curves of every matrix that `factors` may cut and `bits` may round; the vectors are too small to choose for."""
+    build = shared.student()
+    build.model.eval().requires_grad_(False)
+    probe = Prober(build.model, Loss(shared))
+    surgeon = Surgeon(build, shared.moments(bits.calibration_rows), bits.damping, scope="tensor")
+    spectra = factors.spectra(build)
+    curves = [_curve(build, name, surgeon, spectra.get(name), bits.group, probe) for name in build.compressible()]
+    known = {f"{curve.name}.weight" for curve in curves}
+    for name, parameter in build.model.named_parameters():
+        if parameter.dim() == 2 and name not in known:
+            curves.append(_evenly(name, parameter.detach(), bits.group, probe))
+    return Profile(curves=tuple(curves))
+
+
+def _curve(build: Build, name: str, surgeon: Surgeon, spectrum: Spectrum | None, group: int, probe: Prober) -> Curve:
+    """Of one module's weight."""
+    judged = surgeon.judged_in(name)["weight"]
+    rows, cols = judged.weight.shape
+    path = f"{name}.weight"
+    rounded = nearest(judged, group)
+    scale = probe(path, rounded.float()) / max(judged.error(rounded), TINY)
+    known = {
+        "name": name,
+        "rows": rows,
+        "cols": cols,
+        "kind": "embedding" if name == build.family.embedding else "linear",
+        "dense": {bits: scale * loss for bits, loss in _rounding(judged, group).items()},
+    }
+    if spectrum is None:
+        return Curve.model_validate(known)
+    energy = spectrum.values.square()
+    tails = (energy.sum() - energy.cumsum(0)).clamp(min=0)
+    middle = rank_for(rows, cols, CUT_AT) or 1
+    left, right = spectrum.factors(middle)
+    cut = probe(path, left @ right)
+    scale = cut / max(float(tails[middle - 1]), TINY)
+    both = surgeon.judged_factors(name, left, right)
+    coarse = {part: nearest(each, group) for part, each in both.items()}
+    # What rounding adds to the cut; beside a cut that is coarse itself it may seem to add nothing.
+    added = max(probe(path, (coarse["left"] @ coarse["right"]).float()) - cut, TINY)
+    predicted = sum(each.error(coarse[part]) for part, each in both.items())
+    held = max(1 - float(tails[middle - 1] / energy.sum()), TINY)
+    losses = [_rounding(each, group) for each in both.values()]
+    most = rows * cols // (rows + cols)
+    ranks = sorted({max(1, round(most * (place + 1) / RANKS)) for place in range(RANKS)})
+    return Curve.model_validate(
+        {
+            **known,
+            "whole": scale * float(energy.sum()),
+            "cut": {rank: scale * float(tails[rank - 1]) for rank in ranks},
+            "factors": {bits: added / predicted / held * sum(each[bits] for each in losses) for bits in losses[0]},
+        }
+    )
+
+
+def nearest(judged: Judged, group: int) -> torch.Tensor:
+    """The weight on a coarse grid, rounded to nearest."""
+    importance = judged.hessian.diagonal() * judged.rows[:, None]
+    grid = fit(judged.weight.float(), importance.float(), None, LEVELS[ROUNDED_AT], group)
+    return grid.quick(judged.weight.float()).double()
+
+
+def _evenly(name: str, weight: torch.Tensor, group: int, probe: Prober) -> Curve:
+    """Of a matrix that calibration does not know: errors count alike."""
+
+    def rounded(bits: float) -> torch.Tensor:
+        return fit(weight, torch.ones(1), None, LEVELS[bits], group).quick(weight)
+
+    def error(bits: float) -> float:
+        return max(float((rounded(bits) - weight).square().sum()), TINY)
+
+    scale = probe(name, rounded(ROUNDED_AT)) / error(ROUNDED_AT)
+    losses = _between({bits: scale * error(bits) for bits in ANCHORS})
+    return Curve(name=name, rows=weight.shape[0], cols=weight.shape[1], kind="fixed", dense=losses)
+
+
+def _rounding(judged: Judged, group: int) -> dict[float, float]:
+    """Bits -> layer error of rounding with error feedback; measured on some rows, for all of them."""
+    few = slice(None, None, -(-len(judged.weight) // JUDGED_ROWS))
+    some = Judged(judged.weight[few], judged.hessian, judged.rows[few])
+    every, upper = torch.ones_like(some.weight, dtype=torch.bool), inverse_root(judged.hessian)
+    zero = torch.zeros_like(judged.weight)
+    times = judged.error(zero) / max(some.error(zero[few]), TINY)
+    return _between({bits: times * some.error(on_grid(some, every, LEVELS[bits], group, upper)[1]) for bits in ANCHORS})
+
+
+def _between(anchors: Mapping[float, float]) -> dict[float, float]:
+    """Losses at every number of bits, from those at some of them; never rising with the bits."""
+    known = sorted(anchors)
+    logs = {bits: math.log(max(anchors[bits], TINY)) for bits in known}
+    found: dict[float, float] = {}
+    for bits in sorted(LEVELS):
+        low = max(one for one in known if one <= bits)
+        high = min((one for one in known if one >= bits), default=low)
+        slope = (logs[high] - logs[low]) / (high - low) if high > low else DECIBELS
+        found[bits] = min([math.exp(logs[low] + (bits - low) * slope), *found.values()])
+    return found

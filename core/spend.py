@@ -1,0 +1,90 @@
+"""From a profile and a budget of bytes to the rank and the bits of every matrix: one Lagrangian over all of them.
+
+Each matrix offers every way to store it: dense or two factors of a rank, each in so many bits. A way costs the bytes
+that it takes in `model.onnx` and loses what the profile says; `core.allocate` buys where a byte saves most (papers.md
+10.7: closed form in place of a search; Everett 1963). Pure Python, some milliseconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from core.allocate import Option, allocate
+from core.errors import TargetImpossible
+from core.factorize.svd import two_factors
+from core.method import Method, Tensor
+from core.plan import TENSOR_BYTES, UNPACK_BYTES, ModelShape, file_limit, size_of
+from core.profile import Curve, Profile
+from core.quantize.gptq import LEVELS
+from core.recipe import Recipe, Target
+
+
+@dataclass(frozen=True)
+class Way:
+    """How a matrix is stored: rank None is dense."""
+
+    rank: int | None
+    bits: float
+
+
+def spend(recipe: Recipe, target: Target, shape: ModelShape, profile: Profile) -> Recipe:
+    """The recipe with ranks and bits of every matrix where they were "auto": the least loss within the target's bytes.
+
+    Raises:
+        TargetImpossible: even the fewest bytes that the recipe can make of this model are too many.
+    """
+    limit = file_limit(target, shape)
+    bits = next((step for step in recipe.steps if getattr(step, "bits", None) == "auto"), None)
+    if bits is None or limit is None:
+        return recipe
+    factors = next((step for step in recipe.steps if getattr(step, "keep", None) == "auto"), None)
+    items = {curve.name: list(_options(curve, bits, factors)) for curve in profile.curves}
+    budget = limit
+    for _ in range(20):
+        chosen = allocate(items, budget)
+        if chosen is None:
+            break
+        resolved = _resolved(recipe, bits, factors, {name: option.what for name, option in chosen.items()})
+        over = size_of(resolved, shape).file_bytes - limit
+        if over <= 0:
+            return resolved
+        budget -= over  # what stands beside the matrices, seen as soon as they are chosen
+    least = {name: min(options, key=lambda one: one.cost).what for name, options in items.items()}
+    found = size_of(_resolved(recipe, bits, factors, least), shape).file_bytes
+    raise TargetImpossible(
+        f"{limit} bytes cannot be reached by this recipe: the limit for this model is {found}", param="/target"
+    )
+
+
+def _options(curve: Curve, bits: Method, factors: Method | None) -> Iterator[Option[Way]]:
+    dense = Tensor(curve.name, curve.rows, curve.cols, curve.rows * curve.cols, curve.kind)
+    for width, loss in curve.dense.items():
+        yield Option(Way(None, width), _cost([dense], bits, width), loss)
+    if factors is None or (curve.kind == "embedding" and not getattr(factors, "embedding", True)):
+        return
+    weighs = float(getattr(bits, "cut_weighs", 1.0))
+    for rank, cut in curve.cut.items():
+        if rank * (curve.rows + curve.cols) >= curve.rows * curve.cols:
+            continue
+        for width, rounded in curve.factors.items():
+            loss = weighs * cut + rounded * (1 - cut / curve.whole)
+            yield Option(Way(rank, width), _cost(two_factors(dense, rank), bits, width), loss)
+
+
+def _cost(tensors: list[Tensor], bits: Method, width: float) -> int:
+    group = int(getattr(bits, "group"))  # noqa: B009 - of whichever method quantises
+    coded = [replace(tensor, levels=LEVELS[width], group=group) for tensor in tensors]
+    return sum(tensor.size_bytes + UNPACK_BYTES + TENSOR_BYTES for tensor in coded)
+
+
+def _resolved(recipe: Recipe, bits: Method, factors: Method | None, ways: Mapping[str, Way]) -> Recipe:
+    widths = {name: way.bits for name, way in ways.items()}
+    ranks = {name: way.rank for name, way in ways.items() if way.rank is not None}
+
+    def filled(step: Method) -> Method:
+        if step is bits:
+            return step.model_copy(update={"bits": 8, "each": widths})
+        return step.model_copy(update={"keep": 1.0, "each": ranks}) if step is factors else step
+
+    return recipe.model_copy(update={"steps": tuple(map(filled, recipe.steps))})
