@@ -81,7 +81,7 @@ class Prober:
         parameter.copy_(other)
         found = self.loss.of(self.model)
         parameter.copy_(before)
-        return found
+        return max(found, 0.0)  # a divergence of nothing may be rounded below zero
 
 
 def resolve(recipe: Recipe, target: Target, shape: ModelShape, shared: Shared) -> Recipe:

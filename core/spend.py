@@ -40,21 +40,24 @@ def spend(recipe: Recipe, target: Target, shape: ModelShape, profile: Profile) -
         return recipe
     factors = next((step for step in recipe.steps if getattr(step, "keep", None) == "auto"), None)
     items = {curve.name: list(_options(curve, bits, factors)) for curve in profile.curves}
+
+    def made(chosen: Mapping[str, Option[Way]]) -> Recipe:
+        return _resolved(recipe, bits, factors, {name: option.what for name, option in chosen.items()})
+
+    least = made({name: min(options, key=lambda one: one.cost) for name, options in items.items()})
+    found = size_of(least, shape).file_bytes
+    if found > limit:
+        raise TargetImpossible(
+            f"{limit} bytes cannot be reached by this recipe: the limit for this model is {found}", param="/target"
+        )
     budget = limit
-    for _ in range(20):
-        chosen = allocate(items, budget)
-        if chosen is None:
-            break
-        resolved = _resolved(recipe, bits, factors, {name: option.what for name, option in chosen.items()})
+    while (chosen := allocate(items, budget)) is not None:
+        resolved = made(chosen)
         over = size_of(resolved, shape).file_bytes - limit
         if over <= 0:
             return resolved
         budget -= over  # what stands beside the matrices, seen as soon as they are chosen
-    least = {name: min(options, key=lambda one: one.cost).what for name, options in items.items()}
-    found = size_of(_resolved(recipe, bits, factors, least), shape).file_bytes
-    raise TargetImpossible(
-        f"{limit} bytes cannot be reached by this recipe: the limit for this model is {found}", param="/target"
-    )
+    return least
 
 
 def _options(curve: Curve, bits: Method, factors: Method | None) -> Iterator[Option[Way]]:
@@ -68,7 +71,7 @@ def _options(curve: Curve, bits: Method, factors: Method | None) -> Iterator[Opt
         if rank * (curve.rows + curve.cols) >= curve.rows * curve.cols:
             continue
         for width, rounded in curve.factors.items():
-            loss = weighs * cut + rounded * (1 - cut / curve.whole)
+            loss = weighs * cut + rounded * (1 - cut / curve.whole if curve.whole else 1)
             yield Option(Way(rank, width), _cost(two_factors(dense, rank), bits, width), loss)
 
 

@@ -165,7 +165,7 @@ class FileDeclared(BaseModel):
 
 class Gptq(BaseModel):
     method: Literal["gptq"] = "gptq"
-    bits: float | Literal["auto"] = 4
+    bits: float | Literal["auto"] = 4.0
     """
     Of every linear, or of both its factors; "auto": bits, and ranks that are "auto", fill the bytes.
     """

@@ -44,7 +44,7 @@ Bits = Annotated[float, AfterValidator(_known), Field(json_schema_extra={"enum":
 class Gptq(Method):
     method: Literal["gptq"] = "gptq"
     bits: Bits | Literal["auto"] = Field(
-        4,
+        4.0,
         description='Of every linear, or of both its factors; "auto": bits, and ranks that are "auto", fill the bytes.',
     )
     embedding_bits: Bits | None = Field(None, description="Of the word embedding; null is as `bits`.")

@@ -1,0 +1,77 @@
+"""The profile: right where it was measured, falling with every bit and every rank, and worth what it costs."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from core.export.weights import collect
+from core.factorize.svd import rank_for
+from core.factorize.weighted_svd import WeightedSvd
+from core.inspect import shape_of
+from core.plan import ModelShape, size_of
+from core.profile import Profile
+from core.quantize.gptq import LEVELS, Gptq
+from core.recipe import Recipe, Target
+from core.sensitivity import CUT_AT, Loss, profile, resolve
+from core.shared import Shared
+from tests.methods.test_gptq import compiled
+
+FACTORS = {"method": "weighted_svd", "calibration_rows": 64}
+BITS = {"method": "gptq", "bits": "auto", "calibration_rows": 64, "group": 16}
+
+
+@pytest.fixture(scope="module")
+def measured(shared: Shared) -> Profile:
+    return profile(shared, WeightedSvd.model_validate(FACTORS), Gptq.model_validate(BITS))
+
+
+@pytest.fixture(scope="module")
+def shape(teacher: Path) -> ModelShape:
+    return shape_of(teacher)[0]
+
+
+def test_every_matrix_has_a_curve_that_never_rises(measured: Profile, shape: ModelShape) -> None:
+    matrices = [m.name for m in shape.matrices] + [m.name for m in shape.rest if m.rows > 1]
+    assert sorted(curve.name for curve in measured.curves) == sorted(matrices)
+    for curve in measured.curves:
+        curves = [curve.dense, curve.cut, curve.factors]
+        assert sorted(curve.dense) == sorted(LEVELS)
+        for losses in curves:
+            in_order = [losses[key] for key in sorted(losses)]
+            assert in_order == sorted(in_order, reverse=True)
+            assert all(loss >= 0 for loss in in_order)
+
+
+def test_a_curve_goes_through_the_loss_that_was_measured(measured: Profile, shared: Shared) -> None:
+    build, loss = shared.student(), Loss(shared)
+    build.model.eval()
+    assert loss.of(build.model) == pytest.approx(0, abs=1e-9)
+    name = build.family.embedding
+    (curve,) = [curve for curve in measured.curves if curve.name == name]
+    rank = rank_for(curve.rows, curve.cols, CUT_AT)
+    left, right = WeightedSvd.model_validate(FACTORS).spectra(build)[name].factors(rank)
+    with torch.no_grad():
+        build.model.get_parameter(f"{name}.weight").copy_(left @ right)
+    near = min(curve.cut, key=lambda one: abs(one - rank))
+    assert curve.cut[near] == pytest.approx(loss.of(build.model), rel=0.35)  # of the rank beside it
+
+
+@pytest.mark.parametrize("steps", [(BITS,), (FACTORS, BITS)], ids=["bits", "ranks and bits"])
+def test_the_choice_is_stored_as_planned_and_beats_one_number_of_bits_for_all(
+    shared: Shared, shape: ModelShape, steps: tuple[dict[str, object], ...]
+) -> None:
+    """Without training, on the loss that it was made for."""
+    uniform = size_of(uniform_recipe := Recipe.model_validate({"steps": [{**BITS, "bits": 2}]}), shape)
+    asked, recipe = Recipe.model_validate({"steps": steps}), uniform_recipe
+    # The graph around the codes weighs as much as the codes of so small a model, so those are compared.
+    for limit in range(uniform.file_bytes, 2 * uniform.file_bytes, 128):
+        found = resolve(asked, Target(max_bytes=limit), shape, shared)
+        assert size_of(found, shape).file_bytes <= limit
+        if size_of(found, shape).size_bytes > uniform.size_bytes:
+            break
+        recipe = found
+    loss = Loss(shared)
+    ours, theirs = (compiled(shared, *one.model_dump()["steps"]) for one in (recipe, uniform_recipe))
+    assert collect(ours.model, ours.masks, ours.values).size_bytes == size_of(recipe, shape).size_bytes
+    assert loss.of(ours.model.eval()) < 0.8 * loss.of(theirs.model.eval())
