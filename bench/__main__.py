@@ -11,7 +11,6 @@ import os
 from collections import defaultdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 from ladapress.client import Client
 
@@ -19,35 +18,10 @@ from bench import graded, tables
 from bench.baselines import BASELINES
 from bench.peers import PEERS
 from bench.rows import Row
-from core.recipe import Recipe
+from bench.systems import ROWS, SYSTEMS, prepare
 from demo.service import embedded
 
 FILES = {**BASELINES, **PEERS}
-ROWS = 20_000
-LADDER = (2.5, 5.0, 10.0, 20.0)
-DISTILL = {"method": "distill"}
-
-
-def _recipe(*steps: dict[str, Any]) -> Recipe:
-    return Recipe.model_validate({"steps": steps})
-
-
-def _system(name: str, *steps: dict[str, Any]) -> graded.System:
-    return graded.System(name, (5.0, 10.0), ROWS, _recipe(*steps))
-
-
-SYSTEMS = {
-    "hybrid": graded.System("hybrid", LADDER, rows=ROWS),
-    "ladabert": graded.System("ladabert", LADDER),
-    "hybrid@5": graded.System("hybrid", (5.0,)),
-    # What long texts cost in a pass over all rows, a budget keeps: the schedule ends when the time does.
-    "hybrid-8-minutes": graded.System("hybrid-8-minutes", (5.0,), preset="hybrid", minutes=8.0),
-    "low-rank-plus-sparse": _system("low-rank-plus-sparse", {"method": "low_rank_sparse"}, DISTILL),
-    "plain-svd": _system("plain-svd", {"method": "svd"}, DISTILL),
-    "magnitude": _system("magnitude", {"method": "magnitude"}, DISTILL),
-    "untrained": graded.System("untrained", (2.5,), ROWS, _recipe({"method": "obs", "when": "once"})),
-    **{name: graded.System(name) for name in ("ladabert-1", "ladabert-2", "ladabert-3", "ladabert-4")},
-}
 
 
 def main() -> None:
@@ -65,10 +39,10 @@ def main() -> None:
             for seed in given.seeds:
                 for name in given.systems:
                     if name in FILES:
-                        task = graded.prepare(given.data, scratch, seed, ROWS)
+                        task = prepare(given.data, scratch, seed, ROWS)
                         rows.append(graded.run_file(name, FILES[name], given.teacher, task, seed, scratch))
                     else:
-                        task = graded.prepare(given.data, scratch, seed, SYSTEMS[name].rows)
+                        task = prepare(given.data, scratch, seed, SYSTEMS[name].rows)
                         rows += graded.run(client, given.teacher, task, SYSTEMS[name], seed, scratch)
     systems: dict[str, list[Row]] = defaultdict(list)
     for row in rows:

@@ -10,101 +10,29 @@ import hashlib
 import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
 import torch
 from ladapress.client import Client
-from pyarrow import parquet
 
 from bench import own_runtime, rows
 from bench.made import Made, Material
 from bench.reference import measure, r0
-from bench.teachers import SCHEDULES
-from bench.teachers import SEED as TEACHER_SEED
+from bench.systems import System, Task
 from core.batches import Split, load_tokenizer
 from core.catalogue import METHODS
-from core.data import Columns, digest, read, split_indices, split_select
+from core.data import Columns, digest, read, split_select
 from core.inspect import shape_of
 from core.measure import at_reference, hardware, latency
-from core.metrics import Metric, score
+from core.metrics import score
 from core.plan import fill
 from core.progress import cpu_seconds
-from core.recipe import PRESETS, Ladder, Recipe, Target
+from core.recipe import Ladder
 from core.verify import logits
 
-METRICS: dict[str, Metric] = {"cola": "mcc"}
 # The teacher's own figures on graded rows are verification, as the student's are.
 TO_EXPORT = ("plan", "prepare", "profile", "factorize", "prune", "quantize", "distill", "export")
-
-
-@dataclass(frozen=True)
-class Task:
-    """A data set prepared for one seed. `select`: rows that the teacher has not seen, where the bench made it."""
-
-    name: str
-    train: Path
-    eval: Path
-    select: Path | None = None
-
-    @property
-    def metric(self) -> Metric:
-        return METRICS.get(self.name, "accuracy")
-
-
-def prepare(data: Path, scratch: Path, seed: int, most: int) -> Task:
-    """A sample of at most `most` training rows; every row of validation and test together to grade."""
-    table, select = parquet.read_table(data / "train.parquet"), None
-    if data.name in SCHEDULES:
-        rest, chosen = split_indices(len(table), TEACHER_SEED)
-        select = scratch / "select.parquet"
-        parquet.write_table(table.take(chosen), select)
-        table = table.take(rest)
-    if len(table) > most:
-        table = table.take(np.sort(np.random.default_rng(seed).permutation(len(table))[:most]))
-    parts = [data / f"{name}.parquet" for name in ("validation", "test")]
-    graded = pa.concat_tables([parquet.read_table(part).select(table.column_names) for part in parts if part.exists()])
-    task = Task(data.name, scratch / f"train-{seed}-{most}.parquet", scratch / "graded.parquet", select)
-    parquet.write_table(table, task.train)
-    parquet.write_table(graded, task.eval)
-    return task
-
-
-@dataclass(frozen=True)
-class System:
-    """What a row is named after: a preset, or a recipe of the bench; and the sizes that one job makes of it.
-
-    `rows`: training rows at most. What is compared is CPU-seconds, and a step costs each system its own.
-    `preset`: where it is not the name. `minutes`: target.max_minutes.
-    """
-
-    name: str
-    ladder: tuple[float, ...] = ()
-    rows: int = 16_000
-    recipe: Recipe | None = None
-    preset: str = ""
-    minutes: float | None = None
-    axis: str = "parameter_ratio"
-
-    @property
-    def names(self) -> list[str]:
-        """One for each point."""
-        return [f"{self.name}@{ratio:g}" for ratio in self.ladder] or [self.name]
-
-    def asked(self) -> tuple[Recipe, Target]:
-        """Recipe and target before the plan fills them."""
-        own = Target.model_validate({} if self.minutes is None else {"max_minutes": self.minutes})
-        if self.recipe is not None:
-            return self.recipe, own
-        preset = PRESETS[self.preset or self.name]
-        return preset.recipe, own.over(preset.target)
-
-    def ladder_of(self) -> dict[str, list[float]] | None:
-        """As a request has it."""
-        return {self.axis: list(self.ladder)} if self.ladder else None
 
 
 def fingerprint(teacher: Path, task: Task, system: System, seed: int) -> str:

@@ -41,7 +41,9 @@ CPU = torch.device("cpu")
 class Bench:
     """A teacher with the training rows of one task; `run` compresses it by one recipe."""
 
-    def __init__(self, data: Path, teacher: Path, most: int, seed: int, folder: Path) -> None:
+    def __init__(
+        self, data: Path, teacher: Path, most: int, seed: int, folder: Path, device: torch.device = CPU
+    ) -> None:
         self.shape, labels = shape_of(teacher)
         self.loaded, tokenizer = load(teacher), load_tokenizer(teacher)
         every = data_files.read(data / "train.parquet", "train", Columns(), labels)
@@ -51,12 +53,12 @@ class Bench:
         # What may stop a training early never judges it.
         watched, judged = (select.take(list(range(half, len(select), 2))) for half in (0, 1))
         self.select = Split.encode(tokenizer, judged, **encode)
-        teacher_model = self.loaded.model.requires_grad_(False)
+        teacher_model = self.loaded.model.to(device).requires_grad_(False)
         split = Split.encode(tokenizer, train_rows, **encode)
         self.shared = Shared(
-            teacher_model, self.loaded.family, split, seed, CPU, folder, Split.encode(tokenizer, watched, **encode)
+            teacher_model, self.loaded.family, split, seed, device, folder, Split.encode(tokenizer, watched, **encode)
         )
-        self.followed = predict(teacher_model, self.select, CPU)
+        self.followed = predict(teacher_model, self.select, device)
 
     def cold(self) -> Shared:
         """The same teacher and text, nothing made of them yet."""
@@ -76,9 +78,9 @@ class Bench:
         build = self.shared.student()
         for step in recipe.steps:
             for phase in step.compile(build):
-                train(phase, Meter(Silent()), device=CPU)
+                train(phase, Meter(Silent()), device=self.shared.device)
         spent = cpu_seconds() - start
-        logits = predict(build.model, self.select, CPU)
+        logits = predict(build.model, self.select, self.shared.device)
         kl = divergence(logits, self.followed)
         return {"agreement": agreement(logits, self.followed), "kl": kl, "cpu_s": spent}
 
@@ -102,6 +104,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=16_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--set", action="append", default=[], metavar="METHOD.FIELD=V,V", dest="sets")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
@@ -109,7 +112,8 @@ def main() -> None:
         (key, [_value(v) for v in values.split(",")]) for key, _, values in (one.partition("=") for one in given.sets)
     ]
     with TemporaryDirectory() as folder:
-        bench = Bench(given.data, given.teacher, given.rows, given.seed, Path(folder))
+        device = torch.device(given.device)
+        bench = Bench(given.data, given.teacher, given.rows, given.seed, Path(folder), device)
         axis, _, sizes = given.target.partition("=")
         targets = [Target.model_validate({axis: float(size)}) for size in sizes.split(",")]
         for target, values in itertools.product(targets, itertools.product(*(values for _, values in axes))):
@@ -134,7 +138,7 @@ def _row(bench: Bench, given: argparse.Namespace, target: Target, changes: dict[
     before = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     if any({key: row.get(key) for key in what} == what for row in map(json.loads, before)):
         return
-    row = {**what, "changes": changes, **bench.run(recipe, target), "git_sha": rows.git_sha()}
+    row = {**what, "changes": changes, **bench.run(recipe, target), "device": given.device, "git_sha": rows.git_sha()}
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(row) + "\n")

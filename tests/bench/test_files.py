@@ -10,6 +10,7 @@ from pyarrow import parquet
 from bench import graded
 from bench.baselines import BASELINES
 from bench.made import Made, Material
+from bench.systems import Task, prepare
 from core.verify import logits
 from tests import tiny
 
@@ -20,12 +21,12 @@ def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def task(tmp_path_factory: pytest.TempPathFactory) -> graded.Task:
+def task(tmp_path_factory: pytest.TempPathFactory) -> Task:
     folder = tmp_path_factory.mktemp("toys")
     for name, count in (("train", 300), ("validation", 50)):
         texts, labels = zip(*tiny.sentences(count, seed=len(name)), strict=True)
         parquet.write_table(pa.table({"text": texts, "label": labels}), folder / f"{name}.parquet")
-    return graded.prepare(folder, folder, seed=0, most=300)
+    return prepare(folder, folder, seed=0, most=300)
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +36,7 @@ def _results_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("name", BASELINES)
 def test_a_baseline_is_smaller_and_predicts_what_its_teacher_does(
-    name: str, teacher: Path, task: graded.Task, tmp_path: Path
+    name: str, teacher: Path, task: Task, tmp_path: Path
 ) -> None:
     row = graded.run_file(name, BASELINES[name], teacher, task, 0, tmp_path)
     point = row["report"]["point"]
@@ -44,7 +45,7 @@ def test_a_baseline_is_smaller_and_predicts_what_its_teacher_does(
     assert len(row["predictions"]) == len(row["labels"]) == 50
 
 
-def test_a_row_that_stands_is_not_made_again(teacher: Path, task: graded.Task, tmp_path: Path) -> None:
+def test_a_row_that_stands_is_not_made_again(teacher: Path, task: Task, tmp_path: Path) -> None:
     made = 0
 
     def teacher_itself(given: Material, folder: Path) -> Made:
@@ -62,7 +63,7 @@ def test_a_row_that_stands_is_not_made_again(teacher: Path, task: graded.Task, t
     assert made == 2
 
 
-def test_what_makes_a_file_sees_no_graded_row(teacher: Path, task: graded.Task, tmp_path: Path) -> None:
+def test_what_makes_a_file_sees_no_graded_row(teacher: Path, task: Task, tmp_path: Path) -> None:
     seen: list[Material] = []
 
     def look(given: Material, folder: Path) -> Made:

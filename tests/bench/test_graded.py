@@ -9,10 +9,11 @@ from pyarrow import parquet
 
 import bench
 from bench import graded
+from bench.systems import System, prepare
 from tests import tiny
 
 FOLDER = Path(bench.__file__).parent
-ONE = graded.System("ladabert-1")
+ONE = System("ladabert-1")
 
 
 def imports(path: Path) -> set[str]:
@@ -25,9 +26,12 @@ def imports(path: Path) -> set[str]:
     return found
 
 
-def test_only_the_front_door_imports_the_file_that_opens_graded_rows() -> None:
-    users = {path.name for path in FOLDER.rglob("*.py") if "bench.graded" in imports(path)}
-    assert users == {"__main__.py"}
+@pytest.mark.parametrize(
+    ("module", "allowed"),
+    [("bench.graded", {"__main__.py"}), ("bench.systems", {"__main__.py", "graded.py", "cuda.py"})],
+)
+def test_nothing_that_decides_imports_what_opens_graded_rows(module: str, allowed: set[str]) -> None:
+    assert {path.name for path in FOLDER.rglob("*.py") if module in imports(path)} == allowed
 
 
 @pytest.fixture
@@ -41,22 +45,22 @@ def data(tmp_path: Path) -> Path:
 
 
 def test_graded_rows_are_validation_and_test_together(data: Path, tmp_path: Path) -> None:
-    task = graded.prepare(data, tmp_path, seed=0, most=100)
+    task = prepare(data, tmp_path, seed=0, most=100)
     assert len(parquet.read_table(task.eval)) == 50
     assert len(parquet.read_table(task.train)) == 100
 
 
 def test_a_fingerprint_follows_seed_system_and_data(data: Path, tmp_path: Path) -> None:
     teacher = tiny.write_model(tmp_path / "model", hidden=64)
-    task = graded.prepare(data, tmp_path, seed=0, most=1_000)
+    task = prepare(data, tmp_path, seed=0, most=1_000)
     base = graded.fingerprint(teacher, task, ONE, 0)
     assert base == graded.fingerprint(teacher, task, ONE, 0)
     others = {
-        graded.fingerprint(teacher, task, graded.System("ladabert-2"), 0),
+        graded.fingerprint(teacher, task, System("ladabert-2"), 0),
         graded.fingerprint(teacher, task, ONE, 1),
     }
     parquet.write_table(parquet.read_table(task.train).slice(1), task.train)
     others.add(graded.fingerprint(teacher, task, ONE, 0))
-    others.add(graded.fingerprint(teacher, task, graded.System("ladabert-1", (2.5, 3.0)), 0))
+    others.add(graded.fingerprint(teacher, task, System("ladabert-1", (2.5, 3.0)), 0))
     assert base not in others
     assert len(others) == 4
