@@ -87,6 +87,7 @@ class System:
 
 ROWS = 20_000
 LADDER = (2.5, 5.0, 10.0, 20.0)
+BYTES = (4.0, 8.0, 12.0, 20.0, 30.0)
 DISTILL = {"method": "distill"}
 
 
@@ -101,9 +102,12 @@ def _system(name: str, *steps: dict[str, Any]) -> System:
 SYSTEMS = {
     "hybrid": System("hybrid", LADDER, rows=ROWS),
     "ladabert": System("ladabert", LADDER),
+    "small": System("small", BYTES, rows=ROWS, axis="bytes_ratio"),
     "hybrid@5": System("hybrid", (5.0,)),
+    "small@8": System("small", (8.0,), axis="bytes_ratio"),
     # What long texts cost in a pass over all rows, a budget keeps: the schedule ends when the time does.
     "hybrid-8-minutes": System("hybrid-8-minutes", (5.0,), preset="hybrid", minutes=8.0),
+    "small-8-minutes": System("small-8-minutes", (8.0,), preset="small", minutes=8.0, axis="bytes_ratio"),
     "low-rank-plus-sparse": _system("low-rank-plus-sparse", {"method": "low_rank_sparse"}, DISTILL),
     "plain-svd": _system("plain-svd", {"method": "svd"}, DISTILL),
     "magnitude": _system("magnitude", {"method": "magnitude"}, DISTILL),

@@ -1,4 +1,4 @@
-"""Keep the weights that followed the teacher best on `select`, and stop when no better ones come."""
+"""Keep the weights that followed the teacher best on `select`; stop when no better come, or they are near enough."""
 
 from __future__ import annotations
 
@@ -19,17 +19,21 @@ class BestOnSelect(Hook):
 
     Args:
         every: share of the phase between two looks.
-        patience: looks without a gain after which the phase ends.
+        patience: looks without a gain after which the phase ends; 0 is any number.
+        enough: KL at which it ends. Where that is so at the start, no step is made: what rounding to 8 bits costs is
+            below what a training of any length can find again.
     """
 
-    def __init__(self, build: Build, *, every: float, patience: int) -> None:
-        self.build, self.every, self.patience = build, every, patience
+    def __init__(self, build: Build, *, every: float, patience: int, enough: float = 0.0) -> None:
+        self.build, self.every, self.patience, self.enough = build, every, patience, enough
         self.others: list[Hook] = []
         self.best: dict[str, torch.Tensor] = {}
         self.kl, self.next, self.worse = float("inf"), 0.0, 0
 
     def start(self, phase: Phase) -> None:
         self.others = [hook for hook in phase.hooks if hook is not self]
+        if self.enough and all(hook.settled() for hook in self.others):
+            self._look()
 
     def after_step(self, fraction: float) -> None:
         if fraction < self.next or not all(hook.settled() for hook in self.others):
@@ -38,7 +42,7 @@ class BestOnSelect(Hook):
         self._look()
 
     def finished(self) -> bool:
-        return self.worse >= self.patience
+        return 0 < self.patience <= self.worse or (bool(self.best) and self.kl <= self.enough)
 
     def end(self) -> None:
         if self.best:

@@ -22,6 +22,7 @@ from core import codes
 FITTED_ON = 1 << 18  # entries that the levels are fitted on
 SAMPLED = 1 << 20  # entries that levels and scales are fitted on together
 ROUNDS = 6
+STILL = 1e-3  # of the mean distance between levels: when none moves further they stay
 SMALLEST = 2.0**-14  # normal fp16 number
 BINS = 1 << 12
 
@@ -152,9 +153,9 @@ def _start(weight: torch.Tensor, counted: torch.Tensor, levels: int, group: int)
 
 def _fitted(weight: torch.Tensor, counted: torch.Tensor, grid: Grid) -> Grid:
     """Levels for these scales and scales for these levels, in turn; the last levels."""
-    for _ in range(ROUNDS):
-        spread = grid.scale_of(weight.shape[1])
-        grid = replace(grid, levels=_lloyd(weight / spread, counted * spread.square(), len(grid.levels)))
+    for number in range(ROUNDS):
+        spread, start = grid.scale_of(weight.shape[1]), grid.levels if number else None
+        grid = replace(grid, levels=_lloyd(weight / spread, counted * spread.square(), len(grid.levels), start))
         grid = _rescaled(weight, counted, grid)
     return grid
 
@@ -197,8 +198,12 @@ def _per_group(values: torch.Tensor, group: int) -> torch.Tensor:
     return padded.view(len(values), -1, group).sum(dim=2)
 
 
-def _lloyd(values: torch.Tensor, weights: torch.Tensor, count: int) -> torch.Tensor:
-    """`count` levels (rising, fp16 numbers) near a minimum of sum weights x (value - nearest level)²."""
+def _lloyd(values: torch.Tensor, weights: torch.Tensor, count: int, start: torch.Tensor | None = None) -> torch.Tensor:
+    """`count` levels (rising, fp16 numbers) near a minimum of sum weights x (value - nearest level)².
+
+    Args:
+        start: levels to begin with; None spaces them evenly.
+    """
     x, w = values.flatten(), weights.flatten()
     if len(x) > FITTED_ON:
         x, w = (t[:: -(-len(t) // FITTED_ON) | 1] for t in (x, w))  # odd: no stride that sees some columns only
@@ -207,11 +212,14 @@ def _lloyd(values: torch.Tensor, weights: torch.Tensor, count: int) -> torch.Ten
     if not len(x):
         return half(torch.linspace(-1, 1, count))
     total = w.cumsum(0)
-    levels = torch.linspace(float(x[0]), float(x[-1]), 2 * count + 1)[1::2].double()
-    sums = (w * x.double()).cumsum(0)
+    levels = torch.linspace(float(x[0]), float(x[-1]), 2 * count + 1)[1::2] if start is None else start
+    levels, x = levels.double(), x.double()
+    sums, near = (w * x).cumsum(0), STILL * float(x[-1] - x[0]) / count
     for _ in range(50):
-        ends = torch.searchsorted(x.double(), (levels[1:] + levels[:-1]) / 2)
+        ends = torch.searchsorted(x, (levels[1:] + levels[:-1]) / 2)
         edges = torch.cat([torch.zeros(1, dtype=torch.long), ends, torch.tensor([len(x)])])
         mass, moment = (torch.cat([torch.zeros(1, dtype=torch.float64), t])[edges].diff() for t in (total, sums))
-        levels = torch.where(mass > 0, moment / mass.clamp(min=1e-300), levels).sort().values
+        before, levels = levels, torch.where(mass > 0, moment / mass.clamp(min=1e-300), levels).sort().values
+        if float((levels - before).abs().max()) <= near:
+            break
     return half(levels.float()).sort().values

@@ -31,7 +31,8 @@ from core.shared import Shared
 from core.spend import spend
 from core.surgeon import Judged, Surgeon, inverse_root
 
-PROBES, PROBE_TOKENS, PROBE_BATCH = 128, 128, 32  # training rows that the loss is measured on
+PROBES, PROBE_TOKENS, PROBE_BATCH = 128, 128, 16  # training rows that the loss is measured on, at most
+PROBED = 512  # tokens of them
 JUDGED_ROWS = 96  # of a matrix, on which errors of rounding are measured
 ANCHORS = (1, 2, 4)  # bits
 CUT_AT, ROUNDED_AT = 0.4, 3  # share of the entries, bits: where the loss itself is measured
@@ -41,10 +42,11 @@ RANKS = 32  # of each curve
 
 
 class Loss:
-    """The distillation loss of a changed teacher against itself on `PROBES` rows: logits at T = 2, hidden states."""
+    """The distillation loss of a changed teacher against itself on some rows: logits at T = 2, hidden states."""
 
     def __init__(self, shared: Shared) -> None:
         sample: Split = shared.train.sample(PROBES, shared.seed).cut(PROBE_TOKENS)
+        sample = sample.sample(max(2 * PROBE_BATCH, PROBED * len(sample) // sum(map(len, sample.ids))), shared.seed)
         self.batches = list(Batches(sample, PROBE_BATCH, seed=shared.seed, device=shared.device))
         self.answers = [self._run(shared.teacher, batch) for batch in self.batches]
 
@@ -109,7 +111,7 @@ def profile(shared: Shared, factors: WeightedSvd, bits: Gptq) -> Profile:
     known = {f"{curve.name}.weight" for curve in curves}
     for name, parameter in build.model.named_parameters():
         if parameter.dim() == 2 and name not in known:
-            curves.append(_evenly(name, parameter.detach(), bits.group, probe))
+            curves.append(_evenly(name, parameter.detach().cpu(), bits.group, probe))
     return Profile(curves=tuple(curves))
 
 

@@ -144,6 +144,10 @@ class Distill(BaseModel):
     """
     Looks at select without a gain that end it; 0: never.
     """
+    enough: Annotated[float, Field(ge=0.0, le=100.0)] = 0.0
+    """
+    KL to the teacher on select that ends it, or saves it; 0: none.
+    """
     look_every: Annotated[float, Field(gt=0.0, le=1.0)] = 0.05
     """
     Share of the training between two looks at select.

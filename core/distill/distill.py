@@ -50,6 +50,9 @@ class Distill(Method):
     warmup: float = Field(0.06, ge=0, lt=1, description="Share of the steps over which the rate rises.")
     weight_decay: float = Field(0.01, ge=0, le=1, description="Of matrices; biases and norms have none.")
     patience: int = Field(0, ge=0, le=1000, description="Looks at select without a gain that end it; 0: never.")
+    enough: float = Field(
+        0.0, ge=0, le=100, description="KL to the teacher on select that ends it, or saves it; 0: none."
+    )
     look_every: float = Field(0.05, gt=0, le=1, description="Share of the training between two looks at select.")
 
     @model_validator(mode="after")
@@ -102,4 +105,6 @@ class Distill(Method):
     def _watch(self, build: Build) -> Iterable[Hook]:
         from core.early_stop import BestOnSelect
 
-        return [BestOnSelect(build, every=self.look_every, patience=self.patience)] if self.patience else []
+        if not (self.patience or self.enough):
+            return []
+        return [BestOnSelect(build, every=self.look_every, patience=self.patience, enough=self.enough)]

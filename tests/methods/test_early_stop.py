@@ -65,6 +65,25 @@ def test_looks_that_find_better_do_not_count(watched: Build) -> None:
     assert run(watched, BestOnSelect(watched, every=0.1, patience=1), near=100) == 100
 
 
+def test_what_is_near_enough_is_not_trained(watched: Build) -> None:
+    before = watched.model.get_parameter("classifier.weight").clone()
+    assert run(watched, BestOnSelect(watched, every=0.1, patience=0, enough=10), near=100) == 0
+    assert torch.equal(watched.model.get_parameter("classifier.weight"), before)
+
+
+def test_a_training_ends_when_it_is_near_enough(watched: Build) -> None:
+    free = BestOnSelect(watched, every=0.1, patience=0, enough=1e-12)
+    assert run(watched, free, near=100) == 100
+    with torch.no_grad():
+        watched.model.get_parameter("classifier.weight")[0].add_(0.1)
+    assert 0 < run(watched, BestOnSelect(watched, every=0.1, patience=0, enough=2 * free.kl), near=100) < 100
+
+
+def test_what_is_not_settled_is_never_near_enough(watched: Build) -> None:
+    hook = BestOnSelect(watched, every=0.1, patience=0, enough=10)
+    assert run(watched, hook, near=100, others=(Unsettled(),)) == 100
+
+
 def test_what_other_hooks_still_change_is_never_the_best(watched: Build) -> None:
     """Weights from before the masks were complete would not have the size that was promised."""
     hook = BestOnSelect(watched, every=0.1, patience=1)
