@@ -34,6 +34,7 @@ from core.train import train
 RESULTS = rows.RESULTS / "race"
 ENOUGH, MOST = 0.90, 12
 PROBE = 20  # steps
+CLOSE = 1.5  # times: a run that arrived and one that failed this near end the search
 ROWS_A_STEP = 32
 
 
@@ -92,8 +93,8 @@ def _lasting(last: Method, steps: int) -> Method:
 def from_nothing(
     bench: Bench, like: Build, recipe: Recipe, rate: float, most_s: float, curve: list[dict[str, float]] | None = None
 ) -> list[dict[str, float]]:
-    """Random weights trained for the whole budget, then, while ENOUGH is reached, for half of the last one; once more
-    between the longest that failed and the shortest that arrived.
+    """Random weights trained for the whole budget, then, while ENOUGH is reached, for half of the last one; then
+    between the longest that failed and the shortest that arrived, until these are CLOSE.
 
     Every length is a run of its own whose learning rate goes down to zero: none is judged half way.
     """
@@ -101,7 +102,9 @@ def from_nothing(
     curve = [] if curve is None else curve
     while (budget_s := next_budget(curve, most_s)) is not None:
         torch.manual_seed(bench.shared.seed)
-        steps = steps_for(bench.cold(), like, last, budget_s)
+        # What a step costs is known after a run of its own; a probe beside another process may be far off.
+        known = curve[-1]["steps"] / curve[-1]["cpu_s"] if curve else None
+        steps = round(budget_s * known) if known else steps_for(bench.cold(), like, last, budget_s)
         build, start = emptied(like, bench.cold()), cpu_seconds()
         for phase in _lasting(last, steps).compile(build):
             train(phase, Meter(Silent()), device=CPU)
@@ -115,13 +118,13 @@ def next_budget(curve: Sequence[Mapping[str, float]], most_s: float) -> float | 
     """CPU-seconds of the next run of a learner; None where its curve says enough."""
     if not curve:
         return most_s
-    failed = [run["retention"] < ENOUGH for run in curve]
-    last = curve[-1]["cpu_s"]
-    if not any(failed):
-        return last / 2 if curve[-1]["steps"] > 1 else None
-    if not failed[-1] or len(curve) == 1 or sum(failed) > 1:
-        return None  # there was a run between the two, or none ever arrived
-    return math.sqrt(last * min(run["cpu_s"] for run in curve[:-1]))
+    failed = [run["cpu_s"] for run in curve if run["retention"] < ENOUGH]
+    arrived = [run["cpu_s"] for run in curve if run["retention"] >= ENOUGH]
+    if not failed:
+        return min(arrived) / 2 if curve[-1]["steps"] > 1 else None
+    if not arrived or min(arrived) < CLOSE * max(failed):
+        return None
+    return math.sqrt(min(arrived) * max(failed))
 
 
 def main() -> None:

@@ -58,8 +58,10 @@ def _graded(systems: Mapping[str, Sequence[Row]]) -> Iterator[str]:
 
 
 def _step(step: Mapping[str, Any]) -> str:
-    """A step by its name and the share of the entries that it kept: plans change, rows do not."""
-    return f"{step['method']} {step['keep']:.2f}" if "keep" in step else str(step["method"])
+    """A step by its name and the size that it was given: plans change, rows do not."""
+    size = step.get("keep", step.get("bits"))
+    said = f"{size:.3g}" if isinstance(size, float) else size
+    return f"{step['method']} {said}" if size else str(step["method"])
 
 
 def swept(path: Path) -> Iterator[str]:
@@ -70,7 +72,7 @@ def swept(path: Path) -> Iterator[str]:
         size = ", ".join(f"{name} {value:g}" for name, value in row["target"].items())
         yield (
             f"| {path.stem} | {steps} | {size} | {row['rows']} | {changes} "
-            f"| {row['kl']:.4f} | {100 * row['agreement']:.1f} % | {row['cpu_s']:.0f} |"
+            f"| {row['kl']:.4f} | {100 * row['agreement']:.1f} % | {row['cpu_s']:.0f} | {row.get('device', 'cpu')} |"
         )
 
 
@@ -102,9 +104,10 @@ def page() -> str:
         parts.append(f"## Time to 90 %\n\n{about}\n\n{_table('task, parameters, start, CPU-s, retention', lines)}")
     if lines := [line for path in sorted((RESULTS / "sweeps").glob("*.jsonl")) for line in swept(path)]:
         about = (
-            "KL to the teacher on `select` rows, lower is better (`python -m bench.sweep`); CPU-s of the point alone."
+            "KL to the teacher on `select` rows, lower is better (`python -m bench.sweep`); CPU-s of the point alone; "
+            "cuda is an H100 beside 16 CPU cores, eight runs at a time."
         )
-        names = "task, steps, size, rows, changed, KL, agreement, CPU-s"
+        names = "task, steps, size, rows, changed, KL, agreement, CPU-s, device"
         parts.append(f"## Sweeps behind the defaults\n\n{about}\n\n{_table(names, lines)}")
     return "\n".join(parts)
 
