@@ -15,6 +15,10 @@ DIGITS = {
 }  # fmt: skip
 
 
+# Whole numbers from -127 to 127 with one scale a row, as runtimes multiply them: stored as int8, not in digits.
+INT8 = 255
+
+
 def bits(levels: int) -> float:
     """Bits an entry, but for the last byte of each digit."""
     return sum(8 / A_BYTE[base] for base in DIGITS[levels])

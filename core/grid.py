@@ -35,6 +35,11 @@ class Grid:
     scales: torch.Tensor
     group: int
 
+    @property
+    def int8(self) -> bool:
+        """Whether it is that of `whole`."""
+        return len(self.levels) == codes.INT8
+
     def scale_of(self, columns: int) -> torch.Tensor:
         """The scale of every entry, (rows, columns)."""
         return self.scales.repeat_interleave(self.group, dim=1)[:, :columns]
@@ -90,6 +95,16 @@ class Grid:
         per = BINS / span if span > 0 else 0.0
         centres = lowest + (torch.arange(BINS, device=self.levels.device) + 0.5) * (span / BINS)
         return self.levels[torch.bucketize(centres, self._middles)], lowest, per
+
+
+def whole(weight: torch.Tensor) -> Grid:
+    """-127 to 127 times one scale a row (fp16), the largest entry at the end: int8 as runtimes multiply it.
+
+    A scale for the whole matrix would be no faster: the product of integers is scaled afterwards, column by column.
+    """
+    largest = weight.abs().amax(dim=1, keepdim=True)
+    most = codes.INT8 // 2
+    return Grid(torch.arange(-most, most + 1.0), half(largest / most).clamp(min=SMALLEST), weight.shape[1])
 
 
 @dataclass(frozen=True)

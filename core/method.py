@@ -40,7 +40,7 @@ class Tensor:
     """One stored weight, as the plan counts it, before any of it exists.
 
     `rows x cols` is its dense shape, `kept` how many entries are stored, `bits` the width of each; or, where `levels`
-    is above 0, the entries are codes below it, with a scale for every `group` columns of a row (`core.codes`).
+    is above 0, the entries are codes below it, with a scale for every `group` columns of a row (`core.codes`), or int8.
     `kind` is "linear" (out, in), "embedding" (vocabulary, width) or "fixed" (biases, norms: never touched).
     """
 
@@ -60,6 +60,8 @@ class Tensor:
     @property
     def size_bytes(self) -> int:
         """Bytes in the file: dense, or one bit an entry for the mask plus the survivors, whichever is less."""
+        if self.levels == codes.INT8:
+            return self.entries + 2 * self.rows
         if self.levels:
             bitmap = -(-self.entries // 8) if self.kept < self.entries else 0
             scales = codes.scale_bytes(self.rows * -(-self.cols // self.group))
@@ -72,6 +74,8 @@ class Tensor:
     def unpacking(self) -> str:
         """The kind of unpacking that it needs at load, or nothing."""
         masked = self.kept < self.entries
+        if self.levels == codes.INT8:
+            return ""
         if self.levels:
             return codes.kind(self.levels, self.group, (self.rows, self.cols), masked=masked)
         return "Packed" if masked else ""
@@ -97,6 +101,9 @@ class Method(BaseModel):
     trains: ClassVar[bool] = False  # this step runs a training phase
     split: ClassVar[Split | None] = None  # of a factorization: how it shares a size with the pruning after it
     sparse: ClassVar[bool] = False  # this step sets masks that are the whole size: no pruning may follow
+    multiplies: ClassVar[bool] = (
+        False  # this step wants each weight to be what inputs are multiplied with, not a summand
+    )
     needs_training: ClassVar[bool] = False  # this step acts, or may act, during the next training phase
 
     @classmethod

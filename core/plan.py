@@ -12,6 +12,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from core import codes
 from core.errors import RecipeInvalid, TargetImpossible
 from core.method import Split, Tensor
 from core.recipe import SIZES, Recipe, Target
@@ -61,9 +62,9 @@ class Size(BaseModel):
 
 # What model.onnx holds beside its weights: bytes of the graph, of each encoder layer in it, of what stands around each
 # tensor, of the tables that all unpacking shares, of the function of each kind of unpacking, of each call of one, of
-# each cast from fp16.
+# each cast from fp16, of the integer product of each int8 weight.
 GRAPH_BYTES, LAYER_BYTES, TENSOR_BYTES = 8_192, 2_560, 192
-TABLE_BYTES, KIND_BYTES, UNPACK_BYTES, HALF_BYTES = 4_096, 1_536, 480, 144
+TABLE_BYTES, KIND_BYTES, UNPACK_BYTES, HALF_BYTES, INT8_BYTES = 4_096, 1_536, 480, 144, 640
 
 
 def size_of(recipe: Recipe, shape: ModelShape) -> Size:
@@ -84,7 +85,9 @@ def graph_bytes(tensors: Sequence[Tensor], layers: int) -> int:
     """Bytes of `model.onnx` beside those of its weights, at most."""
     kinds = [tensor.unpacking for tensor in tensors if tensor.unpacking]
     half = sum(tensor.bits < 32 and not tensor.levels for tensor in tensors)
+    int8 = sum(tensor.levels == codes.INT8 for tensor in tensors)
     found = GRAPH_BYTES + LAYER_BYTES * layers + TENSOR_BYTES * len(tensors) + HALF_BYTES * half
+    found += INT8_BYTES * int8
     return found + TABLE_BYTES * bool(kinds) + KIND_BYTES * len(set(kinds)) + UNPACK_BYTES * len(kinds)
 
 

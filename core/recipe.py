@@ -29,7 +29,8 @@ class Closed(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-ONCE = ("factorize", "prune")  # a factor has no matrix left to factorize, a second mask would cut the first
+# A factor has no matrix left to factorize, a second mask would cut the first, a second grid would undo the first.
+ONCE = ("factorize", "prune", "quantize")
 
 
 class Recipe(Closed):
@@ -60,6 +61,11 @@ class Recipe(Closed):
                 if earlier.family() == step.family() in ONCE:
                     named = f"steps.{index} ({step.name()}) cannot follow {earlier.name()}"
                     raise ValueError(f"{named}: one step of {step.family()} a recipe")
+                if step.multiplies and (earlier.sparse or earlier.family() == "prune"):
+                    raise ValueError(
+                        f"steps.{index} ({step.name()}) cannot follow {earlier.name()}: "
+                        "it multiplies with every entry, so that zeros would save nothing"
+                    )
                 if earlier.sparse and step.family() == "prune":
                     raise ValueError(
                         f"steps.{index} ({step.name()}) cannot follow {earlier.name()}, which prunes itself"

@@ -10,10 +10,10 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from core.calibrate import Moments
-from core.grid import Grid, Half, fit
+from core.grid import Grid, Half, fit, whole
 from core.phase import Build, Hook, Phase
 from core.surgeon import Judged, Surgeon, inverse_root, sweep
-from core.surgery import LowRankEmbedding
+from core.surgery import LowRankEmbedding, round_inputs
 
 
 @torch.no_grad()
@@ -53,6 +53,20 @@ def on_grid(
     nearest = grid.round(judged.weight.float()).double() * mask
     swept = sweep(judged.weight, upper, mask, grid)
     return grid, min(nearest, swept, key=judged.error)
+
+
+@torch.no_grad()
+def put_on_int8(build: Build) -> None:
+    """Round every linear to int8, to the nearest, and have it take inputs of 8 bits."""
+    for module in build.compressible():
+        if module == build.family.embedding:
+            continue
+        round_inputs(build.model, module)
+        for part, parameter in build.model.get_submodule(module).named_parameters(recurse=False):
+            if parameter.dim() == 2:
+                grid = whole(parameter.cpu()).to(parameter.device)
+                parameter.copy_(grid.round(parameter))
+                build.values[f"{module}.{part}"] = grid
 
 
 @torch.no_grad()

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -9,8 +13,36 @@ from torch.nn import functional as F
 from core.errors import RecipeInvalid
 
 
+def on_int8(x: torch.Tensor) -> torch.Tensor:
+    """`x` on 256 evenly spaced values that reach over all of it and hold zero: DynamicQuantizeLinear of ONNX.
+
+    The gradient passes straight through.
+    """
+    with torch.no_grad():
+        low, high = (end.clamp(*ends) for end, ends in zip(x.aminmax(), ((None, 0.0), (0.0, None)), strict=True))
+        scale = (high - low) / 255
+        scale = torch.where(scale > 0, scale, torch.ones_like(scale))
+        zero = (-low / scale).round().clamp(0, 255)
+        rounded = (((x / scale).round() + zero).clamp(0, 255) - zero) * scale
+    return x + (rounded - x).detach() if x.requires_grad else rounded
+
+
+class DynamicLinear(nn.Linear):
+    """A linear whose input is rounded to 8 bits, at the scale of each batch."""
+
+    dynamic = True
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.linear(on_int8(x) if self.dynamic else x, self.weight, self.bias)
+
+
 class LowRankLinear(nn.Module):
-    """y = x (left right + sparse)ᵀ + bias, with left (out, r), right (r, in), sparse (out, in) or none."""
+    """y = x (left right + sparse)ᵀ + bias, with left (out, r), right (r, in), sparse (out, in) or none.
+
+    dynamic: the inputs of both products are rounded to 8 bits, at the scale of each batch.
+    """
+
+    dynamic = False
 
     def __init__(
         self, left: torch.Tensor, right: torch.Tensor, sparse: torch.Tensor | None, bias: torch.Tensor | None
@@ -22,6 +54,8 @@ class LowRankLinear(nn.Module):
         self.bias = None if bias is None else nn.Parameter(bias.detach().clone())
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.dynamic:
+            return F.linear(on_int8(F.linear(on_int8(x), self.right)), self.left, self.bias)
         if self.sparse is None:
             return F.linear(F.linear(x, self.right), self.left, self.bias)
         # One dense product costs less than a dense and two thin ones; a runtime folds the sum when it loads.
@@ -45,6 +79,37 @@ class LowRankEmbedding(nn.Module):
 LowRank = LowRankLinear | LowRankEmbedding
 
 
+def round_inputs(model: nn.Module, name: str) -> None:
+    """Have the linear called `name`, dense or two factors, take inputs of 8 bits. Its parameters stay the objects."""
+    old = model.get_submodule(name)
+    if isinstance(old, LowRankLinear):
+        old.dynamic = True
+        return
+    if not isinstance(old, nn.Linear):
+        raise RecipeInvalid(f"{name} is a {type(old).__name__}: only a linear takes inputs of 8 bits")
+    new = DynamicLinear(old.in_features, old.out_features, old.bias is not None, device="meta")
+    new.weight, new.bias = old.weight, old.bias
+    _put(model, name, new)
+
+
+def rounding_inputs(model: nn.Module) -> dict[str, nn.Module]:
+    """The linears that take inputs of 8 bits, by name."""
+    return {name: module for name, module in model.named_modules() if getattr(module, "dynamic", False)}
+
+
+@contextmanager
+def plain_inputs(model: nn.Module) -> Iterator[None]:
+    """Every linear takes its inputs as they come, for as long as this lasts."""
+    rounding: list[Any] = list(rounding_inputs(model).values())
+    for module in rounding:
+        module.dynamic = False
+    try:
+        yield
+    finally:
+        for module in rounding:
+            module.dynamic = True
+
+
 def factorize(
     model: nn.Module, name: str, left: torch.Tensor, right: torch.Tensor, sparse: torch.Tensor | None = None
 ) -> None:
@@ -63,5 +128,8 @@ def factorize(
         new = LowRankLinear(left, right, sparse, old.bias)
     else:
         raise RecipeInvalid(f"{name} is a {type(old).__name__}: only a dense linear or embedding can be factorized")
-    parent, _, child = name.rpartition(".")
-    setattr(model.get_submodule(parent), child, new.train(old.training))
+    _put(model, name, new)
+
+
+def _put(model: nn.Module, name: str, new: nn.Module) -> None:
+    model.set_submodule(name, new.train(model.get_submodule(name).training))

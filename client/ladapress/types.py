@@ -226,6 +226,14 @@ class InspectionRequest(BaseModel):
     metric: Literal["accuracy", "macro_f1", "f1", "mcc"] = "accuracy"
 
 
+class Int8(BaseModel):
+    method: Literal["int8"] = "int8"
+    group: Annotated[int, Field(ge=8, le=65536)] = 64
+    """
+    Columns that share a scale, of word embedding and the rest.
+    """
+
+
 class JobEvent(BaseModel):
     """
     What happened to a job. `seq` counts 1, 2, 3 ... without a gap and is the id of the event stream.
@@ -742,7 +750,8 @@ class Recipe(BaseModel):
     steps: Annotated[
         list[
             Annotated[
-                LowRankSparse | Svd | WeightedSvd | Magnitude | Obs | Gptq | Distill, Field(discriminator="method")
+                LowRankSparse | Svd | WeightedSvd | Magnitude | Obs | Gptq | Int8 | Distill,
+                Field(discriminator="method"),
             ]
         ],
         Field(max_length=8, min_length=1),

@@ -5,8 +5,9 @@
 
 structure.json says which layers are two factors (`low_rank`), which of those have a sparse part added to the product
 (`plus_sparse`), which weights are one bit an entry plus the survivors
-(`packed`, entry i in bit i % 8 of byte i // 8), which are fp16 (`half`) or codes of a few levels (`coded`), and which
-names share one weight (`tied`). Anything missing, unexpected, of another size, or not of the sum that was written is an
+(`packed`, entry i in bit i % 8 of byte i // 8), which are fp16 (`half`), codes of a few levels (`coded`) or int8 with
+a scale a row (`whole`), which linears round their inputs to 8 bits (`dynamic`), and which names share one weight
+(`tied`). Anything missing, unexpected, of another size, or not of the sum that was written is an
 error: a weight is never made up.
 """
 
@@ -22,8 +23,26 @@ from safetensors.torch import load_file
 from torch import nn
 
 
+def on_int8(x: torch.Tensor) -> torch.Tensor:
+    """x on 256 evenly spaced values that reach over all of it and hold zero, as DynamicQuantizeLinear of ONNX."""
+    low, high = x.min().clamp(max=0), x.max().clamp(min=0)
+    scale = (high - low) / 255
+    scale = torch.where(scale > 0, scale, torch.ones_like(scale))
+    zero = (-low / scale).round().clamp(0, 255)
+    return (((x / scale).round() + zero).clamp(0, 255) - zero) * scale
+
+
+class DynamicLinear(nn.Linear):
+    """A linear whose input is rounded to 8 bits."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(on_int8(x))
+
+
 class LowRankLinear(nn.Module):
     """y = x (left right + sparse)ᵀ + bias: left (out, rank), right (rank, in), sparse (out, in) or none."""
+
+    dynamic = False
 
     def __init__(self, old: nn.Linear, rank: int, plus_sparse: bool) -> None:
         super().__init__()
@@ -33,6 +52,8 @@ class LowRankLinear(nn.Module):
         self.bias = old.bias
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.dynamic:
+            return nn.functional.linear(on_int8(nn.functional.linear(on_int8(x), self.right)), self.left, self.bias)
         if self.sparse is None:
             return nn.functional.linear(nn.functional.linear(x, self.right), self.left, self.bias)
         return nn.functional.linear(x, self.left @ self.right + self.sparse, self.bias)
@@ -91,9 +112,10 @@ def decode(name: str, coded: dict[str, Any], stored: dict[str, torch.Tensor]) ->
 
 def rebuild(structure: dict[str, Any], stored: dict[str, torch.Tensor], names: set[str]) -> dict[str, torch.Tensor]:
     """The fp32 weight of every name of the model."""
-    half, packed, coded, tied = (structure[kind] for kind in ("half", "packed", "coded", "tied"))
-    wanted = names - {*half, *packed, *coded, *tied}
+    half, packed, coded, whole, tied = (structure[kind] for kind in ("half", "packed", "coded", "whole", "tied"))
+    wanted = names - {*half, *packed, *coded, *whole, *tied}
     wanted |= {f"{name}.half" for name in half}
+    wanted |= {f"{name}.{part}" for name in whole for part in ("int8", "scale")}
     wanted |= {f"{name}.{part}" for name in packed for part in ("bitmap", "values")}
     for name, one in coded.items():
         parts = ["levels", "scales", *(f"codes{place}" for place in range(len(one["digits"])))]
@@ -107,27 +129,46 @@ def rebuild(structure: dict[str, Any], stored: dict[str, torch.Tensor], names: s
     for name, shape in packed.items():
         state[name] = unpack(name, stored[f"{name}.bitmap"], stored[f"{name}.values"], shape)
     state |= {name: decode(name, one, stored) for name, one in coded.items()}
+    state |= {name: stored[f"{name}.int8"].float() * stored[f"{name}.scale"].float() for name in whole}
     return state | {name: state[other] for name, other in tied.items()}
+
+
+def put_factors(model: nn.Module, name: str, rank: int, plus_sparse: bool) -> None:
+    """Two factors in the place of a module."""
+    old = model.get_submodule(name)
+    if isinstance(old, nn.Embedding):
+        model.set_submodule(name, LowRankEmbedding(old, rank, plus_sparse))
+    elif isinstance(old, nn.Linear):
+        model.set_submodule(name, LowRankLinear(old, rank, plus_sparse))
+    else:
+        raise TypeError(f"structure.json: {name} is neither a linear nor an embedding")
+
+
+def round_inputs(model: nn.Module, name: str) -> None:
+    """Have a linear, dense or two factors, take inputs of 8 bits."""
+    old = model.get_submodule(name)
+    if isinstance(old, LowRankLinear):
+        old.dynamic = True
+    elif isinstance(old, nn.Linear):
+        model.set_submodule(name, DynamicLinear(old.in_features, old.out_features, old.bias is not None))
+    else:
+        raise TypeError(f"structure.json: {name} is not a linear")
 
 
 def load(folder: str | Path) -> nn.Module:
     """The model in evaluation mode, fp32, on the CPU. Raises with the name of whatever does not fit."""
     folder = Path(folder)
     structure = json.loads((folder / "structure.json").read_text(encoding="utf-8"))
-    if structure["format"] != 3:
-        raise ValueError(f"structure.json: format {structure['format']}; this file reads 3")
+    if structure["format"] != 4:
+        raise ValueError(f"structure.json: format {structure['format']}; this file reads 4")
     if zlib.crc32((folder / "weights.safetensors").read_bytes()) != structure["crc32"]:
         raise ValueError("weights.safetensors is not the file that was written: its checksum differs")
     config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     model: nn.Module = getattr(transformers, structure["architecture"])(config).float().eval()
     for name, rank in structure["low_rank"].items():
-        old, plus_sparse = model.get_submodule(name), name in structure["plus_sparse"]
-        if isinstance(old, nn.Embedding):
-            model.set_submodule(name, LowRankEmbedding(old, rank, plus_sparse))
-        elif isinstance(old, nn.Linear):
-            model.set_submodule(name, LowRankLinear(old, rank, plus_sparse))
-        else:
-            raise TypeError(f"structure.json: {name} is neither a linear nor an embedding")
+        put_factors(model, name, rank, name in structure["plus_sparse"])
+    for name in structure["dynamic"]:
+        round_inputs(model, name)
     try:
         stored = load_file(folder / "weights.safetensors")
     except SafetensorError as error:

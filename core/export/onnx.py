@@ -25,9 +25,11 @@ from onnx_ir.passes import common as passes
 from torch import nn
 
 from core.errors import ExportFailed
+from core.export.int8_graph import multiply_whole
 from core.export.unpack_graph import OPSET, Unpacking
 from core.export.weights import Stored, collect
 from core.grid import Values
+from core.surgery import plain_inputs
 
 MAX_BYTES = 2**31 - 1  # of one protobuf message; a larger model would need a second file
 OUTPUT = "logits"
@@ -99,7 +101,7 @@ def _graph(model: nn.Module, tokens: int, tied: Mapping[str, str]) -> onnx.Model
     example = {name: torch.ones(2, tokens, dtype=torch.int64, device=device) for name in names}
     example["attention_mask"][1, tokens // 2 :] = 0
     dynamic = torch.export.Dim.DYNAMIC
-    with _eager_attention(model), _quiet(), torch.no_grad():
+    with _eager_attention(model), plain_inputs(model), _quiet(), torch.no_grad():
         # Attention masks take another path while a graph is traced, so padding is honoured at any length.
         program = torch.export.export(
             _Logits(model).eval(),
@@ -176,6 +178,7 @@ def _pack(proto: onnx.ModelProto, stored: Stored) -> None:
     del proto.graph.initializer[:]
     proto.graph.initializer.extend(dense.values())
     unpacking.into(proto)
+    multiply_whole(proto, stored.whole)
 
 
 @contextmanager

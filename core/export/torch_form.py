@@ -21,9 +21,9 @@ from core.codes import A_BYTE, DIGITS
 from core.export import tokenizer
 from core.export.weights import Stored, collect
 from core.grid import Values
-from core.surgery import LowRankEmbedding, LowRankLinear
+from core.surgery import LowRankEmbedding, LowRankLinear, rounding_inputs
 
-FORMAT, WEIGHTS = 3, "weights.safetensors"
+FORMAT, WEIGHTS = 4, "weights.safetensors"
 LOADER = Path(__file__).with_name("load.py")
 
 
@@ -70,6 +70,8 @@ def _write_packed(model: Any, stored: Stored, low_rank: dict[str, int], plus_spa
             }
             for name, coded in stored.coded.items()
         },
+        "whole": sorted(stored.whole),
+        "dynamic": sorted(rounding_inputs(model)),
         "tied": stored.tied,
     }
     tensors = stored.dense | {name: torch.from_numpy(array) for name, array in stored.arrays().items()}

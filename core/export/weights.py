@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
@@ -17,21 +18,40 @@ from core.grid import Grid, Half, Values
 
 
 @dataclass(frozen=True)
+class Whole:
+    """A weight that is multiplied as it is stored: numbers (rows, columns) int8, scale (rows, 1) fp16."""
+
+    numbers: npt.NDArray[np.int8]
+    scale: npt.NDArray[np.float16]
+
+    @property
+    def size_bytes(self) -> int:
+        return self.numbers.nbytes + self.scale.nbytes
+
+    def decode(self) -> npt.NDArray[np.float32]:
+        found: npt.NDArray[np.float32] = self.numbers.astype(np.float32) * self.scale.astype(np.float32)
+        return found
+
+
+@dataclass(frozen=True)
 class Stored:
-    """Weights under their names in the model. Every name of the model is in exactly one of the five."""
+    """Weights under their names in the model. Every name of the model is in exactly one of the six."""
 
     dense: dict[str, torch.Tensor]
     half: dict[str, torch.Tensor]  # fp16
     packed: dict[str, Packed]
     coded: dict[str, Coded]
+    whole: dict[str, Whole]
     tied: dict[str, str]  # another name of the same storage -> the name that is stored
 
     @property
     def size_bytes(self) -> int:
         """Bytes of the weights in a file, without names and framing: what `core.method.Tensor.size_bytes` plans."""
         plain = (*self.dense.values(), *self.half.values())
-        parts = [t.size_bytes for t in self.packed.values()] + [t.size_bytes for t in self.coded.values()]
-        return sum(t.nbytes for t in plain) + sum(parts)
+        parts: tuple[Packed | Coded | Whole, ...] = (
+            *self.packed.values(), *self.coded.values(), *self.whole.values(),
+        )  # fmt: skip
+        return sum(t.nbytes for t in plain) + sum(part.size_bytes for part in parts)
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """Everything that a file holds beside the dense weights, by name."""
@@ -40,6 +60,8 @@ class Stored:
             found |= {f"{name}.bitmap": packed.bitmap, f"{name}.values": packed.values}
         for name, coded in self.coded.items():
             found |= {f"{name}.{part}": array for part, array in coded.parts().items()}
+        for name, whole in self.whole.items():
+            found |= {f"{name}.int8": whole.numbers, f"{name}.scale": whole.scale}
         return found
 
     def rebuilt(self) -> Iterator[tuple[str, npt.NDArray[Any]]]:
@@ -47,6 +69,7 @@ class Stored:
         yield from ((name, half.float().numpy()) for name, half in self.half.items())
         yield from ((name, unpack(packed)) for name, packed in self.packed.items())
         yield from ((name, decode(coded)) for name, coded in self.coded.items())
+        yield from ((name, whole.decode()) for name, whole in self.whole.items())
 
 
 def collect(model: nn.Module, masks: Mapping[str, torch.Tensor], values: Mapping[str, Values] | None = None) -> Stored:
@@ -71,7 +94,7 @@ def collect(model: nn.Module, masks: Mapping[str, torch.Tensor], values: Mapping
             tied[name] = first[place]
     by_storage = {tied.get(name, name): mask for name, mask in masks.items()}
     values_of = {tied.get(name, name): value for name, value in values.items()}
-    stored = Stored({}, {}, {}, {}, tied)
+    stored = Stored({}, {}, {}, {}, {}, tied)
     for name, tensor in state.items():
         if name in tied:
             continue
@@ -80,7 +103,9 @@ def collect(model: nn.Module, masks: Mapping[str, torch.Tensor], values: Mapping
         here = tensor.detach().cpu()
         mask, value = by_storage.get(name), values_of.get(name)
         try:
-            if isinstance(value, Grid):
+            if isinstance(value, Grid) and value.int8:
+                stored.whole[name] = _whole(here, value)
+            elif isinstance(value, Grid):
                 stored.coded[name] = _coded(here, value, mask)
             elif isinstance(value, Half):
                 stored.half[name] = _half(here)
@@ -100,6 +125,14 @@ def _coded(weight: torch.Tensor, grid: Grid, mask: torch.Tensor | None) -> Coded
     found = code(chosen, grid.levels.numpy(), grid.scales.numpy(), grid.group, kept)
     if wrong := int((decode(found) != weight.numpy()).sum()):
         raise ValueError(f"{wrong} of {weight.numel()} entries are not on the grid")
+    return found
+
+
+def _whole(weight: torch.Tensor, grid: Grid) -> Whole:
+    scale = grid.scales.cpu()
+    found = Whole((weight / scale).round().to(torch.int8).numpy(), scale.half().numpy())
+    if wrong := int((found.decode() != weight.numpy()).sum()):
+        raise ValueError(f"{wrong} of {weight.numel()} entries are not whole multiples of their row's scale")
     return found
 
 

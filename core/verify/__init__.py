@@ -107,8 +107,12 @@ def logits(
     max_length: int,
     threads: int,
     batch_size: int = 32,
+    alone: int = 0,
 ) -> IsolatedRun:
     """Outputs of `folder`/model.onnx or `folder`/pytorch on rows of (text, pair or None), tokenised by its own file.
+
+    Args:
+        alone: so many of the first rows have a batch each.
 
     Raises:
         VerificationFailed: the file does not load or run with {onnxruntime, numpy, tokenizers}, or with {torch,
@@ -122,6 +126,7 @@ def logits(
         "max_length": max_length,
         "threads": threads,
         "batch_size": batch_size,
+        "alone": alone,
     }
     found = run_isolated(SCRIPT, order, allowed, threads=threads)
     return IsolatedRun(

@@ -123,7 +123,12 @@ def main(order: dict[str, Any], out: str) -> None:
     start = time.perf_counter()
     model, memory = {"onnx": load_onnx, "torch": load_torch}[order["kind"]](folder, order["threads"])
     loaded = time.perf_counter()
-    logits = run_rows(model, folder, order["rows"], max_length=order["max_length"], batch_size=order["batch_size"])
+    parts = [
+        run_rows(model, folder, rows, max_length=order["max_length"], batch_size=size)
+        for rows, size in ((order["rows"][: order["alone"]], 1), (order["rows"][order["alone"] :], order["batch_size"]))
+        if rows
+    ]
+    logits = np.concatenate(parts)
     done = time.perf_counter()
     np.savez(out, logits=logits, load_s=loaded - start, run_s=done - loaded, bytes_in_memory=memory())
 
