@@ -149,7 +149,7 @@ def test_sizes_are_as_planned_and_both_forms_are_the_student(
 def test_eight_bits_cost_little_and_training_goes_through_them(shared: Shared) -> None:
     few = {**FACTORS, "keep": 0.1}
     rounded = compiled(shared, few, INT8)
-    trained = compiled(shared, few, INT8, {"method": "distill", "epochs": 1, "batch_size": 16})
+    trained = compiled(shared, few, INT8, {"method": "distill", "epochs": 4, "batch_size": 16})
     assert logits_error(trained, shared) < logits_error(rounded, shared)
     collect(trained.model.eval(), trained.masks, trained.values)  # every weight is on its grid
     kinds = {type(module) for module in rounding_inputs(trained.model).values()}
