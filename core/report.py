@@ -14,12 +14,14 @@ class Frozen(BaseModel):
 
 
 class Sizes(Frozen):
-    """Of one model. `bytes_in_memory` counts the weights as the runtime holds them after load."""
+    """Of one model. `bytes_in_memory` counts the weights as the runtime holds them after load; `bytes_sent` is
+    model.onnx under the content coding zstd, as the service sends it to who asks: it is in no ratio and no target."""
 
     parameters: int
     nonzero: int
     bytes_on_disk: dict[str, int]  # file name -> bytes
     bytes_in_memory: int
+    bytes_sent: int | None = None  # None in reports of before
 
 
 class Latency(Frozen):

@@ -24,7 +24,10 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 LIGHT = {
     f"core.{name}"
-    for name in ("recipe", "catalogue", "method", "codes", "plan", "profile", "allocate", "spend", "report", "errors")
+    for name in (
+        *("recipe", "catalogue", "method", "codes", "plan", "profile", "allocate", "spend"),
+        *("report", "errors", "transport"),
+    )
 }
 CHECKS = {"core.upload", "core.data"}  # what an upload may be: as light, and needed where uploads arrive
 MECHANISMS = tuple(f"core/{folder}" for folder in ("factorize", "prune", "quantize", "structure", "distill"))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import base64
+import re
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Request, Response
 from fastapi import Path as PathParam
-from fastapi.responses import FileResponse
+from fastapi.responses import FileResponse, StreamingResponse
 from starlette.exceptions import HTTPException
 from starlette.responses import MalformedRangeHeader, RangeNotSatisfiable
 
@@ -17,6 +19,7 @@ from api.auth import Reader
 from api.context import Context, Ctx
 from api.errors import responses
 from api.paging import Id
+from core import transport
 from jobs import tables
 from jobs.problem import refuse
 from jobs.scope import Scope, get, scoped
@@ -35,6 +38,7 @@ class BlobResponse(FileResponse):
             "ETag": etag(file),
             "Repr-Digest": digest,
             "Cache-Control": "private, immutable, max-age=31536000",
+            "Vary": "Accept-Encoding",
         }
         if not partial:
             headers["Content-Digest"] = digest  # RFC 9530: of the bytes sent, so not on a range
@@ -50,6 +54,33 @@ class BlobResponse(FileResponse):
             return []
         except RangeNotSatisfiable:
             raise HTTPException(416, headers={"Content-Range": f"bytes */{file_size}"}) from None
+
+
+def encoded(path: Path, file: tables.ArtifactFile, *, head: bool) -> Response:
+    """The same blob under the content coding zstd. Its tag is another: a strong one is of the bytes as sent."""
+
+    def pieces() -> Iterator[bytes]:
+        with path.open("rb") as source:
+            yield from transport.encoded(source)
+
+    headers = {
+        "ETag": etag(file, transport.CODING),
+        "Content-Encoding": transport.CODING,
+        "Cache-Control": "private, immutable, max-age=31536000",
+        "Vary": "Accept-Encoding",
+    }
+    if head:  # how long it will be is known when it has been sent
+        return Response(headers=headers, media_type=file.media_type)
+    return StreamingResponse(pieces(), headers=headers, media_type=file.media_type)
+
+
+def wanted(accept_encoding: str) -> bool:
+    """Whether a client asks for zstd by name (RFC 9110 12.5.3): "*" and silence mean the file as it is."""
+    for one in accept_encoding.lower().split(","):
+        coding, _, weight = one.partition(";")
+        if coding.strip() == transport.CODING:
+            return not re.fullmatch(r"q=0(\.0*)?", weight.replace(" ", ""))
+    return False
 
 
 @router.get("/v1/artifacts/{artifact_id}", responses=responses(404, 422))
@@ -83,18 +114,23 @@ def download_file(
     context: Ctx,
     scope: Reader,
     if_none_match: Annotated[str | None, Header()] = None,
+    accept_encoding: Annotated[str, Header(description="zstd: sent entropy-coded where no range is asked for.")] = "",
 ) -> Response:
-    """One file. The ETag is its sha256."""
+    """One file. The ETag is its sha256; with a coding, that and the coding."""
     file = _file(context, scope, artifact_id, path)
-    if if_none_match is not None and _matches(if_none_match, etag(file)):
-        return Response(status_code=304, headers={"ETag": etag(file)})
     partial = "range" in request.headers
-    return BlobResponse(context.store.path(scope.project_id, file.sha256), file, partial=partial)
+    coded = wanted(accept_encoding) and not partial
+    # Who has the file under either tag has it.
+    for tag in (etag(file, transport.CODING), etag(file)) if coded else (etag(file),):
+        if if_none_match is not None and _matches(if_none_match, tag):
+            return Response(status_code=304, headers={"ETag": tag, "Vary": "Accept-Encoding"})
+    blob = context.store.path(scope.project_id, file.sha256)
+    return encoded(blob, file, head=request.method == "HEAD") if coded else BlobResponse(blob, file, partial=partial)
 
 
-def etag(file: tables.ArtifactFile) -> str:
-    """The strong ETag of a file."""
-    return f'"{file.sha256}"'
+def etag(file: tables.ArtifactFile, coding: str = "") -> str:
+    """The strong ETag of a file as it is sent."""
+    return f'"{file.sha256}{coding and "-" + coding}"'
 
 
 def _matches(if_none_match: str, tag: str) -> bool:

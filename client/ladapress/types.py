@@ -524,13 +524,15 @@ class Resources(BaseModel):
 
 class Sizes(BaseModel):
     """
-    Of one model. `bytes_in_memory` counts the weights as the runtime holds them after load.
+    Of one model. `bytes_in_memory` counts the weights as the runtime holds them after load; `bytes_sent` is
+    model.onnx under the content coding zstd, as the service sends it to who asks: it is in no ratio and no target.
     """
 
     parameters: int
     nonzero: int
     bytes_on_disk: dict[str, int]
     bytes_in_memory: int
+    bytes_sent: int | None = None
 
 
 class Stage(BaseModel):

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from core import transport
 from core.export import onnx, tokenizer
 from core.export import torch_form as pytorch
 from core.grid import Values
@@ -53,6 +54,12 @@ def finish(folder: Path, report: Report) -> None:
     }
     manifest = json.dumps({"version": 1, "files": files}, indent=1) + "\n"
     (folder / MANIFEST).write_text(manifest, encoding="utf-8")
+
+
+def bytes_sent(file: Path) -> int:
+    """Bytes of a file under the content coding zstd."""
+    with file.open("rb") as source:
+        return sum(map(len, transport.encoded(source)))
 
 
 def sizes(folder: Path) -> dict[str, int]:

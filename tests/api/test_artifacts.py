@@ -7,6 +7,7 @@ import hashlib
 
 import httpx2
 import pytest
+import zstandard
 from fastapi.testclient import TestClient
 
 from api.routes.artifacts import BlobResponse
@@ -131,6 +132,33 @@ def test_a_file_that_one_has_is_not_sent_again(client: TestClient, url: str, sen
         assert answer.headers["etag"] == f'"{SHA256}"'
     if status == 304:
         assert client.get(url, headers={"If-None-Match": sent, "Range": "bytes=0-1"}).status_code == 304
+
+
+@pytest.mark.parametrize("asked", ["zstd", "gzip, ZSTD;q=0.5", "identity, zstd; q=1.0"])
+def test_who_asks_for_zstd_gets_the_file_entropy_coded(client: TestClient, url: str, asked: str) -> None:
+    """One frame of the same bytes, under a tag of its own; ranges are of the file as it is."""
+    answer = client.get(url, headers={"Accept-Encoding": asked})
+    assert (answer.status_code, answer.headers["content-encoding"], answer.headers["vary"]) == (
+        200,
+        "zstd",
+        "Accept-Encoding",
+    )
+    assert answer.headers["etag"] == f'"{SHA256}-zstd"'
+    assert zstandard.ZstdDecompressor().decompressobj().decompress(answer.content) == MODEL_BYTES
+    assert "content-digest" not in answer.headers
+    head = client.head(url, headers={"Accept-Encoding": asked})
+    assert (head.headers["etag"], head.headers["content-encoding"]) == (answer.headers["etag"], "zstd")
+    part = client.get(url, headers={"Accept-Encoding": asked, "Range": "bytes=2-5"})
+    assert (part.status_code, part.content) == (206, MODEL_BYTES[2:6])
+    for tag in (f'"{SHA256}-zstd"', f'"{SHA256}"'):
+        assert client.get(url, headers={"Accept-Encoding": asked, "If-None-Match": tag}).status_code == 304
+
+
+@pytest.mark.parametrize("asked", ["", "*", "gzip", "zstd;q=0", "zstd; q=0.000", "zstdx"])
+def test_who_does_not_ask_gets_the_file_as_it_is(client: TestClient, url: str, asked: str) -> None:
+    answer = client.get(url, headers={"Accept-Encoding": asked})
+    assert "content-encoding" not in answer.headers
+    assert (answer.content, answer.headers["etag"]) == (MODEL_BYTES, f'"{SHA256}"')
 
 
 @pytest.mark.parametrize("path", ["nope", "model.onnx/", "/model.onnx", "..%2Fmodel.onnx", "%00", "pytorch", "a" * 255])

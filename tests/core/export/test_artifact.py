@@ -4,6 +4,9 @@ import hashlib
 import json
 from pathlib import Path
 
+import zstandard
+
+from core import transport
 from core.export import artifact
 from core.report import Report
 
@@ -19,3 +22,13 @@ def test_the_manifest_holds_size_and_sha256_of_every_other_file(tmp_path: Path) 
         content = (tmp_path / name).read_bytes()
         assert entry == {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
     assert sorted(artifact.sizes(tmp_path)) == sorted([*files, "manifest.json"])
+
+
+def test_what_is_sent_is_one_frame_of_the_file(tmp_path: Path) -> None:
+    """And its length is what the report says."""
+    content = bytes(range(256)) * 9000
+    (tmp_path / "model.onnx").write_bytes(content)
+    with (tmp_path / "model.onnx").open("rb") as file:
+        sent = b"".join(transport.encoded(file))
+    assert len(sent) == artifact.bytes_sent(tmp_path / "model.onnx") < len(content)
+    assert zstandard.ZstdDecompressor().decompressobj().decompress(sent) == content
