@@ -28,6 +28,7 @@ from core.inspect import shape_of
 from core.metrics import agreement, divergence
 from core.model import load
 from core.plan import fill
+from core.profile import VERSION
 from core.progress import Meter, Silent, cpu_seconds
 from core.recipe import PRESETS, Recipe, Target
 from core.sensitivity import resolve
@@ -133,6 +134,7 @@ def _row(bench: Bench, given: argparse.Namespace, target: Target, changes: dict[
         "seed": given.seed,
         "recipe": recipe.model_dump(mode="json"),
         "versions": {step.name(): METHODS[step.name()].version for step in recipe.steps},
+        **({"profile": VERSION} if any(getattr(step, "bits", None) == "auto" for step in recipe.steps) else {}),
     }
     path = RESULTS / f"{given.data.name}.jsonl"
     before = path.read_text(encoding="utf-8").splitlines() if path.exists() else []

@@ -104,6 +104,7 @@ class Method(BaseModel):
     multiplies: ClassVar[bool] = (
         False  # this step wants each weight to be what inputs are multiplied with, not a summand
     )
+    spends_ranks: ClassVar[bool] = False  # bytes that bits "auto" spends may go to ranks of this factorization
     needs_training: ClassVar[bool] = False  # this step acts, or may act, during the next training phase
 
     @classmethod

@@ -1,4 +1,4 @@
-"""From a size target to the numbers of a recipe: fills every `"auto"` field, exactly, before anything runs.
+"""From a size target to the numbers of a recipe: fills every `"auto"` that is a share, exactly, before anything runs.
 
 Each method states its size law (`Method.stored`); this module adds them up and bisects on one dial, the fraction
 of the compressible entries that stays (LadaBERT's P_hybrid = P_svd x P_prune). Pure Python, microseconds.
@@ -13,6 +13,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from core import codes
+from core.catalogue import METHODS
 from core.errors import RecipeInvalid, TargetImpossible
 from core.method import Split, Tensor
 from core.recipe import SIZES, Recipe, Target
@@ -119,10 +120,14 @@ def misses(target: Mapping[str, float], reached: Mapping[str, float]) -> dict[st
 def fill(recipe: Recipe, target: Target, shape: ModelShape) -> Recipe:
     """The recipe with every "auto" replaced: the largest model that meets all size targets; as it is, if it has none.
 
+    Where bits are "auto" it stays as it is, and is known to have a solution: `core.spend` fills it in the job.
+
     Raises:
-        RecipeInvalid: an "auto" field, and no size target to fill it from.
+        RecipeInvalid: an "auto" field and no size target to fill it from, steps that bits "auto" does not go with, or a
+            matrix named by a step that the model does not have.
         TargetImpossible: the smallest model that this recipe can make is still too large.
     """
+    _check_names(recipe, shape)
     sizes = {name: value for name, value in target.given().items() if name in SIZES}
     dials = _auto_steps(recipe)
     spent = [index for index, step in enumerate(recipe.steps) if getattr(step, "bits", None) == "auto"]
@@ -158,9 +163,32 @@ def _check_spendable(recipe: Recipe, sizes: Mapping[str, float], shape: ModelSha
             f'steps[{index}].bits is "auto" and spends bytes: give {" or ".join(SPENT)} in place of {other[0]}',
             param=f"/target/{other[0]}",
         )
-    least = recipe.steps[index].model_copy(update={"bits": LEAST_BITS, "each": None})
+    for place, step in enumerate(recipe.steps):
+        spent = step.spends_ranks and getattr(step, "keep", None) == "auto" and getattr(step, "each", None) is None
+        if place != index and not step.trains and not spent:
+            rank = ", ".join(name for name, method in METHODS.items() if method.spends_ranks)
+            raise RecipeInvalid(
+                f'steps[{place}] ({step.name()}) does not go with bits "auto", which spends all bytes itself: '
+                f'leave it out, use {rank} with keep "auto", or give steps[{index}].bits a number',
+                param=f"/recipe/steps/{place}",
+            )
+    # Every matrix in one bit, those that may be cut at rank 1: nothing that the job can find is smaller.
+    least = recipe.steps[index].model_copy(
+        update={"bits": LEAST_BITS, "each": {m.name: LEAST_BITS for m in shape.rest if m.rows > 1}}
+    )
     steps = (*recipe.steps[:index], least, *recipe.steps[index + 1 :])
     _refuse_missed(sizes, ratios(size_of(_at(recipe.model_copy(update={"steps": steps}), 1e-4), shape), shape))
+
+
+def _check_names(recipe: Recipe, shape: ModelShape) -> None:
+    known = {matrix.name for matrix in (*shape.matrices, *shape.rest)}
+    for index, step in enumerate(recipe.steps):
+        if unknown := sorted(set(getattr(step, "each", None) or {}) - known):
+            raise RecipeInvalid(
+                f"steps[{index}].each names {unknown[0]}, which is no matrix of this model; one is "
+                f"{shape.matrices[0].name}",
+                param=f"/recipe/steps/{index}/each",
+            )
 
 
 def _refuse_missed(sizes: Mapping[str, float], reached: Mapping[str, float]) -> None:
@@ -173,7 +201,11 @@ def _refuse_missed(sizes: Mapping[str, float], reached: Mapping[str, float]) -> 
 
 
 def _auto_steps(recipe: Recipe) -> list[int]:
-    return [index for index, step in enumerate(recipe.steps) if getattr(step, "keep", None) == "auto"]
+    return [
+        index
+        for index, step in enumerate(recipe.steps)
+        if getattr(step, "keep", None) == "auto" and getattr(step, "each", None) is None
+    ]
 
 
 def _at(recipe: Recipe, overall: float) -> Recipe:

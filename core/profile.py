@@ -9,6 +9,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+VERSION = 1  # raised by whoever changes the numbers that a profile holds or what is bought by it
+
 
 class Curve(BaseModel):
     """Of one matrix (rows, cols), alone changed in its model.

@@ -48,6 +48,12 @@ class Recipe(Closed):
             if step.trains:
                 acting = None
                 continue
+            zeros = next((one for one in before if one.sparse or one.family() == "prune"), None)
+            if step.multiplies and zeros:
+                raise ValueError(
+                    f"steps.{index} ({step.name()}) cannot follow {zeros.name()}: "
+                    "it multiplies with every entry, so that zeros would save nothing"
+                )
             if acting and step.family() == "quantize":
                 named = f"steps.{index} ({step.name()}) cannot follow {acting.name()}"
                 raise ValueError(f"{named}, which acts during the next training: put a training between the two")
@@ -61,11 +67,6 @@ class Recipe(Closed):
                 if earlier.family() == step.family() in ONCE:
                     named = f"steps.{index} ({step.name()}) cannot follow {earlier.name()}"
                     raise ValueError(f"{named}: one step of {step.family()} a recipe")
-                if step.multiplies and (earlier.sparse or earlier.family() == "prune"):
-                    raise ValueError(
-                        f"steps.{index} ({step.name()}) cannot follow {earlier.name()}: "
-                        "it multiplies with every entry, so that zeros would save nothing"
-                    )
                 if earlier.sparse and step.family() == "prune":
                     raise ValueError(
                         f"steps.{index} ({step.name()}) cannot follow {earlier.name()}, which prunes itself"

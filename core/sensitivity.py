@@ -95,18 +95,18 @@ def resolve(recipe: Recipe, target: Target, shape: ModelShape, shared: Shared) -
     bits = next((step for step in recipe.steps if isinstance(step, Gptq) and step.bits == "auto"), None)
     if bits is None:
         return recipe
-    factors = next((step for step in recipe.steps if isinstance(step, WeightedSvd)), WeightedSvd())
-    key = ("profile", factors.model_dump_json(), bits.model_dump_json())
+    factors = next((step for step in recipe.steps if isinstance(step, WeightedSvd)), None)
+    key = ("profile", factors and factors.model_dump_json(), bits.model_dump_json())
     return spend(recipe, target, shape, shared.once(key, lambda: profile(shared, factors, bits)))
 
 
-def profile(shared: Shared, factors: WeightedSvd, bits: Gptq) -> Profile:
-    """Curves of every matrix that `factors` may cut and `bits` may round; the vectors are too small to choose for."""
+def profile(shared: Shared, factors: WeightedSvd | None, bits: Gptq) -> Profile:
+    """Curves of every matrix that `factors` may cut, if it is given, and `bits` may round; vectors are too small."""
     build = shared.student()
     build.model.eval().requires_grad_(False)
     probe = Prober(build.model, Loss(shared))
     surgeon = Surgeon(build, shared.moments(bits.calibration_rows), bits.damping, scope="tensor")
-    spectra = factors.spectra(build)
+    spectra = factors.spectra(build) if factors else {}
     curves = [_curve(build, name, surgeon, spectra.get(name), bits.group, probe) for name in build.compressible()]
     known = {f"{curve.name}.weight" for curve in curves}
     for name, parameter in build.model.named_parameters():
@@ -129,8 +129,8 @@ def _curve(build: Build, name: str, surgeon: Surgeon, spectrum: Spectrum | None,
         "kind": "embedding" if name == build.family.embedding else "linear",
         "dense": {bits: scale * loss for bits, loss in _rounding(judged, group).items()},
     }
-    if spectrum is None:
-        return Curve.model_validate(known)
+    if spectrum is None or not float(spectrum.values.max()):
+        return Curve.model_validate(known)  # not to be cut, or nothing in it
     energy = spectrum.values.square()
     tails = (energy.sum() - energy.cumsum(0)).clamp(min=0)
     middle = rank_for(rows, cols, CUT_AT) or 1
@@ -141,11 +141,11 @@ def _curve(build: Build, name: str, surgeon: Surgeon, spectrum: Spectrum | None,
     coarse = {part: nearest(each, group) for part, each in both.items()}
     # What rounding adds to the cut; beside a cut that is coarse itself it may seem to add nothing.
     added = max(probe(path, (coarse["left"] @ coarse["right"]).float()) - cut, TINY)
-    predicted = sum(each.error(coarse[part]) for part, each in both.items())
+    predicted = max(sum(each.error(coarse[part]) for part, each in both.items()), TINY)
     held = max(1 - float(tails[middle - 1] / energy.sum()), TINY)
     losses = [_rounding(each, group) for each in both.values()]
     most = rows * cols // (rows + cols)
-    ranks = sorted({max(1, round(most * (place + 1) / RANKS)) for place in range(RANKS)})
+    ranks = sorted({1, *(max(1, round(most * (place + 1) / RANKS)) for place in range(RANKS))})
     return Curve.model_validate(
         {
             **known,

@@ -38,7 +38,7 @@ def spend(recipe: Recipe, target: Target, shape: ModelShape, profile: Profile) -
     bits = next((step for step in recipe.steps if getattr(step, "bits", None) == "auto"), None)
     if bits is None or limit is None:
         return recipe
-    factors = next((step for step in recipe.steps if getattr(step, "keep", None) == "auto"), None)
+    factors = next((step for step in recipe.steps if step.spends_ranks), None)
     items = {curve.name: list(_options(curve, bits, factors)) for curve in profile.curves}
 
     def made(chosen: Mapping[str, Option[Way]]) -> Recipe:

@@ -123,6 +123,7 @@ def _entries(ranks: Mapping[str, int | None], shapes: Mapping[str, tuple[int, in
 
 
 class WeightedSvd(Method):
+    spends_ranks: ClassVar[bool] = True
     # By sweeps on `select`: where more than a quarter of the entries stays, pruned dense weights beat pruned factors.
     split: ClassVar[Split] = ((0.0, 0.25), (0.03, 0.3), (0.1, 0.4), (0.2, 0.6), (0.3, 1.0), (1.0, 1.0))
 
@@ -141,7 +142,9 @@ class WeightedSvd(Method):
         """As `svd`; pooled ranks hold the same total at most."""
         if self.each is None:
             return factored(tensors, resolved(self.keep), embedding=self.embedding)
-        both = [(tensor, self._rank(tensor.name, tensor.rows, tensor.cols)) for tensor in tensors]
+        kinds = ("linear", "embedding") if self.embedding else ("linear",)
+        ranks = [self._rank(t.name, t.rows, t.cols) if t.kind in kinds else None for t in tensors]
+        both = zip(tensors, ranks, strict=True)
         return [part for tensor, rank in both for part in (two_factors(tensor, rank) if rank else [tensor])]
 
     def _rank(self, name: str, rows: int, cols: int) -> int | None:

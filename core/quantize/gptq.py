@@ -20,7 +20,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from core import codes
 from core.errors import RecipeInvalid
@@ -60,8 +60,18 @@ class Gptq(Method):
     calibration_rows: int = Field(1024, ge=1, le=100_000, description="Training rows that C and G are taken from.")
     damping: float = Field(1e-2, ge=1e-5, le=1, description="Added to C and G, in units of their mean diagonal.")
 
+    @model_validator(mode="after")
+    def _auto_takes_all(self) -> Gptq:
+        if self.bits == "auto" and (self.each is not None or self.embedding_bits is not None or self.rest_bits != 8):
+            raise ValueError(
+                'bits is "auto", which chooses for every matrix: leave out each, embedding_bits, rest_bits'
+            )
+        return self
+
     def levels(self, name: str, kind: str) -> int:
         """How many levels the matrix of a module, or another parameter, has; 0 leaves it as it is."""
+        if kind == "fixed" and self.rest_bits == 32:
+            return 0
         bits = self.rest_bits if kind == "fixed" else self.bits
         if kind == "embedding" and self.embedding_bits is not None:
             bits = self.embedding_bits

@@ -101,6 +101,37 @@ def test_bits_are_not_spent_on_a_count_of_parameters() -> None:
         fill(BITS, Target(), minilm())
 
 
+@pytest.mark.parametrize(
+    "steps",
+    [
+        [{"method": "svd"}],
+        [{"method": "weighted_svd", "keep": 0.2}],
+        [{"method": "weighted_svd", "each": {"emb": 8}}],
+        [{"method": "obs", "keep": 0.2}, {"method": "distill"}],
+        [{"method": "magnitude"}, {"method": "distill"}],
+        [{"method": "low_rank_sparse"}, {"method": "distill"}],
+        [{"method": "weighted_svd"}, {"method": "obs"}, {"method": "distill"}],
+    ],
+)
+def test_what_does_not_go_with_auto_bits_is_refused_before_anything_runs(steps: list[dict[str, object]]) -> None:
+    recipe = Recipe.model_validate({"steps": [*steps, {"method": "gptq", "bits": "auto"}]})
+    with pytest.raises(RecipeInvalid, match=r'does not go with bits "auto"') as caught:
+        fill(recipe, Target(bytes_ratio=12), minilm())
+    assert str(caught.value.param).startswith("/recipe/steps/")
+
+
+@pytest.mark.parametrize("fixed", [{"embedding_bits": 8}, {"rest_bits": 32}, {"each": {"emb": 4}}])
+def test_auto_bits_choose_for_every_matrix(fixed: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="which chooses for every matrix"):
+        Recipe.model_validate({"steps": [{"method": "gptq", "bits": "auto", **fixed}]})
+
+
+def test_a_matrix_that_is_not_there_is_refused() -> None:
+    for step in ({"method": "gptq", "each": {"l9": 4}}, {"method": "weighted_svd", "each": {"l9": 4}}):
+        with pytest.raises(RecipeInvalid, match=r"steps\[0\]\.each names l9, which is no matrix of this model"):
+            fill(Recipe.model_validate({"steps": [step]}), Target(), minilm())
+
+
 def test_a_recipe_with_numbers_is_left_as_it_is() -> None:
     recipe = Recipe.model_validate({"steps": [{"method": "gptq", "bits": 4}]})
     assert spend(recipe, Target(bytes_ratio=4), minilm(), profile(minilm(), [1.0])) == recipe

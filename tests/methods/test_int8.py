@@ -175,3 +175,5 @@ def test_a_job_ends_in_files_that_are_proved(tmp_path: Path) -> None:
 def test_zeros_before_it_are_refused(before: str) -> None:
     with pytest.raises(ValueError, match=f"cannot follow {before}: it multiplies with every entry"):
         Recipe.model_validate({"steps": [{"method": before}, {"method": "distill"}, {"method": "int8"}]})
+    with pytest.raises(ValueError, match=f"cannot follow {before}: it multiplies with every entry"):
+        Recipe.model_validate({"steps": [{"method": before}, {"method": "int8"}, {"method": "distill"}]})

@@ -1,5 +1,7 @@
 """The profile: right where it was measured, falling with every bit and every rank, and worth what it costs."""
 
+import copy
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -75,3 +77,22 @@ def test_the_choice_is_stored_as_planned_and_beats_one_number_of_bits_for_all(
     ours, theirs = (compiled(shared, *one.model_dump()["steps"]) for one in (recipe, uniform_recipe))
     assert collect(ours.model, ours.masks, ours.values).size_bytes == size_of(recipe, shape).size_bytes
     assert loss.of(ours.model.eval()) < 0.8 * loss.of(theirs.model.eval())
+
+
+def test_a_matrix_of_zeros_costs_nothing_to_store(shared: Shared) -> None:
+    teacher = copy.deepcopy(shared.teacher)
+    name = "bert.encoder.layer.0.attention.output.dense"
+    with torch.no_grad():
+        teacher.get_parameter(f"{name}.weight").zero_()
+    found = profile(
+        replace(shared, teacher=teacher, _made={}), WeightedSvd.model_validate(FACTORS), Gptq.model_validate(BITS)
+    )
+    (curve,) = [curve for curve in found.curves if curve.name == name]
+    assert set(curve.dense.values()) == {0.0}
+    assert not curve.cut
+
+
+def test_without_factors_nothing_is_cut(shared: Shared, measured: Profile) -> None:
+    found = profile(shared, None, Gptq.model_validate(BITS))
+    assert not any(curve.cut for curve in found.curves)
+    assert [curve.dense for curve in found.curves] == [curve.dense for curve in measured.curves]

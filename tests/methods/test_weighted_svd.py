@@ -1,7 +1,9 @@
 """Weighted SVD: the laws of the best approximation in the weighted norm, and of spending a pooled budget."""
 
 from itertools import pairwise
+from pathlib import Path
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,7 +11,10 @@ from hypothesis import strategies as st
 from core.batches import predict
 from core.factorize.svd import rank_for, truncate
 from core.factorize.weighted_svd import WeightedSvd, _entries, pooled_ranks, weighted
+from core.inspect import shape_of
 from core.phase import Build
+from core.plan import fill, size_of
+from core.recipe import Recipe, Target
 from core.shared import Shared
 from core.surgery import LowRankEmbedding
 
@@ -137,3 +142,16 @@ def test_on_a_model_weighting_beats_plain_svd_at_equal_size(shared: Shared) -> N
         assert isinstance(build.model.get_submodule(shared.family.embedding), LowRankEmbedding)
         errors[step.name()] = logits_error(build, shared)
     assert errors["weighted_svd"] < errors["svd"]
+
+
+@pytest.mark.parametrize("embedding", [True, False])
+def test_ranks_by_name_are_planned_as_they_are_made(shared: Shared, teacher: Path, embedding: bool) -> None:
+    """Of what the step may factorize: the pooler and, where it is left out, the embedding stay dense in both."""
+    each = {"bert.pooler.dense.weight": 4, "bert.embeddings.word_embeddings": 4, "bert.encoder.layer.0.output.dense": 3}
+    steps = [{"method": "weighted_svd", "each": each, "embedding": embedding, "calibration_rows": 64}]
+    recipe = fill(Recipe.model_validate({"steps": steps}), Target(), shape_of(teacher)[0])
+    build = shared.student()
+    for step in recipe.steps:
+        list(step.compile(build))
+    planned = size_of(recipe, shape_of(teacher)[0])
+    assert planned.parameters == sum(parameter.numel() for parameter in build.model.parameters())
