@@ -71,10 +71,10 @@ def _splits() -> str:
         "`keep` of both a factorization and a pruning to it, the share is split as below (linear in between).\n"
         "LadaBERT's own split, learning rate and epochs are not published; these are ours.\n\n"
         + "\n\n".join(tables)
-        + "\n\nWhere `bits` of `gptq` is `auto`, bytes are what is spent, so the size is `bytes_ratio` or `max_bytes`.\n"
+        + "\n\nWhere `bits` of `gptq` is `auto`, bytes are what is spent: the size is `bytes_ratio` or `max_bytes`.\n"
         "The job measures what rounding each matrix to each number of bits, and cutting it to each rank, costs the\n"
-        "model (stage `profile`), and buys where a byte saves most; losses of cuts count `cut_weighs` times. Ranks are\n"
-        "bought where the recipe has a `weighted_svd` whose `keep` is `auto`. Why there is no such dial for masks:\n"
+        "model (stage `profile`), and buys where a byte saves most; losses of cuts count `cut_weighs` times. Ranks\n"
+        "are bought where the recipe has a `weighted_svd` whose `keep` is `auto`. Why there is no dial for masks:\n"
         "[decision 0008](decisions/0008-bytes-by-one-lagrangian.md).\n"
     )
 
