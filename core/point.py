@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -41,6 +42,11 @@ class Yardstick:
     max_tokens: int
     threads: int
     seed: int
+
+    @cached_property
+    def bytes_sent(self) -> int:
+        """Of the teacher's file; once for all points."""
+        return artifact.bytes_sent(self.folder / "model.onnx")
 
 
 def measure(against: Yardstick, folder: Path, build: Build, recipe: Recipe, target: Target) -> Point:
@@ -97,7 +103,7 @@ def measure(against: Yardstick, folder: Path, build: Build, recipe: Recipe, targ
             nonzero=shape.parameters,
             bytes_on_disk=artifact.sizes(against.folder),
             bytes_in_memory=against.bytes_in_memory,
-            bytes_sent=artifact.bytes_sent(against.folder / "model.onnx"),
+            bytes_sent=against.bytes_sent,
         ),
         planned_bytes=size_of(recipe, shape).size_bytes,
         latency=timed,
