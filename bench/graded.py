@@ -29,7 +29,7 @@ from core.metrics import score
 from core.plan import fill
 from core.profile import VERSION
 from core.progress import cpu_seconds
-from core.recipe import Ladder, Recipe
+from core.recipe import Ladder
 from core.verify import logits
 
 # The teacher's own figures on graded rows are verification, as the student's are.
@@ -49,13 +49,13 @@ def fingerprint(teacher: Path, task: Task, system: System, seed: int) -> str:
         "seed": seed,
         **({} if system.minutes is None else {"minutes": system.minutes}),
         # What is left to the job is decided by the target and by what the profile says.
-        **({"targets": [each.given() for each in targets], "profile": VERSION} if _open(recipes) else {}),
+        **(
+            {"targets": [each.given() for each in targets], "profile": VERSION}
+            if any(recipe.spender for recipe in recipes)
+            else {}
+        ),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-
-
-def _open(recipes: Sequence[Recipe]) -> bool:
-    return any(getattr(step, "bits", None) == "auto" for recipe in recipes for step in recipe.steps)
 
 
 def row_path(task: str, name: str, seed: int) -> Path:

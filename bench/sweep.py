@@ -134,7 +134,7 @@ def _row(bench: Bench, given: argparse.Namespace, target: Target, changes: dict[
         "seed": given.seed,
         "recipe": recipe.model_dump(mode="json"),
         "versions": {step.name(): METHODS[step.name()].version for step in recipe.steps},
-        **({"profile": VERSION} if any(getattr(step, "bits", None) == "auto" for step in recipe.steps) else {}),
+        **({"profile": VERSION} if recipe.spender else {}),
     }
     path = RESULTS / f"{given.data.name}.jsonl"
     before = path.read_text(encoding="utf-8").splitlines() if path.exists() else []

@@ -117,6 +117,11 @@ class Method(BaseModel):
         """The folder that the mechanism lives in."""
         return cls.__module__.split(".")[-2]
 
+    @property
+    def spends_bytes(self) -> bool:
+        """Whether its bits are "auto": then they, and ranks that may be, fill a target's bytes (`core.spend`)."""
+        return getattr(self, "bits", None) == "auto"
+
     @classmethod
     def card(cls) -> str:
         """The module docstring: what, source, when it helps, when it does not."""

@@ -130,7 +130,7 @@ def fill(recipe: Recipe, target: Target, shape: ModelShape) -> Recipe:
     _check_names(recipe, shape)
     sizes = {name: value for name, value in target.given().items() if name in SIZES}
     dials = _auto_steps(recipe)
-    spent = [index for index, step in enumerate(recipe.steps) if getattr(step, "bits", None) == "auto"]
+    spent = [index for index, step in enumerate(recipe.steps) if step.spends_bytes]
     if not sizes and not dials and not spent:
         return recipe
     if not sizes:

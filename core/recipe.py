@@ -39,6 +39,11 @@ class Recipe(Closed):
     version: Literal[1] = 1
     steps: tuple[Step, ...] = Field(min_length=1, max_length=8)
 
+    @property
+    def spender(self) -> Method | None:
+        """The step whose bits are "auto"; there is one at most, for a recipe quantises once."""
+        return next((step for step in self.steps if step.spends_bytes), None)
+
     @model_validator(mode="after")
     def _in_order(self) -> Recipe:
         """Each size law counts on what came before: shapes first, then factors, then masks, each method once."""

@@ -92,8 +92,8 @@ def resolve(recipe: Recipe, target: Target, shape: ModelShape, shared: Shared) -
     Raises:
         TargetImpossible: see `core.spend.spend`.
     """
-    bits = next((step for step in recipe.steps if isinstance(step, Gptq) and step.bits == "auto"), None)
-    if bits is None:
+    bits = recipe.spender
+    if not isinstance(bits, Gptq):
         return recipe
     factors = next((step for step in recipe.steps if isinstance(step, WeightedSvd)), None)
     key = ("profile", factors and factors.model_dump_json(), bits.model_dump_json())

@@ -35,7 +35,7 @@ def spend(recipe: Recipe, target: Target, shape: ModelShape, profile: Profile) -
         TargetImpossible: even the fewest bytes that the recipe can make of this model are too many.
     """
     limit = file_limit(target, shape)
-    bits = next((step for step in recipe.steps if getattr(step, "bits", None) == "auto"), None)
+    bits = recipe.spender
     if bits is None or limit is None:
         return recipe
     factors = next((step for step in recipe.steps if step.spends_ranks), None)

@@ -26,6 +26,8 @@ from jobs.scope import Scope, get, scoped
 
 router = APIRouter(tags=["artifacts"])
 BYTES = {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}
+# A blob never changes; which coding it comes in depends on who asks.
+KEPT = {"Cache-Control": "private, immutable, max-age=31536000", "Vary": "Accept-Encoding"}
 FILE = "/v1/artifacts/{artifact_id}/files/{path:path}"
 
 
@@ -34,12 +36,7 @@ class BlobResponse(FileResponse):
 
     def __init__(self, path: Path, file: tables.ArtifactFile, *, partial: bool) -> None:
         digest = f"sha-256=:{base64.b64encode(bytes.fromhex(file.sha256)).decode()}:"
-        headers = {
-            "ETag": etag(file),
-            "Repr-Digest": digest,
-            "Cache-Control": "private, immutable, max-age=31536000",
-            "Vary": "Accept-Encoding",
-        }
+        headers = {**KEPT, "ETag": etag(file), "Repr-Digest": digest}
         if not partial:
             headers["Content-Digest"] = digest  # RFC 9530: of the bytes sent, so not on a range
         name = PurePosixPath(file.path).name
@@ -63,12 +60,7 @@ def encoded(path: Path, file: tables.ArtifactFile, *, head: bool) -> Response:
         with path.open("rb") as source:
             yield from transport.encoded(source)
 
-    headers = {
-        "ETag": etag(file, transport.CODING),
-        "Content-Encoding": transport.CODING,
-        "Cache-Control": "private, immutable, max-age=31536000",
-        "Vary": "Accept-Encoding",
-    }
+    headers = {**KEPT, "ETag": etag(file, transport.CODING), "Content-Encoding": transport.CODING}
     if head:  # how long it will be is known when it has been sent
         return Response(headers=headers, media_type=file.media_type)
     return StreamingResponse(pieces(), headers=headers, media_type=file.media_type)
