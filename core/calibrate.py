@@ -33,10 +33,19 @@ class Moments:
 
     inputs: (in, in) mean of x xᵀ for a linear; (vocabulary,) share of each token for the embedding.
     outputs: (out, out) for a linear, (width, width) for the embedding: sum over a row's tokens of g gᵀ, mean over rows.
+    mean: (in,) mean of x for a linear; None where nothing needs it.
     """
 
     inputs: torch.Tensor
     outputs: torch.Tensor
+    mean: torch.Tensor | None = None
+
+    def of(self, rows: torch.Tensor | None, columns: torch.Tensor | None) -> Moments:
+        """Those of a linear of which only these rows and columns are left."""
+        inputs, outputs, mean = self.inputs, self.outputs, self.mean
+        if columns is not None:
+            inputs, mean = inputs[columns][:, columns], None if mean is None else mean[columns]
+        return Moments(inputs, outputs if rows is None else outputs[rows][:, rows], mean)
 
 
 def damped(moment: torch.Tensor, share: float) -> torch.Tensor:
@@ -120,6 +129,7 @@ class _Tap:
         width = cols if self.embedding else rows  # of the output
         self.tokens = 0
         self.inputs = torch.zeros(rows, dtype=torch.float64) if self.embedding else torch.zeros(cols, cols).double()
+        self.sum = torch.zeros(0 if self.embedding else cols, dtype=torch.float64)
         self.outputs = torch.zeros(width, width, dtype=torch.float64)
         self._last: list[torch.Tensor] = []  # of one batch: what came in, then the gradient of what went out
         self.handle = module.register_forward_hook(self._forward)
@@ -141,10 +151,11 @@ class _Tap:
         else:
             x = entered[valid]
             self.inputs += (x.T @ x).double().cpu()
+            self.sum += x.sum(dim=0).double().cpu()
         self.tokens += int(valid.sum())
 
     def moments(self, rows: int) -> Moments:
         if self.embedding:
             count = self.inputs + UNSEEN
             return Moments(count / count.sum(), self.outputs / rows)
-        return Moments(self.inputs / self.tokens, self.outputs / rows)
+        return Moments(self.inputs / self.tokens, self.outputs / rows, self.sum / self.tokens)

@@ -82,13 +82,13 @@ def shape_of(folder: Path) -> tuple[ModelShape, dict[int, str]]:
         layers=layers,
         hidden=int(config[family.hidden]),
         labels=tuple(labels[i] for i in sorted(labels)),
-        matrices=(matrices := tuple(_matrices(family, layers, shapes))),
+        matrices=(matrices := tuple(_matrices(family, layers, config, shapes))),
         rest=tuple(_rest(matrices, shapes)),
     )
     return shape, labels
 
 
-def _matrices(family: Family, layers: int, shapes: dict[str, tuple[int, ...]]) -> list[Matrix]:
+def _matrices(family: Family, layers: int, config: dict[str, Any], shapes: dict[str, tuple[int, ...]]) -> list[Matrix]:
     names = [family.embedding] + [
         pattern.replace("*", str(layer)) for layer in range(layers) for pattern in family.linears
     ]
@@ -103,9 +103,23 @@ def _matrices(family: Family, layers: int, shapes: dict[str, tuple[int, ...]]) -
         )
     kinds = {name: "embedding" if name == family.embedding else "linear" for name in names}
     return [
-        Matrix(name=name, rows=shapes[f"{name}.weight"][0], cols=shapes[f"{name}.weight"][1], kind=kinds[name])
+        Matrix(
+            name=name,
+            rows=shapes[f"{name}.weight"][0],
+            cols=shapes[f"{name}.weight"][1],
+            kind=kinds[name],
+            unit=_unit(family, name, config),
+        )
         for name in names
     ]
+
+
+def _unit(family: Family, name: str, config: dict[str, Any]) -> int:
+    """Columns of the linear `name` that a head or neuron spans; 0 where it reads none."""
+    block = family.block(name)
+    if block is None:
+        return 0
+    return 1 if block.what == "neurons" else int(config[family.hidden]) // int(config[family.heads])
 
 
 def _rest(matrices: Iterable[Matrix], shapes: dict[str, tuple[int, ...]]) -> Iterator[Matrix]:

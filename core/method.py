@@ -41,6 +41,7 @@ class Tensor:
 
     `rows x cols` is its dense shape, `kept` how many entries are stored, `bits` the width of each; or, where `levels`
     is above 0, the entries are codes below it, with a scale for every `group` columns of a row (`core.codes`), or int8.
+    `unit`: how many columns of a reader go together with a head or neuron; 0 where it reads none.
     `kind` is "linear" (out, in), "embedding" (vocabulary, width) or "fixed" (biases, norms: never touched).
     """
 
@@ -52,6 +53,7 @@ class Tensor:
     bits: int = 32
     levels: int = 0
     group: int = 0
+    unit: int = 0
 
     @property
     def entries(self) -> int:
@@ -105,6 +107,7 @@ class Method(BaseModel):
         False  # this step wants each weight to be what inputs are multiplied with, not a summand
     )
     spends_ranks: ClassVar[bool] = False  # bytes that bits "auto" spends may go to ranks of this factorization
+    reads_units: ClassVar[bool] = False  # `each` of this step names linears that read heads or neurons
     needs_training: ClassVar[bool] = False  # this step acts, or may act, during the next training phase
 
     @classmethod

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from core.calibrate import Moments
     from core.family import Family
     from core.grid import Values
     from core.shared import Shared
@@ -114,6 +115,7 @@ class Build:
 
     `masks` maps a parameter's name to a boolean tensor of its shape: False entries are zero and are not stored.
     `values` maps a parameter's name to what its entries may be, where they are stored in fewer bits.
+    `left` maps a linear's name to the (rows, columns) of it that are left, where a structure step removed some.
     """
 
     model: nn.Module
@@ -121,6 +123,7 @@ class Build:
     hooks: list[Hook] = field(default_factory=list)
     masks: dict[str, torch.Tensor] = field(default_factory=dict)
     values: dict[str, Values] = field(default_factory=dict)
+    left: dict[str, tuple[torch.Tensor | None, torch.Tensor | None]] = field(default_factory=dict)
 
     @property
     def teacher(self) -> nn.Module:
@@ -141,6 +144,12 @@ class Build:
     def compressible(self) -> Iterator[str]:
         """Module names of the word embedding and of every encoder linear, in model order."""
         return self.family.compressible(self.model)
+
+    def moments(self, rows: int) -> dict[str, Moments]:
+        """`Shared.moments` of what is left of each layer."""
+        found = self.shared.moments(rows)
+        names = [name for name in found if name in {*self.compressible()}]
+        return {name: found[name].of(*self.left.get(name, (None, None))) for name in names}
 
     def weight(self, name: str) -> torch.Tensor:
         """The dense weight of a module, (out, in) or (vocabulary, width)."""

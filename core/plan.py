@@ -29,6 +29,7 @@ class Matrix(BaseModel):
     rows: int = Field(gt=0)
     cols: int = Field(gt=0)
     kind: Literal["linear", "embedding", "fixed"]
+    unit: int = Field(0, ge=0, description="Columns of a head or neuron that it reads; 0 where it reads none.")
 
 
 class ModelShape(BaseModel):
@@ -47,7 +48,9 @@ class ModelShape(BaseModel):
 
     def tensors(self) -> list[Tensor]:
         """The dense model as the plan counts it."""
-        listed = [Tensor(m.name, m.rows, m.cols, m.rows * m.cols, m.kind) for m in (*self.matrices, *self.rest)]
+        listed = [
+            Tensor(m.name, m.rows, m.cols, m.rows * m.cols, m.kind, unit=m.unit) for m in (*self.matrices, *self.rest)
+        ]
         left = self.parameters - sum(tensor.entries for tensor in listed)
         return [*listed, Tensor("", 1, left, left, "fixed")] if left else listed
 
@@ -181,12 +184,14 @@ def _check_spendable(recipe: Recipe, sizes: Mapping[str, float], shape: ModelSha
 
 
 def _check_names(recipe: Recipe, shape: ModelShape) -> None:
-    known = {matrix.name for matrix in (*shape.matrices, *shape.rest)}
+    every = [matrix.name for matrix in (*shape.matrices, *shape.rest)]
+    readers = [matrix.name for matrix in shape.matrices if matrix.unit]
     for index, step in enumerate(recipe.steps):
-        if unknown := sorted(set(getattr(step, "each", None) or {}) - known):
+        what, known = ("linear that reads heads or neurons", readers) if step.reads_units else ("matrix", every)
+        if unknown := sorted(set(getattr(step, "each", None) or {}).difference(known)):
             raise RecipeInvalid(
-                f"steps[{index}].each names {unknown[0]}, which is no matrix of this model; one is "
-                f"{shape.matrices[0].name}",
+                f"steps[{index}].each names {unknown[0]}, which is no {what} of this model; "
+                + (f"one is {known[0]}" if known else "it has none"),
                 param=f"/recipe/steps/{index}/each",
             )
 

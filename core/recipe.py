@@ -52,6 +52,11 @@ class Recipe(Closed):
         for index, step in enumerate(self.steps):
             if step.trains:
                 acting = None
+                if getattr(step, "attention", 0) and any(one.reads_units for one in before):
+                    raise ValueError(
+                        f"steps.{index} ({step.name()}) follows attention head by head: leave it out after "
+                        f"{next(one.name() for one in before if one.reads_units)}, which removes heads"
+                    )
                 continue
             zeros = next((one for one in before if one.sparse or one.family() == "prune"), None)
             if step.multiplies and zeros:

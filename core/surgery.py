@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from core.errors import RecipeInvalid
+from core.family import Block
 
 
 def on_int8(x: torch.Tensor) -> torch.Tensor:
@@ -129,6 +130,60 @@ def factorize(
     else:
         raise RecipeInvalid(f"{name} is a {type(old).__name__}: only a dense linear or embedding can be factorized")
     _put(model, name, new)
+
+
+class OnlyBias(nn.Module):
+    """What is left of a linear that reads nothing: its bias, at every place."""
+
+    def __init__(self, bias: torch.Tensor) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(bias)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """x (..., out): only its shape is used."""
+        return self.bias.expand_as(x)
+
+
+class NoAttention(nn.Module):
+    """In the place of self-attention without heads: hands its input on, unread."""
+
+    def forward(self, hidden_states: torch.Tensor, *_: Any, **__: Any) -> tuple[torch.Tensor, None]:
+        return hidden_states, None
+
+
+@torch.no_grad()
+def narrow(model: nn.Module, block: Block, columns: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> None:
+    """Leave the units of `block` whose outputs are `columns` (sorted) of its reader; none skips the block.
+
+    Args:
+        weight: the reader's weight from now on, (out, columns).
+        bias: the reader's bias from now on, (out,).
+    """
+    reader = model.get_submodule(block.reader)
+    here = next(reader.parameters())
+    weight, bias, columns = weight.to(here), bias.to(here), columns.to(here.device)
+    if not len(columns):
+        _put(model, block.reader, OnlyBias(bias))
+        _put(model, block.inside, NoAttention() if block.what == "heads" else nn.Identity())
+        return
+    _put(model, block.reader, _linear(weight, bias))
+    for name in block.writers:
+        old = model.get_submodule(name)
+        if not isinstance(old, nn.Linear):
+            raise RecipeInvalid(f"{name} is a {type(old).__name__}: only a dense linear loses rows")
+        _put(model, name, _linear(old.weight[columns], None if old.bias is None else old.bias[columns]))
+    inside: Any = model.get_submodule(block.inside)
+    if block.what == "heads":
+        inside.num_attention_heads = len(columns) // inside.attention_head_size
+        inside.all_head_size = len(columns)
+
+
+def _linear(weight: torch.Tensor, bias: torch.Tensor | None) -> nn.Linear:
+    made = nn.Linear(weight.shape[1], weight.shape[0], bias is not None, device="meta")
+    made.weight = nn.Parameter(weight.contiguous())
+    if bias is not None:
+        made.bias = nn.Parameter(bias.contiguous())
+    return made
 
 
 def _put(model: nn.Module, name: str, new: nn.Module) -> None:

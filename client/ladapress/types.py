@@ -347,6 +347,10 @@ class Matrix(BaseModel):
     rows: Annotated[int, Field(gt=0)]
     cols: Annotated[int, Field(gt=0)]
     kind: Literal["linear", "embedding", "fixed"]
+    unit: Annotated[int, Field(ge=0)] = 0
+    """
+    Columns of a head or neuron that it reads; 0 where it reads none.
+    """
 
 
 class Me(BaseModel):
@@ -544,6 +548,34 @@ class Stage(BaseModel):
     seconds: float
     cpu_s: float
     select_agreement: float | None = None
+
+
+class Structured(BaseModel):
+    method: Literal["structured"] = "structured"
+    keep: float | Literal["auto"] = "auto"
+    """
+    Share of the heads and neurons of every layer that stay, or "auto".
+    """
+    each: dict[str, Any] | None = None
+    """
+    Heads or neurons that stay, by the linear that reads them; others all. In place of `keep`.
+    """
+    score: Literal["obs", "fisher"] = "obs"
+    """
+    Price of a unit: with the rest refitted, or as it is felt alone.
+    """
+    align: Annotated[int, Field(ge=1, le=1024)] = 32
+    """
+    Neurons that stay are a multiple of this.
+    """
+    calibration_rows: Annotated[int, Field(ge=1, le=100000)] = 1024
+    """
+    Training rows that C and G are taken from.
+    """
+    damping: Annotated[float, Field(ge=1e-05, le=1.0)] = 0.001
+    """
+    Added to C and G, in units of their mean diagonal.
+    """
 
 
 class Svd(BaseModel):
@@ -752,7 +784,7 @@ class Recipe(BaseModel):
     steps: Annotated[
         list[
             Annotated[
-                LowRankSparse | Svd | WeightedSvd | Magnitude | Obs | Gptq | Int8 | Distill,
+                Structured | LowRankSparse | Svd | WeightedSvd | Magnitude | Obs | Gptq | Int8 | Distill,
                 Field(discriminator="method"),
             ]
         ],

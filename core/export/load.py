@@ -3,12 +3,13 @@
     from load import load
     model = load("path/to/this/folder")
 
-structure.json says which layers are two factors (`low_rank`), which of those have a sparse part added to the product
-(`plus_sparse`), which weights are one bit an entry plus the survivors
-(`packed`, entry i in bit i % 8 of byte i // 8), which are fp16 (`half`), codes of a few levels (`coded`) or int8 with
-a scale a row (`whole`), which linears round their inputs to 8 bits (`dynamic`), and which names share one weight
-(`tied`). Anything missing, unexpected, of another size, or not of the sum that was written is an
-error: a weight is never made up.
+structure.json says which linears have other shapes than config.json gives them (`narrow`), of which only the bias is
+left (`only_bias`), which modules are skipped (`no_attention`, `handed_on`), which layers are two factors (`low_rank`),
+which of those have a sparse part added to the product (`plus_sparse`), which weights are one bit an entry plus the
+survivors (`packed`, entry i in bit i % 8 of byte i // 8), which are fp16 (`half`), codes of a few levels (`coded`) or
+int8 with a scale a row (`whole`), which linears round their inputs to 8 bits (`dynamic`), and which names share one
+weight (`tied`). Anything missing, unexpected, of another size, or not of the sum that was written is an error: a weight
+is never made up.
 """
 
 import json
@@ -37,6 +38,24 @@ class DynamicLinear(nn.Linear):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return super().forward(on_int8(x))
+
+
+class OnlyBias(nn.Module):
+    """A linear that reads nothing: its bias, at every place."""
+
+    def __init__(self, old: nn.Module) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.empty_like(old.get_parameter("bias")))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.bias.expand_as(x)
+
+
+class NoAttention(nn.Module):
+    """Self-attention without heads: hands its input on, unread."""
+
+    def forward(self, hidden_states: torch.Tensor, *_: Any, **__: Any) -> tuple[torch.Tensor, None]:
+        return hidden_states, None
 
 
 class LowRankLinear(nn.Module):
@@ -155,16 +174,30 @@ def round_inputs(model: nn.Module, name: str) -> None:
         raise TypeError(f"structure.json: {name} is not a linear")
 
 
+def reshape(model: nn.Module, structure: dict[str, Any]) -> None:
+    """Linears of the shapes that are stored; skipped modules out of the way."""
+    for name, (rows, columns) in structure["narrow"].items():
+        old = model.get_submodule(name)
+        model.set_submodule(name, nn.Linear(columns, rows, old.bias is not None))
+    for name in structure["only_bias"]:
+        model.set_submodule(name, OnlyBias(model.get_submodule(name)))
+    for name in structure["no_attention"]:
+        model.set_submodule(name, NoAttention())
+    for name in structure["handed_on"]:
+        model.set_submodule(name, nn.Identity())
+
+
 def load(folder: str | Path) -> nn.Module:
     """The model in evaluation mode, fp32, on the CPU. Raises with the name of whatever does not fit."""
     folder = Path(folder)
     structure = json.loads((folder / "structure.json").read_text(encoding="utf-8"))
-    if structure["format"] != 4:
-        raise ValueError(f"structure.json: format {structure['format']}; this file reads 4")
+    if structure["format"] != 5:
+        raise ValueError(f"structure.json: format {structure['format']}; this file reads 5")
     if zlib.crc32((folder / "weights.safetensors").read_bytes()) != structure["crc32"]:
         raise ValueError("weights.safetensors is not the file that was written: its checksum differs")
     config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     model: nn.Module = getattr(transformers, structure["architecture"])(config).float().eval()
+    reshape(model, structure)
     for name, rank in structure["low_rank"].items():
         put_factors(model, name, rank, name in structure["plus_sparse"])
     for name in structure["dynamic"]:

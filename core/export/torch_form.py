@@ -21,9 +21,9 @@ from core.codes import A_BYTE, DIGITS
 from core.export import tokenizer
 from core.export.weights import Stored, collect
 from core.grid import Values
-from core.surgery import LowRankEmbedding, LowRankLinear, rounding_inputs
+from core.surgery import LowRankEmbedding, LowRankLinear, NoAttention, OnlyBias, rounding_inputs
 
-FORMAT, WEIGHTS = 4, "weights.safetensors"
+FORMAT, WEIGHTS = 5, "weights.safetensors"
 LOADER = Path(__file__).with_name("load.py")
 
 
@@ -44,20 +44,47 @@ def write(
         if isinstance(module, LowRankLinear | LowRankEmbedding)
     }
     plus_sparse = [name for name in low_rank if model.get_submodule(name).sparse is not None]
-    if low_rank or stored.arrays():
-        _write_packed(model, stored, low_rank, plus_sparse, folder)
+    shapes = _shapes(model)
+    if low_rank or any(shapes.values()) or stored.arrays():
+        _write_packed(model, stored, {"low_rank": low_rank, "plus_sparse": plus_sparse, **shapes}, folder)
     else:
         transformer: Any = model
         transformer.save_pretrained(folder)
     tokenizer.copy(tokenizer_dir, folder)
 
 
-def _write_packed(model: Any, stored: Stored, low_rank: dict[str, int], plus_sparse: list[str], folder: Path) -> None:
+def _shapes(model: Any) -> dict[str, Any]:
+    """What of `model` is not of the shape that its config says: linears (out, in) and modules that are skipped."""
+    with torch.device("meta"):
+        whole = type(model)(model.config)
+    narrow = {}
+    for name, module in whole.named_modules():
+        if isinstance(module, nn.Linear) and (found := _shape(model, name)) not in (None, [*module.weight.shape]):
+            narrow[name] = found
+    kinds = {"only_bias": OnlyBias, "no_attention": NoAttention, "handed_on": nn.Identity}
+    skipped = {
+        kind: [name for name, module in model.named_modules() if isinstance(module, made)]
+        for kind, made in kinds.items()
+    }
+    return {"narrow": narrow, **skipped}
+
+
+def _shape(model: nn.Module, name: str) -> list[int] | None:
+    """(out, in) of a linear, dense or two factors; None where it is skipped."""
+    try:
+        module = model.get_submodule(name)
+    except AttributeError:
+        return None  # within a module that is skipped
+    if isinstance(module, LowRankLinear):
+        return [len(module.left), module.right.shape[1]]
+    return [*module.weight.shape] if isinstance(module, nn.Linear) else None
+
+
+def _write_packed(model: Any, stored: Stored, shapes: dict[str, Any], folder: Path) -> None:
     structure: dict[str, Any] = {
         "format": FORMAT,
         "architecture": type(model).__name__,
-        "low_rank": low_rank,
-        "plus_sparse": plus_sparse,
+        **shapes,
         "half": sorted(stored.half),
         "packed": {name: list(packed.shape) for name, packed in stored.packed.items()},
         "coded": {

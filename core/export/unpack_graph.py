@@ -23,7 +23,7 @@ from core.export.digits import table
 from core.export.pack import Packed
 
 Array = npt.NDArray[Any]
-OPSET = 18
+OPSET = 20
 DOMAIN = "unpack"  # of the functions, and what begins the names of constants that several weights share
 
 

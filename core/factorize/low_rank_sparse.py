@@ -117,7 +117,7 @@ class LowRankSparse(Method):
         from core.surgeon import Surgeon
         from core.surgery import factorize
 
-        surgeon = Surgeon(build, build.shared.moments(self.calibration_rows), self.damping, scope="tensor")
+        surgeon = Surgeon(build, build.moments(self.calibration_rows), self.damping, scope="tensor")
         for parameter, judged in surgeon.judged().items():
             held = parts(len(judged.weight), judged.weight.shape[1], resolved(self.keep), self.low_rank)
             if held is None:

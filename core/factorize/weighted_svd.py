@@ -186,7 +186,7 @@ class WeightedSvd(Method):
 
         from core.calibrate import damped
 
-        moments, found = build.shared.moments(self.calibration_rows), {}
+        moments, found = build.moments(self.calibration_rows), {}
         for name in names:
             inputs, outputs = moments[name].inputs, damped(moments[name].outputs, self.damping)
             if inputs.dim() == 2:

@@ -52,7 +52,7 @@ class Obs(Method):
         from core.masking import Gradual
         from core.surgeon import Surgeon
 
-        surgeon = Surgeon(build, build.shared.moments(self.calibration_rows), self.damping, scope=self.scope)
+        surgeon = Surgeon(build, build.moments(self.calibration_rows), self.damping, scope=self.scope)
         keep = resolved(self.keep)
         if self.when == "once":
             surgeon.prune(keep)

@@ -95,7 +95,7 @@ class Gptq(Method):
 
         levels = {name: self.levels(name, "embedding" if name == build.family.embedding else "linear")
                   for name in build.compressible()}  # fmt: skip
-        put_on_grids(build, levels, self.group, build.shared.moments(self.calibration_rows), self.damping)
+        put_on_grids(build, levels, self.group, build.moments(self.calibration_rows), self.damping)
         if self.rest_bits != 32:
             round_rest(build, partial(self.levels, kind="fixed"), self.group)
         return ()

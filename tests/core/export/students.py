@@ -10,7 +10,7 @@ from transformers import BertForSequenceClassification
 from core.codes import DIGITS
 from core.family import FAMILIES
 from core.grid import Half, Values, fit
-from core.surgery import factorize
+from core.surgery import factorize, narrow
 from tests import tiny
 
 Masks = dict[str, torch.Tensor]
@@ -21,6 +21,9 @@ KINDS = (
     "embedding masked",
     "quantised",
     "factorized, masked and quantised",
+    "narrow",
+    "skipped",
+    "factorized and narrow, quantised",
 )
 EMBEDDING = "bert.embeddings.word_embeddings"
 
@@ -32,6 +35,11 @@ def student(
     torch.manual_seed(seed)
     model = BertForSequenceClassification(tiny.config(labels=3, layers=layers)).eval()
     masks: Masks = {}
+    for block in FAMILIES["bert"].blocks if "narrow" in kind or kind == "skipped" else ():
+        one = block.at("0")
+        weight = model.get_parameter(f"{one.reader}.weight").detach()
+        columns = torch.arange(0 if kind == "skipped" else 16)
+        narrow(model, one, columns, weight[:, columns] * 1.5, torch.randn(len(weight)))
     if kind.startswith("factorized"):
         for name in list(FAMILIES["bert"].compressible(model)):
             rows, cols = model.get_parameter(f"{name}.weight").shape

@@ -13,6 +13,7 @@ from transformers import BertForSequenceClassification
 
 from core.errors import ExportFailed
 from core.export import onnx as onnx_form
+from core.export.unpack_graph import OPSET
 from core.grid import Grid, Values
 from core.method import Tensor
 from core.plan import graph_bytes
@@ -99,7 +100,7 @@ def test_the_file_is_alone_and_tells_nothing_of_this_machine(exported: Exported)
     assert not [word for word in (b".py", b"site-packages", b"torch.fx") if word in content]
     proto = onnx.load_model_from_string(content)
     onnx.checker.check_model(proto, full_check=True)
-    assert {(one.domain, one.version) for one in proto.opset_import} - {("unpack", 1)} == {("", 18)}
+    assert {(one.domain, one.version) for one in proto.opset_import} - {("unpack", 1)} == {("", OPSET)}
     assert not any(tensor.external_data for tensor in proto.graph.initializer)
 
 
