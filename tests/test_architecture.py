@@ -25,7 +25,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 LIGHT = {
     f"core.{name}"
     for name in (
-        *("recipe", "catalogue", "method", "codes", "plan", "profile", "allocate", "spend"),
+        *("recipe", "catalogue", "method", "codes", "plan", "profile", "allocate", "spend", "family"),
         *("report", "errors", "transport"),
     )
 }
