@@ -51,7 +51,7 @@ def fingerprint(teacher: Path, task: Task, system: System, seed: int) -> str:
         # What is left to the job is decided by the target and by what the profile says.
         **(
             {"targets": [each.given() for each in targets], "profile": VERSION}
-            if any(recipe.spender for recipe in recipes)
+            if any(recipe.open_for(each) for recipe, each in zip(recipes, targets, strict=True))
             else {}
         ),
     }

@@ -24,6 +24,7 @@ from core import data as data_files
 from core.batches import Split, load_tokenizer, predict
 from core.catalogue import METHODS
 from core.data import Columns
+from core.export import onnx
 from core.inspect import shape_of
 from core.metrics import agreement, divergence
 from core.model import load
@@ -31,7 +32,7 @@ from core.plan import fill
 from core.profile import VERSION
 from core.progress import Meter, Silent, cpu_seconds
 from core.recipe import PRESETS, Recipe, Target
-from core.sensitivity import resolve
+from core.resolve import resolve
 from core.shared import Shared
 from core.train import train
 
@@ -60,6 +61,14 @@ class Bench:
             teacher_model, self.loaded.family, split, seed, device, folder, Split.encode(tokenizer, watched, **encode)
         )
         self.followed = predict(teacher_model, self.select, device)
+        self.folder = folder
+
+    def exported(self) -> Path:
+        """The teacher's model.onnx, where milliseconds are asked for."""
+        path = self.folder / "teacher.onnx"
+        if not path.exists():
+            onnx.write(self.loaded.model, {}, path)
+        return path
 
     def cold(self) -> Shared:
         """The same teacher and text, nothing made of them yet."""
@@ -74,7 +83,7 @@ class Bench:
             if step.trains:
                 asked = [getattr(step, name) for name in ("max_rows", "max_length", "augment_to")]
                 self.shared.recorded(self.shared.text(*asked))
-        recipe = resolve(recipe, target, self.shape, self.shared)
+        recipe = resolve(recipe, target, self.shape, self.shared, self.exported() if target.times() else None)
         start = cpu_seconds()
         build = self.shared.student()
         for step in recipe.steps:
@@ -134,7 +143,7 @@ def _row(bench: Bench, given: argparse.Namespace, target: Target, changes: dict[
         "seed": given.seed,
         "recipe": recipe.model_dump(mode="json"),
         "versions": {step.name(): METHODS[step.name()].version for step in recipe.steps},
-        **({"profile": VERSION} if recipe.spender else {}),
+        **({"profile": VERSION} if recipe.open_for(target) else {}),
     }
     path = RESULTS / f"{given.data.name}.jsonl"
     before = path.read_text(encoding="utf-8").splitlines() if path.exists() else []

@@ -1,15 +1,16 @@
-"""One budget, many places to spend it: an option for each item, together within the budget and of little loss.
+"""One budget or two, many places to spend them: an option for each item, together within budget and of little loss.
 
 Every item has options of a cost and a loss. Options that no price of a unit of cost makes the best are left out (the
 lower convex hull); the others are bought in the order of what a unit of cost saves, which is the solution of Everett
 (1963, generalized Lagrange multipliers) for every total that it passes. What is left when the next purchase is too dear
-is spent on those that still fit.
+is spent on those that still fit. Of two budgets the second has a price, at which it is paid for with loss; that price
+is bisected.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Generic, TypeVar
 
@@ -18,11 +19,12 @@ What = TypeVar("What")
 
 @dataclass(frozen=True)
 class Option(Generic[What]):
-    """One way to store an item: `cost` in bytes, `loss` in units that are the same for all items."""
+    """One way to have an item: `cost` and `ms` of the two budgets, `loss` in units that are the same for all items."""
 
     what: What
     cost: float
     loss: float
+    ms: float = 0.0
 
 
 def allocate(items: Mapping[str, Sequence[Option[What]]], budget: float) -> dict[str, Option[What]] | None:
@@ -46,6 +48,38 @@ def allocate(items: Mapping[str, Sequence[Option[What]]], budget: float) -> dict
             continue
         places[name], left = place + 1, left - extra
     return {name: hulls[name][place] for name, place in places.items()}
+
+
+def allocate_both(
+    items: Mapping[str, Sequence[Option[What]]], budget: float, most_ms: float
+) -> dict[str, Option[What]] | None:
+    """As `allocate`, and together of `ms` at most `most_ms`; None where no price of a millisecond brings that about."""
+
+    def at(price: float) -> dict[str, Option[What]] | None:
+        priced = {
+            name: [replace(one, loss=one.loss + price * one.ms) for one in options] for name, options in items.items()
+        }
+        found = allocate(priced, budget)
+        return found and {name: replace(one, loss=one.loss - price * one.ms) for name, one in found.items()}
+
+    def fits(found: Mapping[str, Option[What]]) -> bool:
+        return sum(one.ms for one in found.values()) <= most_ms
+
+    found = at(0.0)
+    if found is None or fits(found):
+        return found
+    low, high = 0.0, 1e-9
+    while (found := at(high)) is not None and not fits(found):
+        low, high = high, high * 8
+        if high > 1e15:
+            return None
+    for _ in range(40):
+        middle = (low + high) / 2
+        if (tried := at(middle)) is not None and fits(tried):
+            high, found = middle, tried
+        else:
+            low = middle
+    return found
 
 
 def _hull(options: Sequence[Option[What]]) -> list[Option[What]]:

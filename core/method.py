@@ -121,6 +121,11 @@ class Method(BaseModel):
         return cls.__module__.split(".")[-2]
 
     @property
+    def is_open(self) -> bool:
+        """Whether how much it keeps is "auto"."""
+        return getattr(self, "keep", None) == "auto" and getattr(self, "each", None) is None
+
+    @property
     def spends_bytes(self) -> bool:
         """Whether its bits are "auto": then they, and ranks that may be, fill a target's bytes (`core.spend`)."""
         return getattr(self, "bits", None) == "auto"

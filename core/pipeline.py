@@ -33,7 +33,7 @@ from core.point import Yardstick, measure
 from core.progress import Meter, Progress, Silent
 from core.recipe import Ladder, Recipe, Target
 from core.report import Report
-from core.sensitivity import resolve
+from core.resolve import resolve
 from core.shared import Shared
 from core.train import train
 from core.verify import logits
@@ -155,7 +155,8 @@ def compress(
             loaded.max_tokens, threads, seed,
         )  # fmt: skip
         with meter.stage("profile"):
-            steps = [Step(resolve(step.recipe, step.target, shape, shared), step.target) for step in steps]
+            exported = work / "teacher" / "model.onnx"
+            steps = [Step(resolve(step.recipe, step.target, shape, shared, exported), step.target) for step in steps]
         common, said = len(meter.stages), len(meter.warnings)
         hashes = _hashes(model, data)
         minutes = (target or Target()).max_minutes

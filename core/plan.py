@@ -132,13 +132,17 @@ def fill(recipe: Recipe, target: Target, shape: ModelShape) -> Recipe:
     """
     _check_names(recipe, shape)
     sizes = {name: value for name, value in target.given().items() if name in SIZES}
+    if recipe.narrower and target.times():
+        _check_paced(recipe)
+        return recipe
+    recipe = recipe.with_products("int8")
     dials = _auto_steps(recipe)
     spent = [index for index, step in enumerate(recipe.steps) if step.spends_bytes]
     if not sizes and not dials and not spent:
         return recipe
     if not sizes:
-        at = ", ".join([f"steps[{index}].keep" for index in dials] + [f"steps[{index}].bits" for index in spent])
-        raise RecipeInvalid(f'{at} is "auto": give one of the targets {", ".join(SIZES)}', param="/target")
+        at, names = ", ".join(recipe.open_fields()), ", ".join(recipe.dials())
+        raise RecipeInvalid(f'{at} is "auto": give one of the targets {names}', param="/target")
     if spent:
         _check_spendable(recipe, sizes, shape, spent[0])
         return recipe
@@ -167,7 +171,7 @@ def _check_spendable(recipe: Recipe, sizes: Mapping[str, float], shape: ModelSha
             param=f"/target/{other[0]}",
         )
     for place, step in enumerate(recipe.steps):
-        spent = step.spends_ranks and getattr(step, "keep", None) == "auto" and getattr(step, "each", None) is None
+        spent = step.spends_ranks and step.is_open
         if place != index and not step.trains and not spent:
             rank = ", ".join(name for name, method in METHODS.items() if method.spends_ranks)
             raise RecipeInvalid(
@@ -181,6 +185,18 @@ def _check_spendable(recipe: Recipe, sizes: Mapping[str, float], shape: ModelSha
     )
     steps = (*recipe.steps[:index], least, *recipe.steps[index + 1 :])
     _refuse_missed(sizes, ratios(size_of(_at(recipe.model_copy(update={"steps": steps}), 1e-4), shape), shape))
+
+
+def _check_paced(recipe: Recipe) -> None:
+    """Whether milliseconds leave nothing else to decide."""
+    for index, step in enumerate(recipe.steps):
+        field = "bits" if step.spends_bytes else "keep" if step.is_open and not step.reads_units else None
+        if field:
+            raise RecipeInvalid(
+                f'steps[{index}].{field} is "auto", which milliseconds do not fill: give it a number, or leave the '
+                "milliseconds out of the target",
+                param=f"/recipe/steps/{index}/{field}",
+            )
 
 
 def _check_names(recipe: Recipe, shape: ModelShape) -> None:
@@ -206,11 +222,7 @@ def _refuse_missed(sizes: Mapping[str, float], reached: Mapping[str, float]) -> 
 
 
 def _auto_steps(recipe: Recipe) -> list[int]:
-    return [
-        index
-        for index, step in enumerate(recipe.steps)
-        if getattr(step, "keep", None) == "auto" and getattr(step, "each", None) is None
-    ]
+    return [index for index, step in enumerate(recipe.steps) if step.is_open]
 
 
 def _at(recipe: Recipe, overall: float) -> Recipe:

@@ -5,7 +5,9 @@ All losses are in one unit, that of the distillation loss (`core.sensitivity`), 
 
 from __future__ import annotations
 
-from typing import Literal
+from bisect import bisect_left
+from collections.abc import Mapping
+from typing import Literal, get_args
 
 from pydantic import BaseModel, ConfigDict
 
@@ -33,9 +35,58 @@ class Curve(BaseModel):
     factors: dict[float, float] = {}
 
 
+class Units(BaseModel):
+    """Of one block of heads or neurons, alone changed in its model.
+
+    reader: the linear that reads them. unit: columns of one. loss: units that stay -> loss with the rest refitted.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    reader: str
+    unit: int
+    every: int
+    loss: dict[int, float]
+
+
+Products = Literal["fp32", "int8"]
+PRODUCTS: tuple[Products, ...] = get_args(Products)
+
+
+class LatencyTable(BaseModel):
+    """Median milliseconds in ONNX Runtime of what a model is made of, on the machine that measured it.
+
+    base: of all but the layers' blocks. heads, neurons: of so many in one layer, lines between those that were timed.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    batch: int
+    tokens: int
+    threads: int
+    teacher_ms: float
+    base: dict[Products, float]
+    heads: dict[Products, dict[int, float]]
+    neurons: dict[Products, dict[int, float]]
+
+    def of(self, what: Literal["heads", "neurons"], units: int, products: Products) -> float:
+        """Of one layer's block of so many units."""
+        return _between(self.heads[products] if what == "heads" else self.neurons[products], units)
+
+
+def _between(line: Mapping[int, float], at: int) -> float:
+    known = sorted(line)
+    place = min(max(1, bisect_left(known, at)), len(known) - 1)
+    low, high = known[place - 1], known[place]
+    return line[low] + (line[high] - line[low]) * (at - low) / (high - low)
+
+
 class Profile(BaseModel):
     """Of one model on one text."""
 
     model_config = ConfigDict(frozen=True)
 
     curves: tuple[Curve, ...]
+    units: tuple[Units, ...] = ()
+    int8: float = 0.0  # loss of int8 products in every encoder linear
+    latency: LatencyTable | None = None

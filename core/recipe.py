@@ -6,6 +6,7 @@ A recipe is data: typed, closed, frozen, versioned. Presets are TOML files in `c
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
@@ -13,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from core.catalogue import FAMILIES, METHODS
 from core.method import Method
+from core.profile import Products
 
 if TYPE_CHECKING:
     Step = Method
@@ -21,6 +23,8 @@ else:
     Step = Annotated[Union[tuple(METHODS.values())], Field(discriminator="method")]  # noqa: UP007 - built, not written
 
 Ratio = Annotated[float, Field(gt=1, le=1000, allow_inf_nan=False)]
+Count = Annotated[int, Field(gt=0, lt=2**53)]
+Milliseconds = Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)]
 
 
 class Closed(BaseModel):
@@ -38,6 +42,38 @@ class Recipe(Closed):
 
     version: Literal[1] = 1
     steps: tuple[Step, ...] = Field(min_length=1, max_length=8)
+
+    @property
+    def narrower(self) -> Method | None:
+        """The step that leaves out heads and neurons and does not say how many."""
+        return next((step for step in self.steps if step.reads_units and step.is_open), None)
+
+    def open_fields(self) -> list[str]:
+        """What a target fills, by its place: shares and bits that are "auto"."""
+        fields = {"keep": "is_open", "bits": "spends_bytes"}
+        return [
+            f"steps[{index}].{field}"
+            for index, step in enumerate(self.steps)
+            for field, auto in fields.items()
+            if getattr(step, auto)
+        ]
+
+    def dials(self) -> tuple[str, ...]:
+        """The targets that may fill them."""
+        return (*SIZES, *TIMES) if self.narrower else SIZES
+
+    def with_products(self, products: Products) -> Recipe:
+        """The recipe in which products that were "auto" are these."""
+
+        def filled(step: Method) -> Method:
+            asked = getattr(step, "products", None)
+            return step.model_copy(update={"products": products}) if asked == "auto" else step
+
+        return self.model_copy(update={"steps": tuple(map(filled, self.steps))})
+
+    def open_for(self, target: Target) -> bool:
+        """Whether the job decides what is "auto" here: by what the model can spare, not by a dial."""
+        return self.spender is not None or bool(self.narrower and target.times())
 
     @property
     def spender(self) -> Method | None:
@@ -107,10 +143,10 @@ class Target(Closed):
     latency_ratio: Ratio | None = Field(
         None, description="Teacher's / student's median ms: batch 1 x 128 tokens, one thread, ONNX Runtime."
     )
-    max_bytes: int | None = Field(None, gt=0, lt=2**53, description="Largest model.onnx, in bytes.")
-    max_nonzero: int | None = Field(None, gt=0, lt=2**53, description="Most non-zero stored parameters.")
-    max_latency_ms: float | None = Field(
-        None, gt=0, le=1e6, description="Largest median ms: batch 1 x 128 tokens, one thread, ONNX Runtime."
+    max_bytes: Count | None = Field(None, description="Largest model.onnx, in bytes.")
+    max_nonzero: Count | None = Field(None, description="Most non-zero stored parameters.")
+    max_latency_ms: Milliseconds | None = Field(
+        None, description="Largest median ms: batch 1 x 128 tokens, one thread, ONNX Runtime."
     )
     min_retention: float | None = Field(
         None, gt=0, le=1, description="Least student metric / teacher metric on the evaluation split."
@@ -123,27 +159,36 @@ class Target(Closed):
         """The targets that are set, by name."""
         return {name: value for name, value in self.model_dump().items() if value is not None}
 
+    def times(self) -> dict[str, float]:
+        """Those of them that are about milliseconds."""
+        return {name: value for name, value in self.given().items() if name in TIMES}
+
     def over(self, base: Target) -> Target:
         """`base` with the constraints of this target in place of those of the same name.
 
-        A size given here replaces every size of the base: they are one dial.
+        A size given here replaces every size of the base, a time every time: each is one dial.
         """
-        sized = any(name in SIZES for name in self.given())
-        return Target.model_validate({**(base.unsized() if sized else base).given(), **self.given()})
+        return Target.model_validate({**base.without(self.given()).given(), **self.given()})
 
-    def unsized(self) -> Target:
-        """This target without its sizes."""
-        return Target.model_validate({name: value for name, value in self.given().items() if name not in SIZES})
+    def without(self, names: Iterable[str]) -> Target:
+        """This target without what is on the same dial as one of `names`."""
+        turned = {name for dial in (SIZES, TIMES) if not set(dial).isdisjoint(names) for name in dial}
+        return Target.model_validate({name: value for name, value in self.given().items() if name not in turned})
 
 
+TIMES = ("latency_ratio", "max_latency_ms")
 SIZES = ("parameter_ratio", "max_nonzero", "bytes_ratio", "max_bytes")
 
 
 class Ladder(Closed):
-    """Several values of one size target: one job, one point for each, in rising order of compression."""
+    """Several values of one target: one job, one point for each, in rising order of compression."""
 
     parameter_ratio: tuple[Ratio, ...] | None = Field(None, min_length=1, max_length=16)
     bytes_ratio: tuple[Ratio, ...] | None = Field(None, min_length=1, max_length=16)
+    latency_ratio: tuple[Ratio, ...] | None = Field(None, min_length=1, max_length=16)
+    max_bytes: tuple[Count, ...] | None = Field(None, min_length=1, max_length=16)
+    max_nonzero: tuple[Count, ...] | None = Field(None, min_length=1, max_length=16)
+    max_latency_ms: tuple[Milliseconds, ...] | None = Field(None, min_length=1, max_length=16)
 
     @model_validator(mode="after")
     def _one_axis(self) -> Ladder:
@@ -151,8 +196,9 @@ class Ladder(Closed):
         if len(given) > 1:
             raise ValueError(f"{' and '.join(given)} are given: a ladder has one axis")
         for name, values in given.items():
-            if list(values) != sorted(set(values)):
-                raise ValueError(f"{name} must rise, each value once")
+            falls = name.startswith("max_")
+            if list(values) != sorted(set(values), reverse=falls):
+                raise ValueError(f"{name} must {'fall' if falls else 'rise'}, each value once")
         return self
 
     def given(self) -> dict[str, tuple[float, ...]]:

@@ -11,28 +11,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import torch
-from torch import nn
 
-from core.batches import Batches, Split, inputs
 from core.factorize.svd import rank_for
 from core.factorize.weighted_svd import Spectrum, WeightedSvd
 from core.grid import fit
-from core.losses import relative_mse, soft_logits
 from core.phase import Build
-from core.plan import ModelShape
-from core.profile import Curve, Profile
+from core.probe import Prober
+from core.profile import Curve
 from core.quantize.gptq import LEVELS, Gptq
-from core.recipe import Recipe, Target
 from core.rounding import on_grid
 from core.shared import Shared
-from core.spend import spend
 from core.surgeon import Judged, Surgeon, inverse_root
 
-PROBES, PROBE_TOKENS, PROBE_BATCH = 128, 128, 16  # training rows that the loss is measured on, at most
-PROBED = 512  # tokens of them
 JUDGED_ROWS = 96  # of a matrix, on which errors of rounding are measured
 ANCHORS = (1, 2, 4)  # bits
 CUT_AT, ROUNDED_AT = 0.4, 3  # share of the entries, bits: where the loss itself is measured
@@ -41,78 +33,17 @@ TINY = 1e-30
 RANKS = 32  # of each curve
 
 
-class Loss:
-    """The distillation loss of a changed teacher against itself on some rows: logits at T = 2, hidden states."""
-
-    def __init__(self, shared: Shared) -> None:
-        sample: Split = shared.train.sample(PROBES, shared.seed).cut(PROBE_TOKENS)
-        sample = sample.sample(max(2 * PROBE_BATCH, PROBED * len(sample) // sum(map(len, sample.ids))), shared.seed)
-        self.batches = list(Batches(sample, PROBE_BATCH, seed=shared.seed, device=shared.device))
-        self.answers = [self._run(shared.teacher, batch) for batch in self.batches]
-
-    @torch.no_grad()
-    def of(self, model: nn.Module) -> float:
-        """Mean over batches."""
-        total = 0.0
-        for batch, (logits, hidden) in zip(self.batches, self.answers, strict=True):
-            ours, states = self._run(model, batch)
-            mask = batch["attention_mask"][:, :, None].to(ours.dtype)
-            total += float(soft_logits(ours, logits, 2.0))
-            total += sum(float(relative_mse(s, t, mask)) for s, t in zip(states, hidden, strict=True))
-        return total / len(self.batches)
-
-    @torch.no_grad()
-    def _run(
-        self, model: nn.Module, batch: Mapping[str, torch.Tensor]
-    ) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
-        out = model(**inputs(batch), output_hidden_states=True)
-        return out.logits, out.hidden_states
-
-
-@dataclass(frozen=True)
-class Prober:
-    """Puts another weight in a parameter's place and tells the loss."""
-
-    model: nn.Module
-    loss: Loss
-
-    @torch.no_grad()
-    def __call__(self, name: str, other: torch.Tensor) -> float:
-        parameter = self.model.get_parameter(name)
-        before = parameter.detach().clone()
-        parameter.copy_(other)
-        found = self.loss.of(self.model)
-        parameter.copy_(before)
-        return max(found, 0.0)  # a divergence of nothing may be rounded below zero
-
-
-def resolve(recipe: Recipe, target: Target, shape: ModelShape, shared: Shared) -> Recipe:
-    """The recipe with no "auto" left. The profile is measured once for all points of a job.
-
-    Raises:
-        TargetImpossible: see `core.spend.spend`.
-    """
-    bits = recipe.spender
-    if not isinstance(bits, Gptq):
-        return recipe
-    factors = next((step for step in recipe.steps if isinstance(step, WeightedSvd)), None)
-    key = ("profile", factors and factors.model_dump_json(), bits.model_dump_json())
-    return spend(recipe, target, shape, shared.once(key, lambda: profile(shared, factors, bits)))
-
-
-def profile(shared: Shared, factors: WeightedSvd | None, bits: Gptq) -> Profile:
+def curves(shared: Shared, factors: WeightedSvd | None, bits: Gptq, probe: Prober) -> tuple[Curve, ...]:
     """Curves of every matrix that `factors` may cut, if it is given, and `bits` may round; vectors are too small."""
     build = shared.student()
-    build.model.eval().requires_grad_(False)
-    probe = Prober(build.model, Loss(shared))
     surgeon = Surgeon(build, shared.moments(bits.calibration_rows), bits.damping, scope="tensor")
     spectra = factors.spectra(build) if factors else {}
-    curves = [_curve(build, name, surgeon, spectra.get(name), bits.group, probe) for name in build.compressible()]
-    known = {f"{curve.name}.weight" for curve in curves}
+    found = [_curve(build, name, surgeon, spectra.get(name), bits.group, probe) for name in build.compressible()]
+    known = {f"{curve.name}.weight" for curve in found}
     for name, parameter in build.model.named_parameters():
         if parameter.dim() == 2 and name not in known:
-            curves.append(_evenly(name, parameter.detach().cpu(), bits.group, probe))
-    return Profile(curves=tuple(curves))
+            found.append(_evenly(name, parameter.detach().cpu(), bits.group, probe))
+    return tuple(found)
 
 
 def _curve(build: Build, name: str, surgeon: Surgeon, spectrum: Spectrum | None, group: int, probe: Prober) -> Curve:
@@ -121,7 +52,7 @@ def _curve(build: Build, name: str, surgeon: Surgeon, spectrum: Spectrum | None,
     rows, cols = judged.weight.shape
     path = f"{name}.weight"
     rounded = nearest(judged, group)
-    scale = probe(path, rounded.float()) / max(judged.error(rounded), TINY)
+    scale = probe({path: rounded.float()}) / max(judged.error(rounded), TINY)
     known = {
         "name": name,
         "rows": rows,
@@ -135,12 +66,12 @@ def _curve(build: Build, name: str, surgeon: Surgeon, spectrum: Spectrum | None,
     tails = (energy.sum() - energy.cumsum(0)).clamp(min=0)
     middle = rank_for(rows, cols, CUT_AT) or 1
     left, right = spectrum.factors(middle)
-    cut = probe(path, left @ right)
+    cut = probe({path: left @ right})
     scale = cut / max(float(tails[middle - 1]), TINY)
     both = surgeon.judged_factors(name, left, right)
     coarse = {part: nearest(each, group) for part, each in both.items()}
     # What rounding adds to the cut; beside a cut that is coarse itself it may seem to add nothing.
-    added = max(probe(path, (coarse["left"] @ coarse["right"]).float()) - cut, TINY)
+    added = max(probe({path: (coarse["left"] @ coarse["right"]).float()}) - cut, TINY)
     predicted = max(sum(each.error(coarse[part]) for part, each in both.items()), TINY)
     held = max(1 - float(tails[middle - 1] / energy.sum()), TINY)
     losses = [_rounding(each, group) for each in both.values()]
@@ -172,7 +103,7 @@ def _evenly(name: str, weight: torch.Tensor, group: int, probe: Prober) -> Curve
     def error(bits: float) -> float:
         return max(float((rounded(bits) - weight).square().sum()), TINY)
 
-    scale = probe(name, rounded(ROUNDED_AT)) / error(ROUNDED_AT)
+    scale = probe({name: rounded(ROUNDED_AT)}) / error(ROUNDED_AT)
     losses = _between({bits: scale * error(bits) for bits in ANCHORS})
     return Curve(name=name, rows=weight.shape[0], cols=weight.shape[1], kind="fixed", dense=losses)
 

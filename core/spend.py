@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from core.allocate import Option, allocate
 from core.errors import TargetImpossible
 from core.factorize.svd import two_factors
+from core.hasten import hasten
 from core.method import Method, Tensor
 from core.plan import TENSOR_BYTES, UNPACK_BYTES, ModelShape, file_limit, size_of
 from core.profile import Curve, Profile
@@ -34,6 +35,8 @@ def spend(recipe: Recipe, target: Target, shape: ModelShape, profile: Profile) -
     Raises:
         TargetImpossible: even the fewest bytes that the recipe can make of this model are too many.
     """
+    if recipe.narrower and target.times():
+        return hasten(recipe, target, shape, profile).recipe
     limit = file_limit(target, shape)
     bits = recipe.spender
     if bits is None or limit is None:

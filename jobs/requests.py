@@ -93,7 +93,7 @@ class JobRequest(Closed):
     )
     recipe: Recipe | None = None
     target: Target | None = Field(None, description="Replaces the preset's constraints of the same name.")
-    ladder: Ladder | None = Field(None, description="Several values of one size target: one point for each.")
+    ladder: Ladder | None = Field(None, description="Several values of one target: one point for each.")
     seed: int = Field(0, ge=0, lt=2**31)
     resources: Resources = Resources()
     limits: Limits = Limits()
@@ -111,12 +111,12 @@ class JobRequest(Closed):
         return InspectionRequest(model=self.model, data=self.data, task=self.task, metric=self.metric)
 
     def resolved(self) -> tuple[str | None, Recipe, Target]:
-        """(preset's name or None, recipe still with "auto", target over the preset's, whose size a ladder drops)."""
+        """(preset's name or None, recipe still with "auto", target over the preset's, whose dial a ladder takes)."""
         own = self.target or Target()
         if self.recipe is not None:
             return None, self.recipe, own
         preset = PRESETS[self.preset or DEFAULT_PRESET]
-        aimed = preset.target.unsized() if self.ladder and self.ladder.given() else preset.target
+        aimed = preset.target.without(self.ladder.given()) if self.ladder else preset.target
         return preset.name, preset.recipe, own.over(aimed)
 
 

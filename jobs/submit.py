@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from core.recipe import SIZES, Ladder, Recipe, Target
+from core.recipe import Ladder, Recipe, Target
 from jobs.clock import db_now
 from jobs.db import insert_once
 from jobs.events import append
@@ -117,16 +117,10 @@ def _found(job: Job | None) -> Job:
 
 
 def _refuse_unplannable(recipe: Recipe, target: Target) -> None:
-    """What needs no model to be seen: an "auto" field and no size to fill it from."""
-    auto = [
-        f"steps[{index}].{field}"
-        for index, step in enumerate(recipe.steps)
-        for field, value in step.model_dump().items()
-        if value == "auto"
-    ]
-    if auto and not any(name in SIZES for name in target.given()):
+    """What needs no model to be seen: an "auto" field and no target to fill it from."""
+    if (auto := recipe.open_fields()) and not any(name in recipe.dials() for name in target.given()):
         raise refuse(
             "recipe_invalid",
-            f'{", ".join(auto)} is "auto": give one of the targets {", ".join(SIZES)}',
+            f'{", ".join(auto)} is "auto": give one of the targets {", ".join(recipe.dials())}',
             param="/target",
         )

@@ -228,6 +228,10 @@ class InspectionRequest(BaseModel):
 
 class Int8(BaseModel):
     method: Literal["int8"] = "int8"
+    products: Literal["int8", "fp32", "auto"] = "int8"
+    """
+    fp32: bytes alone, linears take codes of 8 bits too; "auto": as milliseconds ask for.
+    """
     group: Annotated[int, Field(ge=8, le=65536)] = 64
     """
     Columns that share a scale, of word embedding and the rest.
@@ -259,13 +263,33 @@ class BytesRatioItem(RootModel[float]):
     root: Annotated[float, Field(gt=1.0, le=1000.0)]
 
 
+class LatencyRatioItem(RootModel[float]):
+    root: Annotated[float, Field(gt=1.0, le=1000.0)]
+
+
+class MaxByte(RootModel[int]):
+    root: Annotated[int, Field(gt=0, lt=9007199254740992)]
+
+
+class MaxNonzeroItem(RootModel[int]):
+    root: Annotated[int, Field(gt=0, lt=9007199254740992)]
+
+
+class MaxLatencyM(RootModel[float]):
+    root: Annotated[float, Field(gt=0.0, le=1000000.0)]
+
+
 class Ladder(BaseModel):
     """
-    Several values of one size target: one job, one point for each, in rising order of compression.
+    Several values of one target: one job, one point for each, in rising order of compression.
     """
 
     parameter_ratio: Annotated[list[ParameterRatioItem] | None, Field(max_length=16, min_length=1)] = None
     bytes_ratio: Annotated[list[BytesRatioItem] | None, Field(max_length=16, min_length=1)] = None
+    latency_ratio: Annotated[list[LatencyRatioItem] | None, Field(max_length=16, min_length=1)] = None
+    max_bytes: Annotated[list[MaxByte] | None, Field(max_length=16, min_length=1)] = None
+    max_nonzero: Annotated[list[MaxNonzeroItem] | None, Field(max_length=16, min_length=1)] = None
+    max_latency_ms: Annotated[list[MaxLatencyM] | None, Field(max_length=16, min_length=1)] = None
 
 
 class Latency(BaseModel):
@@ -907,7 +931,7 @@ class JobRequest(BaseModel):
     """
     ladder: Ladder | None = None
     """
-    Several values of one size target: one point for each.
+    Several values of one target: one point for each.
     """
     seed: Annotated[int, Field(ge=0, lt=2147483648)] = 0
     resources: Resources | None = None

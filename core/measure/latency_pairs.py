@@ -36,7 +36,7 @@ def latency(
         raise ValueError(f"{pairs} pairs: a median needs at least 20")
     order = {
         "teacher": str(teacher.resolve()),
-        "student": str(student.resolve()),
+        "students": [str(student.resolve())],
         "threads": threads,
         "pairs": pairs,
         "warm_up": WARM_UP,
@@ -47,9 +47,9 @@ def latency(
     found = run_isolated(SCRIPT, order, closure(("onnxruntime", "numpy")), threads=threads)
     rows = []
     for batch, tokens in GRID:
-        if f"{batch}x{tokens}" not in found:
+        if (seconds := found.get(f"0.{batch}x{tokens}")) is None:
             continue
-        slow, fast = (float(value) for value in 1e3 * np.median(found[f"{batch}x{tokens}"], axis=0))
+        slow, fast = (float(value) for value in 1e3 * np.median(seconds, axis=0))
         rows.append(
             Latency(
                 batch=batch,

@@ -1,7 +1,8 @@
-"""Times two ONNX files in turn; run by `core/verify/gate.py` where only onnxruntime and numpy can be imported.
+"""Times ONNX files in turns with one; run by `core/verify/gate.py` where only onnxruntime and numpy can be imported.
 
-ORDER: `teacher`, `student` (paths), `threads`, `pairs`, `warm_up`, `grid` ([batch, tokens] in order), `always` (how
-many of the first cells take no notice of the budget), `budget_s`. OUT: "BATCHxTOKENS" -> seconds (pairs, 2).
+ORDER: `teacher` (path), `students` (paths), `threads`, `pairs`, `warm_up`, `grid` ([batch, tokens] in order), `always`
+(how many of the first cells take no notice of the budget), `budget_s`. OUT: "N.BATCHxTOKENS" -> seconds (pairs, 2) of
+the teacher and student N.
 """
 
 import json
@@ -43,17 +44,20 @@ def pair(models: list[Any], feeds: list[dict[str, Any]], first: int) -> list[flo
 def main(order: dict[str, Any], out: str) -> None:
     """Measure the cells of the grid that the budget allows."""
     ends = time.perf_counter() + order["budget_s"]
-    models = [session(order[name], order["threads"]) for name in ("teacher", "student")]
+    teacher = session(order["teacher"], order["threads"])
     found: dict[str, Any] = {}
-    for index, (batch, tokens) in enumerate(order["grid"]):
-        feeds = [feed(model, batch, tokens) for model in models]
-        one = min(sum(pair(models, feeds, turn % 2)) for turn in range(2)) if index else 0.0
-        left = ends - time.perf_counter()
-        if index >= order["always"] and one * (order["warm_up"] + order["pairs"]) > left:
-            continue
-        for turn in range(order["warm_up"]):
-            pair(models, feeds, turn % 2)
-        found[f"{batch}x{tokens}"] = np.array([pair(models, feeds, turn % 2) for turn in range(order["pairs"])])
+    for number, path in enumerate(order["students"]):
+        models = [teacher, session(path, order["threads"])]
+        for index, (batch, tokens) in enumerate(order["grid"]):
+            feeds = [feed(model, batch, tokens) for model in models]
+            one = min(sum(pair(models, feeds, turn % 2)) for turn in range(2)) if index else 0.0
+            left = ends - time.perf_counter()
+            if index >= order["always"] and one * (order["warm_up"] + order["pairs"]) > left:
+                continue
+            for turn in range(order["warm_up"]):
+                pair(models, feeds, turn % 2)
+            seconds = [pair(models, feeds, turn % 2) for turn in range(order["pairs"])]
+            found[f"{number}.{batch}x{tokens}"] = np.array(seconds)
     np.savez(out, **found)
 
 

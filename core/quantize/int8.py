@@ -34,6 +34,9 @@ class Int8(Method):
     multiplies: ClassVar[bool] = True
 
     method: Literal["int8"] = "int8"
+    products: Literal["int8", "fp32", "auto"] = Field(
+        "int8", description='fp32: bytes alone, linears take codes of 8 bits too; "auto": as milliseconds ask for.'
+    )
     group: int = Field(64, ge=8, le=65_536, description="Columns that share a scale, of word embedding and the rest.")
 
     def stored(self, tensors: Sequence[Tensor]) -> list[Tensor]:
@@ -41,7 +44,7 @@ class Int8(Method):
         return [self._stored(tensor) for tensor in tensors]
 
     def _stored(self, tensor: Tensor) -> Tensor:
-        if tensor.kind == "linear":
+        if tensor.kind == "linear" and self.products != "fp32":
             return replace(tensor, levels=codes.INT8, group=tensor.cols)
         if tensor.rows == 1 and tensor.kind == "fixed":
             return replace(tensor, bits=16)
@@ -50,6 +53,7 @@ class Int8(Method):
     def compile(self, build: Build) -> Iterable[Phase]:
         from core.rounding import put_on_int8, round_rest
 
-        put_on_int8(build)
+        if self.products != "fp32":
+            put_on_int8(build)
         round_rest(build, lambda _: REST, self.group)
         return ()

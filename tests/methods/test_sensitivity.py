@@ -12,10 +12,12 @@ from core.factorize.svd import rank_for
 from core.factorize.weighted_svd import WeightedSvd
 from core.inspect import shape_of
 from core.plan import ModelShape, size_of
-from core.profile import Profile
+from core.probe import Loss, Prober
+from core.profile import Curve, Profile
 from core.quantize.gptq import LEVELS, Gptq
 from core.recipe import Recipe, Target
-from core.sensitivity import CUT_AT, Loss, profile, resolve
+from core.resolve import resolve
+from core.sensitivity import CUT_AT, curves
 from core.shared import Shared
 from tests.methods.test_gptq import compiled
 
@@ -25,7 +27,12 @@ BITS = {"method": "gptq", "bits": "auto", "calibration_rows": 64, "group": 16}
 
 @pytest.fixture(scope="module")
 def measured(shared: Shared) -> Profile:
-    return profile(shared, WeightedSvd.model_validate(FACTORS), Gptq.model_validate(BITS))
+    return Profile(curves=profiled(shared, WeightedSvd.model_validate(FACTORS)))
+
+
+def profiled(shared: Shared, factors: WeightedSvd | None) -> tuple[Curve, ...]:
+    model = shared.student().model.eval().requires_grad_(False)
+    return curves(shared, factors, Gptq.model_validate(BITS), Prober(model, Loss(shared)))
 
 
 @pytest.fixture(scope="module")
@@ -84,15 +91,13 @@ def test_a_matrix_of_zeros_costs_nothing_to_store(shared: Shared) -> None:
     name = "bert.encoder.layer.0.attention.output.dense"
     with torch.no_grad():
         teacher.get_parameter(f"{name}.weight").zero_()
-    found = profile(
-        replace(shared, teacher=teacher, _made={}), WeightedSvd.model_validate(FACTORS), Gptq.model_validate(BITS)
-    )
-    (curve,) = [curve for curve in found.curves if curve.name == name]
+    found = profiled(replace(shared, teacher=teacher, _made={}), WeightedSvd.model_validate(FACTORS))
+    (curve,) = [curve for curve in found if curve.name == name]
     assert set(curve.dense.values()) == {0.0}
     assert not curve.cut
 
 
 def test_without_factors_nothing_is_cut(shared: Shared, measured: Profile) -> None:
-    found = profile(shared, None, Gptq.model_validate(BITS))
+    found = Profile(curves=profiled(shared, None))
     assert not any(curve.cut for curve in found.curves)
     assert [curve.dense for curve in found.curves] == [curve.dense for curve in measured.curves]

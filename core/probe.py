@@ -1,0 +1,64 @@
+"""The distillation loss of a model with some of its weights changed, measured on a few rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from core.batches import Batches, Split, inputs
+from core.losses import relative_mse, soft_logits
+from core.shared import Shared
+
+PROBES, PROBE_TOKENS, PROBE_BATCH = 128, 128, 16  # training rows that the loss is measured on, at most
+PROBED = 512  # tokens of them
+
+
+class Loss:
+    """The distillation loss of a changed teacher against itself on some rows: logits at T = 2, hidden states."""
+
+    def __init__(self, shared: Shared) -> None:
+        sample: Split = shared.train.sample(PROBES, shared.seed).cut(PROBE_TOKENS)
+        sample = sample.sample(max(2 * PROBE_BATCH, PROBED * len(sample) // sum(map(len, sample.ids))), shared.seed)
+        self.batches = list(Batches(sample, PROBE_BATCH, seed=shared.seed, device=shared.device))
+        self.answers = [self._run(shared.teacher, batch) for batch in self.batches]
+
+    @torch.no_grad()
+    def of(self, model: nn.Module) -> float:
+        """Mean over batches."""
+        total = 0.0
+        for batch, (logits, hidden) in zip(self.batches, self.answers, strict=True):
+            ours, states = self._run(model, batch)
+            mask = batch["attention_mask"][:, :, None].to(ours.dtype)
+            total += float(soft_logits(ours, logits, 2.0))
+            total += sum(float(relative_mse(s, t, mask)) for s, t in zip(states, hidden, strict=True))
+        return total / len(self.batches)
+
+    @torch.no_grad()
+    def _run(
+        self, model: nn.Module, batch: Mapping[str, torch.Tensor]
+    ) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
+        out = model(**inputs(batch), output_hidden_states=True)
+        return out.logits, out.hidden_states
+
+
+@dataclass(frozen=True)
+class Prober:
+    """Puts other weights in the place of some parameters and tells the loss."""
+
+    model: nn.Module
+    loss: Loss
+
+    @torch.no_grad()
+    def __call__(self, others: Mapping[str, torch.Tensor]) -> float:
+        before = {name: self.model.get_parameter(name).detach().clone() for name in others}
+        self._put(others)
+        found = self.loss.of(self.model)
+        self._put(before)
+        return max(found, 0.0)  # a divergence of nothing may be rounded below zero
+
+    def _put(self, weights: Mapping[str, torch.Tensor]) -> None:
+        for name, weight in weights.items():
+            self.model.get_parameter(name).copy_(weight)
