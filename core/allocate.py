@@ -10,7 +10,7 @@ is bisected.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Generic, TypeVar
 
@@ -57,10 +57,11 @@ def allocate_both(
 
     def at(price: float) -> dict[str, Option[What]] | None:
         priced = {
-            name: [replace(one, loss=one.loss + price * one.ms) for one in options] for name, options in items.items()
+            name: [Option(one, one.cost, one.loss + price * one.ms) for one in options]
+            for name, options in items.items()
         }
         found = allocate(priced, budget)
-        return found and {name: replace(one, loss=one.loss - price * one.ms) for name, one in found.items()}
+        return None if found is None else {name: one.what for name, one in found.items()}
 
     def fits(found: Mapping[str, Option[What]]) -> bool:
         return sum(one.ms for one in found.values()) <= most_ms

@@ -25,7 +25,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 LIGHT = {
     f"core.{name}"
     for name in (
-        *("recipe", "catalogue", "method", "codes", "plan", "profile", "allocate", "spend", "family"),
+        *("recipe", "catalogue", "method", "codes", "plan", "profile", "allocate", "spend", "hasten", "family"),
         *("report", "errors", "transport"),
     )
 }

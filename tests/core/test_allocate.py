@@ -5,7 +5,7 @@ from itertools import product
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.allocate import Option, allocate
+from core.allocate import Option, allocate, allocate_both
 
 COSTS = st.integers(1, 50)
 ITEMS = st.lists(st.lists(st.tuples(COSTS, st.integers(0, 100)), min_size=1, max_size=5), min_size=1, max_size=4)
@@ -59,3 +59,31 @@ def test_more_budget_never_hurts_one_item(item: list[tuple[int, int]], budget: i
     if small is not None:
         assert large is not None
         assert totals(large)[1] <= totals(small)[1]
+
+
+TWO = st.lists(
+    st.lists(st.tuples(COSTS, st.integers(0, 100), st.integers(0, 30)), min_size=1, max_size=5), min_size=1, max_size=4
+)
+
+
+@given(TWO, st.integers(1, 200), st.integers(0, 100))
+def test_both_budgets_are_kept(items: list[list[tuple[int, int, int]]], budget: int, most_ms: int) -> None:
+    choice = {str(i): [Option(k, c, loss, ms) for k, (c, loss, ms) in enumerate(item)] for i, item in enumerate(items)}
+    found = allocate_both(choice, budget, most_ms)
+    if found is not None:
+        assert totals(found)[0] <= budget
+        assert sum(one.ms for one in found.values()) <= most_ms
+        assert all(one in choice[name] for name, one in found.items())
+    else:  # then the fewest milliseconds and the lowest cost do not go together
+        cheapest = {name: min(each, key=lambda one: one.cost) for name, each in choice.items()}
+        fastest = {name: min(each, key=lambda one: (one.ms, one.cost)) for name, each in choice.items()}
+        assert totals(cheapest)[0] > budget or sum(one.ms for one in cheapest.values()) > most_ms
+        assert totals(fastest)[0] > budget or sum(one.ms for one in fastest.values()) > most_ms
+
+
+@given(TWO, st.integers(1, 200))
+def test_a_second_budget_that_does_not_bind_changes_nothing(
+    items: list[list[tuple[int, int, int]]], budget: int
+) -> None:
+    choice = {str(i): [Option(k, c, loss, ms) for k, (c, loss, ms) in enumerate(item)] for i, item in enumerate(items)}
+    assert allocate_both(choice, budget, 1e9) == allocate(choice, budget)

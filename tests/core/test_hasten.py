@@ -1,0 +1,144 @@
+"""Milliseconds spent on heads and neurons: within the target, little left over, never worse with more of them."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from core.errors import RecipeInvalid
+from core.family import FAMILIES
+from core.hasten import SPARE, hasten
+from core.plan import ModelShape, fill, size_of
+from core.profile import LatencyTable, Products, Profile, Units
+from core.recipe import Ladder, Recipe, Target
+from core.spend import spend
+from tests.core.test_plan import minilm as nameless
+
+STEPS = [{"method": "structured"}, {"method": "int8", "products": "auto"}]
+AUTO = Recipe.model_validate({"steps": STEPS})
+HEIGHTS = st.lists(st.floats(0.01, 100), min_size=1, max_size=7)
+TEACHER_MS = 12.0
+
+
+def minilm() -> ModelShape:
+    """Its matrices as BERT calls them, and what heads and neurons span."""
+    family, matrices = FAMILIES["bert"], []
+    for place, matrix in enumerate(nameless().matrices):
+        layer, which = divmod(place - 1, len(family.linears))
+        name = family.linears[which].replace("*", str(layer)) if place else family.embedding
+        block = family.block(name)
+        unit = 0 if block is None else {"heads": 32, "neurons": 1}[block.what]
+        matrices.append(matrix.model_copy(update={"name": name, "unit": unit}))
+    return nameless().model_copy(update={"matrices": tuple(matrices)})
+
+
+def profile(shape: ModelShape, heights: list[float], *, int8_ms: float = 0.4, int8_loss: float = 0.01) -> Profile:
+    """Losses rise eightfold from half to none; 12 layers' blocks take 1 ms each in fp32 when all units stay."""
+    units = []
+    for place, matrix in enumerate(matrix for matrix in shape.matrices if matrix.unit):
+        every, height = matrix.cols // matrix.unit, heights[place % len(heights)]
+        counts = range(every + 1) if matrix.unit > 1 else range(0, every + 1, 32)
+        loss = {count: height * ((every - count) / every) ** 3 for count in counts}
+        units.append(Units(reader=matrix.name, unit=matrix.unit, every=every, loss=loss))
+    times: dict[Products, float] = {"fp32": 1.0, "int8": int8_ms}
+    table = LatencyTable(
+        batch=1,
+        tokens=128,
+        threads=1,
+        teacher_ms=TEACHER_MS,
+        base={"fp32": 0.2, "int8": 0.2},
+        heads={kind: {0: 0.0, 12: one} for kind, one in times.items()},
+        neurons={kind: {0: 0.0, 768: one / 2, 1536: one} for kind, one in times.items()},
+    )
+    return Profile(curves=(), units=tuple(units), int8=int8_loss, latency=table)
+
+
+@given(HEIGHTS, st.floats(2.5, 20))
+def test_the_milliseconds_are_kept_and_those_left_buy_no_more(heights: list[float], ratio: float) -> None:
+    shape = minilm()
+    found = hasten(AUTO, Target(latency_ratio=ratio), shape, profile(shape, heights))
+    limit = SPARE * TEACHER_MS / ratio
+    assert found.ms <= limit
+    assert '"auto"' not in found.recipe.model_dump_json()
+    each = found.recipe.steps[0].model_dump()["each"]
+    if any(count < 12 for name, count in each.items() if "attention" in name):
+        assert limit - found.ms < 0.4 / 12 + 1e-9  # a head of one layer
+
+
+@given(HEIGHTS, st.floats(2.5, 10), st.floats(1.05, 2))
+def test_more_time_never_costs_more(heights: list[float], ratio: float, more: float) -> None:
+    shape = minilm()
+    made = profile(shape, heights)
+    slow, fast = (hasten(AUTO, Target(latency_ratio=one), shape, made) for one in (ratio, ratio * more))
+    step = max(max(units.loss.values()) / 12 for units in made.units)  # what one purchase that no longer fits may cost
+    assert slow.loss <= fast.loss + step
+
+
+def test_units_that_cost_less_go_first() -> None:
+    shape = minilm()
+    names = [matrix.name for matrix in shape.matrices if matrix.unit]
+    found = hasten(AUTO, Target(latency_ratio=4), shape, profile(shape, [0.01, 0.01, 100, 100]))
+    each = found.recipe.steps[0].model_dump()["each"]
+    assert each[names[0]] < each[names[2]]
+    assert each[names[1]] < each[names[3]]
+
+
+@pytest.mark.parametrize(
+    ("ms", "loss", "expected"), [(0.4, 0.01, "int8"), (0.4, 1e6, "fp32"), (1.2, 0.0, "fp32")]
+)  # slower than fp32: never
+def test_products_are_those_that_lose_less(ms: float, loss: float, expected: str) -> None:
+    shape = minilm()
+    made = profile(shape, [1.0], int8_ms=ms, int8_loss=loss)
+    found = hasten(AUTO, Target(latency_ratio=3), shape, made)
+    assert found.recipe.steps[1].model_dump()["products"] == expected
+
+
+def test_out_of_reach_gives_the_fastest() -> None:
+    shape = minilm()
+    found = hasten(AUTO, Target(max_latency_ms=0.01), shape, profile(shape, [1.0]))
+    assert set(found.recipe.steps[0].model_dump()["each"].values()) == {0}
+
+
+@given(st.floats(4.5, 6.5))
+def test_bytes_are_kept_beside_milliseconds(ratio: float) -> None:
+    shape = minilm()
+    target = Target(latency_ratio=3, bytes_ratio=ratio)
+    recipe = fill(AUTO, target, shape)
+    found = spend(recipe, target, shape, profile(shape, [1.0, 3.0]))
+    floor = size_of(hasten(AUTO, Target(max_latency_ms=0.01), shape, profile(shape, [1.0])).recipe, shape).file_bytes
+    limit = 4 * shape.parameters / ratio
+    assert size_of(found, shape).file_bytes <= max(limit, floor * 1.01)
+    assert hasten(AUTO, target, shape, profile(shape, [1.0, 3.0])).ms <= TEACHER_MS / 3
+
+
+@pytest.mark.parametrize("step", [{"method": "weighted_svd"}, {"method": "gptq", "bits": "auto"}])
+def test_what_milliseconds_do_not_fill_is_refused(step: dict[str, object]) -> None:
+    recipe = Recipe.model_validate({"steps": [{"method": "structured"}, step]})
+    with pytest.raises(RecipeInvalid, match=r"steps\[1\]"):
+        fill(recipe, Target(latency_ratio=2), minilm())
+
+
+def test_without_milliseconds_products_are_int8_and_a_size_fills_the_rest() -> None:
+    shape = minilm()
+    found = fill(AUTO, Target(bytes_ratio=6), shape)
+    assert '"auto"' not in found.model_dump_json()
+    assert size_of(found, shape).file_bytes <= 4 * shape.parameters / 6
+    assert fill(AUTO, Target(latency_ratio=2), shape) == AUTO  # left to the job
+
+
+def test_a_target_turns_one_dial_and_leaves_the_other() -> None:
+    base = Target(latency_ratio=3, bytes_ratio=12, min_retention=0.99)
+    assert Target(max_latency_ms=8).over(base).given() == {
+        "max_latency_ms": 8, "bytes_ratio": 12, "min_retention": 0.99,
+    }  # fmt: skip
+    assert Target(parameter_ratio=5).over(base).given() == {
+        "latency_ratio": 3, "parameter_ratio": 5, "min_retention": 0.99,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("values", [(2.0, 3.0), (8.0, 4.0)])
+def test_a_ladder_goes_towards_less(values: tuple[float, float]) -> None:
+    rises = values[0] < values[1]
+    name, other = ("latency_ratio", "max_latency_ms") if rises else ("max_latency_ms", "latency_ratio")
+    assert len(Ladder.model_validate({name: values}).targets(Target())) == 2
+    with pytest.raises(ValueError, match="each value once"):
+        Ladder.model_validate({other: values})
