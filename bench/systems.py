@@ -88,6 +88,7 @@ class System:
 ROWS = 20_000
 LADDER = (2.5, 5.0, 10.0, 20.0)
 BYTES = (4.0, 8.0, 12.0, 20.0, 30.0)
+TIMES = (2.0, 3.0, 4.0, 6.0)
 DISTILL = {"method": "distill"}
 
 
@@ -103,6 +104,7 @@ SYSTEMS = {
     "hybrid": System("hybrid", LADDER, rows=ROWS),
     "ladabert": System("ladabert", LADDER),
     "small": System("small", BYTES, rows=ROWS, axis="bytes_ratio"),
+    "fast": System("fast", TIMES, rows=ROWS, axis="latency_ratio"),
     "hybrid@5": System("hybrid", (5.0,)),
     "small@8": System("small", (8.0,), axis="bytes_ratio"),
     # What long texts cost in a pass over all rows, a budget keeps: the schedule ends when the time does.

@@ -15,7 +15,7 @@ from core.inspect import shape_of
 from core.phase import Build
 from core.pipeline import compress
 from core.plan import ModelShape, fill, size_of
-from core.recipe import Recipe, Target
+from core.recipe import Ladder, Recipe, Target
 from core.removal import Reader, Score, columns_of, removal
 from core.shared import Shared
 from core.structure.structured import Structured
@@ -151,6 +151,21 @@ def test_other_methods_go_on_with_what_is_left(steps: list[dict[str, object]], t
     assert point.sizes.parameters == size_of(recipe, shape_of(teacher)[0]).parameters
     assert {part.file for part in point.parity} == {"model.onnx", "pytorch"}
     assert all(np.isfinite(part.max_difference) for part in point.parity)
+
+
+def test_milliseconds_out_of_reach_end_with_the_fastest_and_the_shortfall(teacher: Path, tmp_path: Path) -> None:
+    train, held = (tiny.write_csv(tmp_path / f"{n}.csv", tiny.sentences(n, seed=n)) for n in (100, 40))
+    steps = [{"method": "structured", "calibration_rows": 64}, {"method": "int8", "group": 16, "products": "auto"}]
+    result = compress(
+        teacher, Recipe.model_validate({"steps": [*steps, STEPS[-1]]}), Data(train=train, eval=held),
+        ladder=Ladder(latency_ratio=(1.01, 900.0)), out=tmp_path / "out", threads=1,
+    )  # fmt: skip
+    slow, fast = (one.report for one in result.points)
+    assert not fast.point.target_met
+    assert fast.point.shortfall == {"latency_ratio": fast.point.latency_ratio}
+    assert set(fast.recipe["steps"][0]["each"].values()) == {0}  # type: ignore[index]
+    assert fast.point.sizes.parameters < slow.point.sizes.parameters
+    assert (result.points[1].folder / "model.onnx").exists()
 
 
 def test_attention_of_fewer_heads_is_not_to_be_followed() -> None:
