@@ -32,7 +32,7 @@ from core.plan import fill
 from core.profile import VERSION
 from core.progress import Meter, Silent, cpu_seconds
 from core.recipe import PRESETS, Recipe, Target
-from core.resolve import resolve
+from core.resolve import Profiler, resolve
 from core.shared import Shared
 from core.train import train
 
@@ -74,6 +74,11 @@ class Bench:
         """The same teacher and text, nothing made of them yet."""
         return replace(self.shared, _made={})
 
+    def profiler(self, recipe: Recipe) -> Profiler:
+        """One for each set of open steps."""
+        key = ("profiler", json.dumps(recipe.profiled()))
+        return self.shared.once(key, lambda: Profiler(self.shared, self.shape, self.exported()))
+
     def run(self, recipe: Recipe, target: Target) -> dict[str, float]:
         """Agreement with the teacher and KL on select, and the CPU-seconds of this point alone."""
         torch.manual_seed(self.shared.seed)
@@ -83,7 +88,8 @@ class Bench:
             if step.trains:
                 asked = [getattr(step, name) for name in ("max_rows", "max_length", "augment_to")]
                 self.shared.recorded(self.shared.text(*asked))
-        recipe = resolve(recipe, target, self.shape, self.shared, self.exported() if target.times() else None)
+        if recipe.open_for(target):
+            recipe = resolve(recipe, target, self.shape, self.profiler(recipe).measure(recipe, target))
         start = cpu_seconds()
         build = self.shared.student()
         for step in recipe.steps:

@@ -77,7 +77,7 @@ def _paced(
                 low, counts = middle, tried
         made = _resolved(chosen, counts)
     picked = [next(one for one in items[name] if one.what == count) for name, count in counts.items()]
-    loss = sum(one.loss for one in picked) + (profile.int8 if products == "int8" else 0.0)
+    loss = sum(one.loss for one in picked) + ((profile.int8 or 0.0) if products == "int8" else 0.0)
     return Paced(made, table.base[products] + sum(one.ms for one in picked), loss)
 
 

@@ -28,12 +28,13 @@ from core.measure import hardware
 from core.metrics import Metric, agreement, score
 from core.model import Loaded, load
 from core.phase import Build
-from core.plan import fill
+from core.plan import ModelShape, fill
 from core.point import Yardstick, measure
+from core.profile import Profile
 from core.progress import Meter, Progress, Silent
 from core.recipe import Ladder, Recipe, Target
 from core.report import Report
-from core.resolve import resolve
+from core.resolve import Profiler, resolve
 from core.shared import Shared
 from core.train import train
 from core.verify import logits
@@ -57,9 +58,10 @@ class Delivered:
 
 @dataclass(frozen=True)
 class Result:
-    """Every point, in the order of the ladder. Report and folder are those of the headline."""
+    """Every point, in the order of the ladder; none of a dry run. Report and folder are those of the headline."""
 
     points: tuple[Delivered, ...]
+    profile: Profile | None = None  # where a recipe asked for one
 
     @property
     def headline(self) -> Delivered:
@@ -110,6 +112,8 @@ def compress(
     preset: str | None = None,
     used_s: float = 0.0,
     checkpoints: Checkpoints | None = None,
+    profile: Profile | None = None,
+    dry_run: bool = False,
 ) -> Result:
     """Compress one model to one point, or to every point of a ladder.
 
@@ -121,6 +125,8 @@ def compress(
         device: "cpu", "cuda" or "auto".
         used_s: wall seconds that earlier attempts took; they count towards `target.max_minutes`.
         checkpoints: where to write them, and those of earlier attempts.
+        profile: of the same model, text and `recipe.profiled()`, measured before.
+        dry_run: end when everything is planned.
 
     Raises:
         CompressionError: what is wrong with which input, or what failed; nothing usable is left in `out`.
@@ -141,22 +147,20 @@ def compress(
     with TemporaryDirectory(dir=out, prefix=".work-") as scratch:
         # Everything is written here first; only points that were proved get their names.
         work = Path(scratch)
-        with meter.stage("teacher"):
-            artifact.write(loaded.model, {}, model, work / "teacher", torch_form=False)
-            run = logits("onnx", work / "teacher", roles.eval.inputs(), max_length=loaded.max_tokens, threads=threads)
-            teacher_score = score(metric, run.logits, roles.eval.labels)
-            if teacher_score <= 0:
-                meter.warning("teacher_scores_zero", f"the teacher's {metric} on eval is {teacher_score:.4f}")
         with meter.stage("prepare"):
+            artifact.write(loaded.model, {}, model, work / "teacher", torch_form=False)
             shared, select = _share(model, loaded, roles, seed, where, work)
             shared.followed()
-        against = Yardstick(
-            work / "teacher", metric, teacher_score, run.bytes_in_memory, shape, select, roles.eval,
-            loaded.max_tokens, threads, seed,
-        )  # fmt: skip
         with meter.stage("profile"):
-            exported = work / "teacher" / "model.onnx"
-            steps = [Step(resolve(step.recipe, step.target, shape, shared, exported), step.target) for step in steps]
+            profiler = Profiler(shared, shape, work / "teacher" / "model.onnx", profile or Profile())
+            for step in steps:
+                profiler.measure(step.recipe, step.target)
+            measured = profiler.known if profiler.known != Profile() else None
+            steps = [Step(resolve(step.recipe, step.target, shape, profiler.known), step.target) for step in steps]
+        if dry_run:
+            return Result((), measured)
+        with meter.stage("teacher"):
+            against = _yardstick(work / "teacher", metric, shape, select, roles.eval, loaded, threads, seed, meter)
         common, said = len(meter.stages), len(meter.warnings)
         hashes = _hashes(model, data)
         minutes = (target or Target()).max_minutes
@@ -201,7 +205,7 @@ def compress(
             keeper.finish(work / str(number))
         for folder in folders:
             (work / folder.name).rename(folder)
-    return Result(tuple(map(Delivered, reports, folders)))
+    return Result(tuple(map(Delivered, reports, folders)), measured)
 
 
 def _fresh(out: Path, points: int) -> list[Path]:
@@ -231,6 +235,20 @@ def _share(
     select = Split.encode(tokenizer, roles.select, **encode)
     teacher = loaded.model.to(device).requires_grad_(False)
     return Shared(teacher, loaded.family, train_split, seed, device, scratch, select), select
+
+
+def _yardstick(
+    teacher: Path, metric: Metric, shape: ModelShape, select: Split, graded: Rows, loaded: Loaded, threads: int,
+    seed: int, meter: Meter,
+) -> Yardstick:  # fmt: skip
+    """The teacher as it is delivered beside its students: measured on the rows that measure them."""
+    run = logits("onnx", teacher, graded.inputs(), max_length=loaded.max_tokens, threads=threads)
+    found = score(metric, run.logits, graded.labels)
+    if found <= 0:
+        meter.warning("teacher_scores_zero", f"the teacher's {metric} on eval is {found:.4f}")
+    return Yardstick(
+        teacher, metric, found, run.bytes_in_memory, shape, select, graded, loaded.max_tokens, threads, seed
+    )
 
 
 def _student(shared: Shared, recipe: Recipe, meter: Meter, left_s: float | None, keeper: Keeper, point: int) -> Build:

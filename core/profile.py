@@ -56,6 +56,7 @@ PRODUCTS: tuple[Products, ...] = get_args(Products)
 class LatencyTable(BaseModel):
     """Median milliseconds in ONNX Runtime of what a model is made of, on the machine that measured it.
 
+    machine: what it was measured on; elsewhere it says nothing.
     base: of all but the layers' blocks. heads, neurons: of so many in one layer, lines between those that were timed.
     """
 
@@ -64,6 +65,7 @@ class LatencyTable(BaseModel):
     batch: int
     tokens: int
     threads: int
+    machine: str
     teacher_ms: float
     base: dict[Products, float]
     heads: dict[Products, dict[int, float]]
@@ -82,11 +84,11 @@ def _between(line: Mapping[int, float], at: int) -> float:
 
 
 class Profile(BaseModel):
-    """Of one model on one text."""
+    """Of one model on one text, as far as a recipe asked for it."""
 
     model_config = ConfigDict(frozen=True)
 
-    curves: tuple[Curve, ...]
+    curves: tuple[Curve, ...] = ()
     units: tuple[Units, ...] = ()
-    int8: float = 0.0  # loss of int8 products in every encoder linear
+    int8: float | None = None  # loss of int8 products in every encoder linear
     latency: LatencyTable | None = None

@@ -48,6 +48,12 @@ class Recipe(Closed):
         """The step that leaves out heads and neurons and does not say how many."""
         return next((step for step in self.steps if step.reads_units and step.is_open), None)
 
+    def profiled(self) -> list[dict[str, Any]]:
+        """What decides what a profile of this recipe holds: the steps that are left open, as they are set."""
+        return [
+            step.model_dump(mode="json") for step in self.steps if step.is_open or step.spends_bytes or step.multiplies
+        ]
+
     def open_fields(self) -> list[str]:
         """What a target fills, by its place: shares and bits that are "auto"."""
         fields = {"keep": "is_open", "bits": "spends_bytes"}

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from core.factorize.weighted_svd import WeightedSvd
-from core.measure.latency_table import latency_table
+from core.measure.latency_table import latency_table, machine
 from core.plan import ModelShape
 from core.probe import Loss, Prober
-from core.profile import LatencyTable, Profile
+from core.profile import Profile
 from core.quantize.gptq import Gptq
 from core.quantize.int8 import Int8
 from core.recipe import Recipe, Target
@@ -19,43 +21,49 @@ from core.structure.structured import Structured
 from core.unit_curves import rounded, unit_curves
 
 
-def resolve(recipe: Recipe, target: Target, shape: ModelShape, shared: Shared, teacher: Path | None = None) -> Recipe:
-    """The recipe with no "auto" left. What is measured is measured once for all points of a job.
-
-    Args:
-        teacher: its model.onnx, where milliseconds may be asked for.
+def resolve(recipe: Recipe, target: Target, shape: ModelShape, profile: Profile) -> Recipe:
+    """The recipe with no "auto" left.
 
     Raises:
         TargetImpossible: see `core.spend.spend`.
     """
-    if not recipe.open_for(target):
-        return recipe
-    return spend(recipe, target, shape, profile(recipe, target, shape, shared, teacher))
+    return spend(recipe, target, shape, profile) if recipe.open_for(target) else recipe
 
 
-def profile(recipe: Recipe, target: Target, shape: ModelShape, shared: Shared, teacher: Path | None) -> Profile:
-    """Of what `recipe` decides for `target`."""
+@dataclass
+class Profiler:
+    """Measures what recipes of one job ask for, each thing once.
 
-    def prober() -> Prober:
-        model = shared.student().model.eval().requires_grad_(False)
-        return Prober(model, Loss(shared))
+    Args:
+        teacher: its model.onnx, where milliseconds may be asked for.
+        known: a profile of the same model, text and steps (`Recipe.profiled`), measured before.
+    """
 
-    def probe() -> Prober:
-        return shared.once("prober", prober)
+    shared: Shared
+    shape: ModelShape
+    teacher: Path | None = None
+    known: Profile = field(default_factory=Profile)
 
-    bits, units = recipe.spender, next((step for step in recipe.steps if isinstance(step, Structured)), None)
-    factors = next((step for step in recipe.steps if isinstance(step, WeightedSvd)), None)
-    int8 = any(isinstance(step, Int8) for step in recipe.steps)
-    found = Profile(curves=())
-    if isinstance(bits, Gptq):
-        key = ("curves", factors and factors.model_dump_json(), bits.model_dump_json())
-        found = found.model_copy(update={"curves": shared.once(key, lambda: curves(shared, factors, bits, probe()))})
-    if units is not None and units.is_open:
-        ways = shared.once(("units", units.model_dump_json()), lambda: unit_curves(shared, units, probe()))
-        found = found.model_copy(update={"units": ways})
-        if int8:
-            found = found.model_copy(update={"int8": shared.once("int8", lambda: rounded(shared, probe().loss))})
-        if teacher is not None and target.times():
-            table: LatencyTable = shared.once("latency", lambda: latency_table(teacher, shape))
-            found = found.model_copy(update={"latency": table})
-    return found
+    def measure(self, recipe: Recipe, target: Target) -> Profile:
+        """What is known now; at least all that `recipe` decides for `target` by."""
+        bits, units = recipe.spender, recipe.narrower
+        factors = next((step for step in recipe.steps if isinstance(step, WeightedSvd)), None)
+        if isinstance(bits, Gptq) and not self.known.curves:
+            self._learn(curves=curves(self.shared, factors, bits, self._probe))
+        if not (isinstance(units, Structured) and target.times()):
+            return self.known
+        if not self.known.units:
+            self._learn(units=unit_curves(self.shared, units, self._probe))
+        if self.known.int8 is None and any(isinstance(step, Int8) for step in recipe.steps):
+            self._learn(int8=rounded(self.shared, self._probe.loss))
+        table = self.known.latency
+        if self.teacher is not None and (table is None or table.machine != machine()):
+            self._learn(latency=latency_table(self.teacher, self.shape))
+        return self.known
+
+    def _learn(self, **found: object) -> None:
+        self.known = self.known.model_copy(update=found)
+
+    @cached_property
+    def _probe(self) -> Prober:
+        return Prober(self.shared.student().model.eval().requires_grad_(False), Loss(self.shared))

@@ -18,6 +18,7 @@ import onnx
 from core.export.narrow_graph import narrowed
 from core.family import FAMILIES
 from core.measure.latency_pairs import REFERENCE, SCRIPT, WARM_UP
+from core.measure.machine import hardware
 from core.measure.timed import TOKENS
 from core.plan import Matrix, ModelShape
 from core.profile import PRODUCTS, LatencyTable, Products
@@ -59,11 +60,18 @@ def latency_table(teacher: Path, shape: ModelShape, *, threads: int = 1, pairs: 
         batch=REFERENCE[0],
         tokens=REFERENCE[1],
         threads=threads,
+        machine=machine(threads=threads),
         teacher_ms=teacher_ms,
         base=base,
         heads=lines["heads"],
         neurons=lines["neurons"],
     )
+
+
+def machine(*, threads: int = 1) -> str:
+    """What a table holds for: processor, instruction sets, threads and runtime."""
+    here = hardware(threads=threads)
+    return f"{here.machine}; {' '.join(here.cpu_flags)}; {threads} threads; onnxruntime {here.versions['onnxruntime']}"
 
 
 def _parts(ms: Mapping[Widths, float], layers: int) -> tuple[float, dict[int, float], dict[int, float]]:

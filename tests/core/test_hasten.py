@@ -44,6 +44,7 @@ def profile(shape: ModelShape, heights: list[float], *, int8_ms: float = 0.4, in
         batch=1,
         tokens=128,
         threads=1,
+        machine="here",
         teacher_ms=TEACHER_MS,
         base={"fp32": 0.2, "int8": 0.2},
         heads={kind: {0: 0.0, 12: one} for kind, one in times.items()},

@@ -16,7 +16,7 @@ from core.probe import Loss, Prober
 from core.profile import Curve, Profile
 from core.quantize.gptq import LEVELS, Gptq
 from core.recipe import Recipe, Target
-from core.resolve import resolve
+from core.resolve import Profiler, resolve
 from core.sensitivity import CUT_AT, curves
 from core.shared import Shared
 from tests.methods.test_gptq import compiled
@@ -73,9 +73,11 @@ def test_the_choice_is_stored_as_planned_and_beats_one_number_of_bits_for_all(
     """Without training, on the loss that it was made for."""
     uniform = size_of(uniform_recipe := Recipe.model_validate({"steps": [{**BITS, "bits": 2}]}), shape)
     asked, recipe = Recipe.model_validate({"steps": steps}), uniform_recipe
+    profiler = Profiler(shared, shape)
     # The graph around the codes weighs as much as the codes of so small a model, so those are compared.
     for limit in range(uniform.file_bytes, 2 * uniform.file_bytes, 128):
-        found = resolve(asked, Target(max_bytes=limit), shape, shared)
+        target = Target(max_bytes=limit)
+        found = resolve(asked, target, shape, profiler.measure(asked, target))
         assert size_of(found, shape).file_bytes <= limit
         if size_of(found, shape).size_bytes > uniform.size_bytes:
             break

@@ -12,7 +12,7 @@ from core.plan import ModelShape, size_of
 from core.probe import Loss, Prober
 from core.profile import Units
 from core.recipe import Recipe, Target
-from core.resolve import profile, resolve
+from core.resolve import Profiler, resolve
 from core.shared import Shared
 from core.structure.structured import Structured
 from core.unit_curves import rounded, unit_curves
@@ -59,9 +59,9 @@ def test_int8_products_cost_something_and_little(shared: Shared) -> None:
 def test_the_job_fills_what_milliseconds_leave_open(shared: Shared, shape: ModelShape, tmp_path: Path) -> None:
     onnx.write(shared.teacher, {}, tmp_path / "model.onnx")
     target = Target(latency_ratio=1.3)
-    measured = profile(AUTO, target, shape, shared, tmp_path / "model.onnx")
+    measured = Profiler(shared, shape, tmp_path / "model.onnx").measure(AUTO, target)
     assert measured.latency is not None
-    found = resolve(AUTO, target, shape, shared, tmp_path / "model.onnx")
+    found = resolve(AUTO, target, shape, measured)
     assert '"auto"' not in found.model_dump_json()
     assert size_of(found, shape).parameters <= shape.parameters
     table, each = measured.latency, found.steps[0].model_dump()["each"]

@@ -126,6 +126,7 @@ def test_parts_are_found_again_in_what_they_add_up_to() -> None:
 def test_between_two_counts_lies_the_line() -> None:
     line = {0: 0.0, 4: 1.0, 12: 2.0}
     table = LatencyTable(
-        batch=1, tokens=128, threads=1, teacher_ms=9.0, base={"fp32": 1.0}, heads={"fp32": line}, neurons={"fp32": line}
-    )
+        batch=1, tokens=128, threads=1, machine="here", teacher_ms=9.0,
+        base={"fp32": 1.0}, heads={"fp32": line}, neurons={"fp32": line},
+    )  # fmt: skip
     assert [table.of("heads", count, "fp32") for count in (0, 2, 4, 8, 12)] == [0.0, 0.5, 1.0, 1.5, 2.0]
