@@ -15,7 +15,7 @@ from api import errors, openapi
 from api.auth import open_door
 from api.context import Context
 from api.request_id import RequestId
-from api.routes import artifacts, catalogue, datasets, events, health, inspections, jobs, models
+from api.routes import artifacts, catalogue, datasets, events, health, inspections, jobs, models, plans
 from api.strict_json import StrictJson
 from jobs.db import upgrade
 from jobs.settings import Settings
@@ -24,6 +24,7 @@ ROUTERS = (
     models.router,
     datasets.router,
     inspections.router,
+    plans.router,
     jobs.router,
     events.router,
     artifacts.router,

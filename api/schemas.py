@@ -11,6 +11,7 @@ from typing import Any, Generic, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from core import report as core_report
+from core.forecast import Forecast
 from core.plan import ModelShape
 from core.recipe import Closed, Ladder, Preset, Recipe, Target
 from jobs.problem import Problem
@@ -156,6 +157,7 @@ class Job(Answer):
     seed: int
     resources: Resources
     limits: Limits
+    dry_run: bool = Field(description="It ends when everything is planned: no points, no report.")
     metadata: dict[str, str]
     attempt: int
     progress: Progress
@@ -170,6 +172,16 @@ class Job(Answer):
     target_met: bool | None = Field(description="Null until the job has succeeded. A missed target is no failure.")
     points: list[JobPoint]
     report: Report | None
+
+
+class Plan(Answer):
+    """What a job would give. `points` are there when the status is "done", one for each value of the ladder."""
+
+    object: Literal["plan"] = "plan"
+    status: Literal["inspecting", "profiling", "done"]
+    inspection_id: str
+    job_id: str | None = Field(description="The dry run that measures what the plan stands on; null when it is done.")
+    points: list[Forecast]
 
 
 class JobList(Page[Job]):

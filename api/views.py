@@ -14,7 +14,7 @@ from jobs import tables
 from jobs.clock import db_now
 from jobs.problem import Problem
 from jobs.scope import Scope, scoped
-from jobs.service import transitions
+from jobs.service import Planned, transitions
 from jobs.states import HELD, TERMINAL, State
 
 
@@ -115,6 +115,7 @@ def _job(
             "status": row.state,
             "stage": row.stage,
             "name": row.name,
+            "dry_run": row.dry_run,
             "metadata": row.meta,
             "attempt": row.attempt,
             "progress": row.progress or {},
@@ -130,10 +131,20 @@ def _job(
             "started_at": row.started_at,
             "finished_at": row.finished_at,
             "error": row.error,
-            "target_met": any(one.target_met for one in delivered) if row.state is State.SUCCEEDED else None,
+            "target_met": any(one.target_met for one in delivered) if delivered else None,
             "points": delivered,
             "report": row.report,
         }
+    )
+
+
+def plan(found: Planned) -> schemas.Plan:
+    """A plan, as far as it is known."""
+    return schemas.Plan(
+        status="done" if found.points else "profiling" if found.making else "inspecting",
+        inspection_id=found.inspection.id,
+        job_id=None if found.making is None else found.making.id,
+        points=list(found.points),
     )
 
 

@@ -22,6 +22,7 @@ class Claim:
     """A held job. `spec` is what was submitted, resolved; `jobs.inputs.order` finds its files.
 
     `used_s`: seconds for which earlier attempts held the job; budgets and limits are sums over attempts.
+    `profile_key`: of the profile that it needs.
     """
 
     job_id: str
@@ -30,6 +31,7 @@ class Claim:
     attempt: int
     spec: dict[str, Any]
     used_s: float = 0.0
+    profile_key: str | None = None
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ def claim(s: Session, worker: str, lease_s: float, *, devices: Collection[str] |
             started_at=func.coalesce(Job.started_at, db_now()),
         )
         if job is not None:
-            return Claim(job.id, job.project_id, job.fence, job.attempt, job.spec, job.used_s)
+            return Claim(job.id, job.project_id, job.fence, job.attempt, job.spec, job.used_s, job.profile_key)
     return None
 
 

@@ -81,8 +81,8 @@ class InspectionRequest(Closed):
         return digest(self.model_dump(mode="json"))
 
 
-class JobRequest(Closed):
-    """Body of POST /v1/jobs."""
+class PlanRequest(Closed):
+    """Body of POST /v1/plans: what a job would be asked for."""
 
     model: Id
     data: DataRoles
@@ -96,12 +96,9 @@ class JobRequest(Closed):
     ladder: Ladder | None = Field(None, description="Several values of one target: one point for each.")
     seed: int = Field(0, ge=0, lt=2**31)
     resources: Resources = Resources()
-    limits: Limits = Limits()
-    name: Text | None = None
-    metadata: dict[Text, Annotated[str, Field(max_length=500), AfterValidator(_storable)]] = Field({}, max_length=16)
 
     @model_validator(mode="after")
-    def _one_recipe(self) -> JobRequest:
+    def _one_recipe(self) -> PlanRequest:
         if self.preset is not None and self.recipe is not None:
             raise ValueError("give either preset or recipe, not both")
         return self
@@ -118,6 +115,15 @@ class JobRequest(Closed):
         preset = PRESETS[self.preset or DEFAULT_PRESET]
         aimed = preset.target.without(self.ladder.given()) if self.ladder else preset.target
         return preset.name, preset.recipe, own.over(aimed)
+
+
+class JobRequest(PlanRequest):
+    """Body of POST /v1/jobs."""
+
+    limits: Limits = Limits()
+    name: Text | None = None
+    metadata: dict[Text, Annotated[str, Field(max_length=500), AfterValidator(_storable)]] = Field({}, max_length=16)
+    dry_run: bool = Field(False, description="End when everything is planned: no training, no artifacts.")
 
 
 def digest(value: Any) -> str:

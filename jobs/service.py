@@ -17,6 +17,8 @@ from jobs.inspections import (
     release_inspection,
     request_inspection,
 )
+from jobs.plans import Planned, plan
+from jobs.profiles import find as find_profile
 from jobs.reconcile import Hint, reconcile
 from jobs.removal import cancel, delete_job
 from jobs.submit import prepare, submit
@@ -41,6 +43,7 @@ __all__ = [
     "InputFile",
     "InspectionClaim",
     "Order",
+    "Planned",
     "PublishedFile",
     "PublishedPoint",
     "cancel",
@@ -57,6 +60,7 @@ __all__ = [
     "events_after",
     "fail",
     "file_arrived",
+    "find_profile",
     "finish_cancel",
     "finish_inspection",
     "get_inspection",
@@ -65,6 +69,7 @@ __all__ = [
     "keep_checkpoint",
     "model_files",
     "order",
+    "plan",
     "prepare",
     "publish",
     "published",

@@ -13,6 +13,7 @@ from jobs.events import append
 from jobs.ids import new_id
 from jobs.inspections import refuse_bad, request_inspection
 from jobs.problem import refuse
+from jobs.profiles import key_of
 from jobs.requests import JobRequest, digest
 from jobs.scope import Scope, get, scoped
 from jobs.states import State
@@ -37,7 +38,7 @@ def submit(s: Session, scope: Scope, request: JobRequest, idempotency_key: str |
         return before
     preset, recipe, target = request.resolved()
     ladder = request.ladder or Ladder()
-    _refuse_unplannable(recipe, ladder.targets(target)[0])
+    refuse_unplannable(recipe, ladder.targets(target)[0])
     inspection = request_inspection(s, scope, request.inspection())
     refuse_bad(inspection, recipe, target, ladder)
     ready = inspection.state == "done"
@@ -65,6 +66,8 @@ def submit(s: Session, scope: Scope, request: JobRequest, idempotency_key: str |
         attempt=0,
         max_pending_s=request.limits.max_pending_s,
         inspection_id=inspection.id,
+        dry_run=request.dry_run,
+        profile_key=key_of(s, scope, request, recipe, target),
         event_seq=0,
         idempotency_key=idempotency_key,
         idempotency_hash=body if idempotency_key is not None else None,
@@ -95,7 +98,7 @@ def prepare(s: Session, scope: Scope, request: JobRequest, idempotency_key: str 
     if (before := _replayed(s, scope, idempotency_key, body)) is not None:
         return before
     _, recipe, target = request.resolved()
-    _refuse_unplannable(recipe, (request.ladder or Ladder()).targets(target)[0])
+    refuse_unplannable(recipe, (request.ladder or Ladder()).targets(target)[0])
     return request_inspection(s, scope, request.inspection())
 
 
@@ -116,7 +119,7 @@ def _found(job: Job | None) -> Job:
     return job
 
 
-def _refuse_unplannable(recipe: Recipe, target: Target) -> None:
+def refuse_unplannable(recipe: Recipe, target: Target) -> None:
     """What needs no model to be seen: an "auto" field and no target to fill it from."""
     if (auto := recipe.open_fields()) and not any(name in recipe.dials() for name in target.given()):
         raise refuse(

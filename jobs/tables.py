@@ -162,6 +162,8 @@ class Job(Base):
     cancel_requested_at: Mapped[float | None]
     max_pending_s: Mapped[float | None]
     inspection_id: Mapped[str | None] = mapped_column(ForeignKey("inspection.id"), index=True)
+    dry_run: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
+    profile_key: Mapped[str | None]  # of the profile that it measures, or finds measured
     event_seq: Mapped[int] = mapped_column(default=0)
     progress: Mapped[dict[str, Any] | None]
     report: Mapped[dict[str, Any] | None]
@@ -180,7 +182,22 @@ class Job(Base):
         Index(None, "state", "lease_until"),
         Index(None, "project_id", "state"),
         Index(None, "project_id", "id"),
+        Index(None, "project_id", "profile_key"),
     )
+
+
+class Profile(Base):
+    """What a model can spare (`core.profile.Profile`), by what was asked and of what: see `jobs.profiles`."""
+
+    __tablename__ = "profile"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    project_id: Mapped[str] = mapped_column(ForeignKey("project.id"))
+    model_id: Mapped[str] = mapped_column(index=True)
+    key: Mapped[str]
+    body: Mapped[dict[str, Any]]
+    created_at: Mapped[float] = mapped_column(default=db_now())
+
+    __table_args__ = (UniqueConstraint("project_id", "key"),)
 
 
 class JobInput(Base):

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from jobs.ids import new_id
 from jobs.problem import refuse
+from jobs.profiles import forget
 from jobs.scope import Scope, audit, get, scoped
 from jobs.states import TERMINAL
 from jobs.store import Blob
@@ -109,6 +110,7 @@ def delete_model(s: Session, scope: Scope, model_id: str) -> None:
     get(s, scope, Model, model_id, lock=True)
     _refuse_in_use(s, scope, model_id)
     s.execute(delete(ModelFile).where(ModelFile.model_id == model_id, ModelFile.project_id == scope.project_id))
+    forget(s, scope, model_id)
     s.execute(delete(Model).where(Model.id == model_id, Model.project_id == scope.project_id))
     audit(s, scope, "model.delete", model_id)
 

@@ -25,7 +25,19 @@ MAY_IMPORT: dict[str, set[str]] = {
 LIGHT = {
     f"core.{name}"
     for name in (
-        *("recipe", "catalogue", "method", "codes", "plan", "profile", "allocate", "spend", "hasten", "family"),
+        *(
+            "recipe",
+            "catalogue",
+            "method",
+            "codes",
+            "plan",
+            "profile",
+            "allocate",
+            "spend",
+            "hasten",
+            "forecast",
+            "family",
+        ),
         *("report", "errors", "transport"),
     )
 }

@@ -88,6 +88,7 @@ class Reporter:
 def _compress(spec: dict[str, Any], send: Send) -> dict[str, Any]:
     from core.checkpoint import Checkpoints
     from core.pipeline import compress
+    from core.profile import Profile
     from core.recipe import Ladder, Recipe, Target
 
     out = Path(spec["out"])
@@ -111,9 +112,15 @@ def _compress(spec: dict[str, Any], send: Send) -> dict[str, Any]:
             every_s=spec["checkpoint_s"],
             told=lambda folder: send(_checkpoint(out, folder)),
         ),
+        profile=None if spec["profile"] is None else Profile.model_validate(spec["profile"]),
+        dry_run=spec["dry_run"],
     )
-    points = [_point(out, one) for one in result.points]
-    return {"type": "result", "report": result.report.model_dump(mode="json"), "points": points}
+    return {
+        "type": "result",
+        "report": result.report.model_dump(mode="json") if result.points else None,
+        "points": [_point(out, one) for one in result.points],
+        "profile": result.profile and result.profile.model_dump(mode="json"),
+    }
 
 
 def _checkpoint(out: Path, folder: Path) -> dict[str, Any]:

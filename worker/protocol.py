@@ -9,7 +9,7 @@ import json
 import math
 from typing import Annotated, Any, Literal, NoReturn
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from core.plan import ModelShape
 
@@ -82,9 +82,18 @@ class Checkpoint(Said):
 
 
 class Result(Said):
+    """`report` and `points` are empty of a dry run; `profile` is a `core.profile.Profile`."""
+
     type: Literal["result"]
-    report: dict[str, Any]
-    points: list[Folder] = Field(min_length=1, max_length=64)
+    report: dict[str, Any] | None
+    points: list[Folder] = Field(max_length=64)
+    profile: dict[str, Any] | None = None
+
+    @model_validator(mode="after")
+    def _both_or_neither(self) -> Result:
+        if (self.report is None) != (not self.points):
+            raise ValueError("a report stands for points")
+        return self
 
 
 class Fault(Said):

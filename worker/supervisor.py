@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
+from core.profile import Profile
 from core.report import Point, Report
 from jobs import service
 from jobs.problem import Problem, Refused
@@ -95,6 +96,7 @@ class _Run:
             with self.node.db.readers() as s:
                 order = service.order(s, self.held.project_id, self.held.spec)
                 left = service.checkpoints(s, self.held.job_id, self.held.fence)
+                profile = service.find_profile(s, self.held.project_id, self.held.profile_key)
             store, folder = self.node.store, self.child.folder
             paths = workspace.lay_out(store, order, folder, link=self.hard_links)
             paths["checkpoints"] = workspace.lay_out_checkpoints(store, self.held.project_id, left, folder)
@@ -108,6 +110,7 @@ class _Run:
         wanted = spec["resources"]["device"]
         asked = {name: spec[name] for name in ("task", "metric", "recipe", "target", "ladder", "preset", "seed")}
         asked |= {"columns": spec["data"]["columns"], "threads": settings.threads}
+        asked |= {"profile": profile and profile.model_dump(mode="json"), "dry_run": spec["dry_run"]}
         asked["device"] = self.device if wanted == "auto" else wanted
         asked |= {"used_s": self.held.used_s, "checkpoint_s": settings.checkpoint_s}
         self.child.order({"kind": "compress", "spec": {**paths, **asked}})
@@ -170,13 +173,16 @@ class _Run:
     def _publish(self, result: protocol.Result) -> None:
         held, settings = self.held, self.node.settings
         try:
-            report = Report.model_validate(result.report, strict=False)
-            reports = [Point.model_validate(each.report, strict=False) for each in result.points]
+            dry = held.spec["dry_run"]
+            report = None if dry else Report.model_validate(result.report, strict=False)
+            delivered = [] if dry else result.points
+            profile = None if result.profile is None else Profile.model_validate(result.profile, strict=False)
+            reports = [Point.model_validate(each.report, strict=False) for each in delivered]
             files = [
                 workspace.collect(
                     self.node.store, held.project_id, self.child.folder / "out", point, 2 * settings.max_model_bytes
                 )
-                for point in result.points
+                for point in delivered
             ]
         except Refused as refused:
             self._fail(refused.problem)
@@ -190,8 +196,8 @@ class _Run:
             for each, point in zip(files, reports, strict=True)
         ]
         self.link.stop()  # its last events come before the end of the job
-        whole = report.model_dump(mode="json")
-        if self._write(lambda s: service.publish(s, held.job_id, held.fence, whole, points)):
+        whole, measured = (None if each is None else each.model_dump(mode="json") for each in (report, profile))
+        if self._write(lambda s: service.publish(s, held.job_id, held.fence, whole, points, measured)):
             return
         # Refused, or done by a commit whose answer was lost, or cancelled in the last moment.
         if self._write(lambda s: service.published(s, held.job_id, held.fence)):

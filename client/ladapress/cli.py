@@ -18,6 +18,7 @@ from ladapress import outcome
 from ladapress.client import Client
 from ladapress.compress import (
     Order,
+    ask,
     download,
     download_artifact,
     interruptible,
@@ -30,14 +31,14 @@ from ladapress.compress import (
     usage,
     watch,
 )
-from ladapress.display import Display, jobs_table
+from ladapress.display import Display, jobs_table, plan_table
 from ladapress.errors import LadapressError
 from ladapress.types import JobRequest, Ladder, Resources, Target
 
 PLUGINS = "ladapress.commands"
 SERVER_COMMANDS = {"up": "Start the service on this machine (needs the server)."}
 TARGET_HELP = f"May be repeated. NAME is one of {', '.join(Target.model_fields)}."
-LADDER_HELP = f"Several points in one job, values rising. NAME is one of {', '.join(Ladder.model_fields)}."
+LADDER_HELP = f"Several points in one job, towards smaller or faster. NAME is one of {', '.join(Ladder.model_fields)}."
 
 app = typer.Typer(
     name="ladapress",
@@ -51,44 +52,129 @@ app = typer.Typer(
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line of stdout.")]
 
 
+ModelDir = Annotated[
+    Path, typer.Argument(metavar="MODEL_DIR", help="Folder as save_pretrained writes it, weights as safetensors.")
+]
+Train = Annotated[Path, typer.Option(metavar="FILE", help="Training rows: .csv, .jsonl or .parquet.")]
+Eval = Annotated[Path, typer.Option(metavar="FILE", help="Rows that measure the result.")]
+Out = Annotated[Path, typer.Option(metavar="DIR", help="Folder for the result; made where it is missing.")]
+Select = Annotated[Path | None, typer.Option(metavar="FILE", help="Rows for decisions that the teacher has not seen.")]
+Unlabelled = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="More text like the training rows; the teacher labels it.")
+]
+TextColumn = Annotated[
+    str | None, typer.Option("--text", metavar="COL", help="Text column. [default: text or sentence]")
+]
+PairColumn = Annotated[
+    str | None, typer.Option("--text-pair", metavar="COL", help="Second text's column. [default: text_pair]")
+]
+LabelColumn = Annotated[str | None, typer.Option("--label", metavar="COL", help="Label column. [default: label]")]
+TaskName = Annotated[str | None, typer.Option(metavar="T", help="[default: classification]")]
+MetricName = Annotated[str | None, typer.Option(metavar="M", help="What retention is measured in. [default: accuracy]")]
+PresetName = Annotated[str | None, typer.Option(metavar="P", help="A recipe by name; this or --recipe.")]
+RecipeFile = Annotated[Path | None, typer.Option(metavar="FILE", help="A recipe file, TOML or JSON.")]
+Targets = Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help=TARGET_HELP)]
+Rungs = Annotated[str | None, typer.Option(metavar="NAME=V,V,...", help=LADDER_HELP)]
+Seed = Annotated[int | None, typer.Option(metavar="N", min=0, max=2**31 - 1)]
+Device = Annotated[str | None, typer.Option(metavar="D", help="cpu, cuda or auto.")]
+
+
 @app.command(no_args_is_help=True)
 def compress(
-    model_dir: Annotated[
-        Path, typer.Argument(metavar="MODEL_DIR", help="Folder as save_pretrained writes it, weights as safetensors.")
-    ],
-    train: Annotated[Path, typer.Option(metavar="FILE", help="Training rows: .csv, .jsonl or .parquet.")],
-    eval: Annotated[Path, typer.Option(metavar="FILE", help="Rows that measure the result.")],  # noqa: A002  # the option's name
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the result; made where it is missing.")],
-    select: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Rows for decisions that the teacher has not seen.")
-    ] = None,
-    unlabelled: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="More text like the training rows; the teacher labels it.")
-    ] = None,
-    text: Annotated[str | None, typer.Option(metavar="COL", help="Text column. [default: text or sentence]")] = None,
-    text_pair: Annotated[
-        str | None, typer.Option(metavar="COL", help="Second text's column. [default: text_pair]")
-    ] = None,
-    label: Annotated[str | None, typer.Option(metavar="COL", help="Label column. [default: label]")] = None,
-    task: Annotated[str | None, typer.Option(metavar="T", help="[default: classification]")] = None,
-    metric: Annotated[
-        str | None, typer.Option(metavar="M", help="What retention is measured in. [default: accuracy]")
-    ] = None,
-    preset: Annotated[str | None, typer.Option(metavar="P", help="A recipe by name; this or --recipe.")] = None,
-    recipe: Annotated[Path | None, typer.Option(metavar="FILE", help="A recipe file, TOML or JSON.")] = None,
-    target: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help=TARGET_HELP)] = None,
-    ladder: Annotated[str | None, typer.Option(metavar="NAME=V,V,...", help=LADDER_HELP)] = None,
-    seed: Annotated[int | None, typer.Option(metavar="N", min=0, max=2**31 - 1)] = None,
-    device: Annotated[str | None, typer.Option(metavar="D", help="cpu, cuda or auto.")] = None,
+    model_dir: ModelDir,
+    train: Train,
+    eval: Eval,  # noqa: A002  # the option's name
+    out: Out,
+    select: Select = None,
+    unlabelled: Unlabelled = None,
+    text: TextColumn = None,
+    text_pair: PairColumn = None,
+    label: LabelColumn = None,
+    task: TaskName = None,
+    metric: MetricName = None,
+    preset: PresetName = None,
+    recipe: RecipeFile = None,
+    target: Targets = None,
+    ladder: Rungs = None,
+    seed: Seed = None,
+    device: Device = None,
     as_json: AsJson = False,
 ) -> None:
     """Upload a model and its data, compress, watch, download and verify the smaller model."""
+    order = Order(
+        model=model_dir,
+        data=_roles(train, eval, select, unlabelled),
+        out=out,
+        options=_options(task, metric, preset, recipe, target, ladder, seed, device),
+        columns=_named(text=text, text_pair=text_pair, label=label),
+    )
+    with Client() as client:
+        code, result = run(client, order, Display())
+    if as_json:
+        print(outcome.line(result), flush=True)
+    raise typer.Exit(code)
+
+
+@app.command(no_args_is_help=True)
+def plan(
+    model_dir: ModelDir,
+    train: Train,
+    eval: Eval,  # noqa: A002  # the option's name
+    select: Select = None,
+    unlabelled: Unlabelled = None,
+    text: TextColumn = None,
+    text_pair: PairColumn = None,
+    label: LabelColumn = None,
+    task: TaskName = None,
+    metric: MetricName = None,
+    preset: PresetName = None,
+    recipe: RecipeFile = None,
+    target: Targets = None,
+    ladder: Rungs = None,
+    seed: Seed = None,
+    device: Device = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what compressing would give: sizes and milliseconds, before it runs."""
+    order = Order(
+        model=model_dir,
+        data=_roles(train, eval, select, unlabelled),
+        options=_options(task, metric, preset, recipe, target, ladder, seed, device),
+        columns=_named(text=text, text_pair=text_pair, label=label),
+    )
+    with Client() as client:
+        found = ask(client, order, Display())
+    if as_json:
+        print(found.model_dump_json(), flush=True)
+    else:
+        Console(soft_wrap=True).print(plan_table(found))
+    raise typer.Exit(outcome.DONE if any(point.target_met for point in found.points) else outcome.MISSED)
+
+
+def _named(**given: str | None) -> dict[str, str]:
+    return {role: name for role, name in given.items() if name is not None}
+
+
+def _roles(train: Path, evaluation: Path, select: Path | None, unlabelled: Path | None) -> dict[str, Path]:
+    roles = {"train": train, "eval": evaluation, "select": select, "unlabelled": unlabelled}
+    return {role: file for role, file in roles.items() if file is not None}
+
+
+def _options(
+    task: str | None,
+    metric: str | None,
+    preset: str | None,
+    recipe: Path | None,
+    target: list[str] | None,
+    ladder: str | None,
+    seed: int | None,
+    device: str | None,
+) -> dict[str, object]:
+    """The fields of a request beside model and data."""
     if (preset is None) == (recipe is None):
         raise usage("give exactly one of --preset NAME and --recipe FILE")
-    roles = {"train": train, "eval": eval, "select": select, "unlabelled": unlabelled}
-    columns = {"text": text, "text_pair": text_pair, "label": label}
     chosen_device = one_of(Resources, "device", device)
-    options = {
+    return {
         "task": one_of(JobRequest, "task", task),
         "metric": one_of(JobRequest, "metric", metric),
         "preset": preset,
@@ -98,18 +184,6 @@ def compress(
         "seed": seed,
         "resources": None if chosen_device is None else {"device": chosen_device},
     }
-    order = Order(
-        model=model_dir,
-        data={role: file for role, file in roles.items() if file is not None},
-        out=out,
-        options=options,
-        columns={role: name for role, name in columns.items() if name is not None},
-    )
-    with Client() as client:
-        code, result = run(client, order, Display())
-    if as_json:
-        print(outcome.line(result), flush=True)
-    raise typer.Exit(code)
 
 
 @app.command()

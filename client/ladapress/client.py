@@ -17,7 +17,7 @@ import httpx2
 
 from ladapress import types
 from ladapress.inputs import Datasets, Models
-from ladapress.jobs import Artifacts, Jobs
+from ladapress.jobs import Artifacts, Jobs, Plans
 from ladapress.transport import Transport
 
 DEFAULT_URL = "http://127.0.0.1:8642"
@@ -49,6 +49,7 @@ class Client:
         )
         self.models = Models(self._transport)
         self.datasets = Datasets(self._transport)
+        self.plans = Plans(self._transport)
         self.jobs = Jobs(self._transport)
         self.artifacts = Artifacts(self._transport)
 

@@ -22,9 +22,10 @@ from ladapress.client import Client
 from ladapress.display import Display, result_table
 from ladapress.errors import LadapressError, of_job, sentence
 from ladapress.events import TERMINAL
-from ladapress.types import Artifact, Job, JobRequest, Ladder, Resources, Target
+from ladapress.types import Artifact, Job, JobRequest, Ladder, Plan, Resources, Target
 
 CANCEL_WAIT_S = 15.0
+PAUSE_S = 0.5  # between two questions for a plan
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Order:
 
     model: Path
     data: dict[str, Path]  # role -> file
-    out: Path
+    out: Path | None = None  # None where nothing comes back
     options: dict[str, Any] = field(default_factory=dict)  # fields of types.JobRequest beside model and data
     columns: dict[str, str] = field(default_factory=dict)
 
@@ -42,6 +43,8 @@ class Order:
         uploads.model_files(self.model)
         for file in self.data.values():
             uploads.media_type(file)
+        if self.out is None:
+            return
         if self.out.exists() and not self.out.is_dir():
             raise usage(f"--out {self.out} is a file: name a folder")
         home = next(path for path in (self.out.absolute(), *self.out.absolute().parents) if path.exists())
@@ -83,8 +86,9 @@ def rungs(given: str | None) -> dict[str, list[float]] | None:
     except ValidationError as error:
         raise usage(f"--ladder {given}: {error.errors()[0]['msg']}") from None
     found = [float(getattr(value, "root", value)) for value in getattr(checked, name)]
-    if found != sorted(set(found)):
-        raise usage(f"--ladder {given}: values must rise, each once")
+    falls = name.startswith("max_")
+    if found != sorted(set(found), reverse=falls):
+        raise usage(f"--ladder {given}: values must {'fall' if falls else 'rise'}, each once")
     return {name: found}
 
 
@@ -119,14 +123,14 @@ def run(client: Client, order: Order, display: Display) -> tuple[int, dict[str, 
     request: dict[str, Any] | None = None
     try:
         with interruptible(), ExitStack() as undo:
-            _check_names(client, order)
-            request = _upload(client, order, display, undo)
+            check_names(client, order)
+            request = upload(client, order, display, undo)
             job = client.jobs.submit(request, idempotency_key=key)
             undo.pop_all()  # the uploads belong to a job now
             display.say(f"{job.id} at {client.url}")
             job = watch(client, job.id, display)
             if job.status == "succeeded":
-                folders = download(client, job, order.out, display)
+                folders = download(client, job, order.out or Path(), display)
     except KeyboardInterrupt:
         # A submission may have arrived although its answer has not: the same key finds out.
         if job is None and request is not None:
@@ -143,6 +147,23 @@ def run(client: Client, order: Order, display: Display) -> tuple[int, dict[str, 
         return outcome.FAILED, outcome.summary(job, folders, error.problem)
     report(job, display)
     return outcome.exit_code(job), outcome.summary(job, folders)
+
+
+def ask(client: Client, order: Order, display: Display) -> Plan:
+    """The plan of what `run` would do. Its uploads stay: a job of the same bytes finds what was measured."""
+    order.check()
+    with interruptible(), ExitStack() as undo:
+        check_names(client, order)
+        request = upload(client, order, display, undo)
+        plan = client.plans.ask(request)
+        while plan.status != "done":
+            if plan.job_id is not None:
+                watch(client, plan.job_id, display)
+            else:
+                time.sleep(PAUSE_S)
+            plan = client.plans.ask(request)
+        undo.pop_all()
+    return plan
 
 
 def watch(client: Client, job_id: str, display: Display) -> Job:
@@ -191,7 +212,7 @@ def interruptible() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _check_names(client: Client, order: Order) -> None:
+def check_names(client: Client, order: Order) -> None:
     """Preset and methods by the service's own lists, before megabytes travel for a typing error."""
     if (preset := order.options.get("preset")) is not None:
         presets = [known.name for known in client.presets().data]
@@ -204,8 +225,8 @@ def _check_names(client: Client, order: Order) -> None:
                 raise usage(f"--recipe: method {step['method']!r} must be one of {', '.join(methods)}")
 
 
-def _upload(client: Client, order: Order, display: Display, undo: ExitStack) -> dict[str, Any]:
-    """The request for POST /v1/jobs, its inputs uploaded. `undo` takes them back."""
+def upload(client: Client, order: Order, display: Display, undo: ExitStack) -> dict[str, Any]:
+    """The request for POST /v1/jobs or /v1/plans, its inputs uploaded. `undo` takes them back."""
     data: dict[str, Any] = {"columns": order.columns} if order.columns else {}
     with display:
         size = sum(path.stat().st_size for path in uploads.model_files(order.model))

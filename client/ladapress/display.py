@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from ladapress.types import Job, JobEvent, JobPoint
+from ladapress.types import Job, JobEvent, JobPoint, Plan
 
 LINE_EVERY_S = 30.0  # a log without a terminal gets a line at each stage, each tenth, and at least so often
 ETA_WINDOW = 40  # progress events that the speed is taken from
@@ -169,6 +169,19 @@ def result_table(point: JobPoint) -> Table:
     for row in point.latency:
         where = f"ms, batch {row.batch} x {row.tokens} tokens, {row.threads} thread"
         table.add_row(where, f"{row.teacher_ms_p50:.2f}", f"{row.student_ms_p50:.2f}", f"{row.ratio:.2f}x")
+    return table
+
+
+def plan_table(plan: Plan) -> Table:
+    """One row per point: what is asked for and what it would be."""
+    table = Table("target", "parameters", "model.onnx", "milliseconds", "met", box=None, pad_edge=False)
+    for point in plan.points:
+        asked = " ".join(f"{name}={value:g}" for name, value in point.target.items())
+        ms = "-" if point.latency_ms is None else f"{point.latency_ms:.2f}, {point.latency_ratio:.2f}x"
+        missed = ", ".join(f"{name} {value:.4g}" for name, value in point.shortfall.items())
+        size = f"{_megabytes(point.file_bytes)}, {point.bytes_ratio:.2f}x"
+        count = f"{point.nonzero:,}, {point.parameter_ratio:.2f}x"
+        table.add_row(asked, count, size, ms, "yes" if point.target_met else f"no: {missed}")
     return table
 
 

@@ -15,6 +15,29 @@ from ladapress.errors import LadapressError
 from ladapress.transport import Transport, place
 
 
+class Plans:
+    """What a job would give."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def ask(self, request: Mapping[str, Any]) -> types.Plan:
+        """The plan as far as it is known: where its status is not "done", ask again.
+
+        Args:
+            request: as `types.PlanRequest`; fields that are None are left out.
+        """
+        return types.Plan.model_validate(
+            self._transport.json("POST", "/v1/plans", json=_given(request), repeatable=True)
+        )
+
+    def make(self, request: Mapping[str, Any], *, pause_s: float = 0.5) -> types.Plan:
+        """`ask` until the plan is done."""
+        while (plan := self.ask(request)).status != "done":
+            time.sleep(pause_s)
+        return plan
+
+
 class Jobs:
     """Compressions."""
 

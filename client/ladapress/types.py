@@ -851,6 +851,25 @@ class Artifact(BaseModel):
     created_at: AwareDatetime
 
 
+class Forecast(BaseModel):
+    """
+    Of one point. `shortfall`: targets that it misses by these figures -> the value reached.
+    """
+
+    recipe: Recipe
+    target: dict[str, float]
+    parameters: int
+    nonzero: int
+    weight_bytes: int
+    file_bytes: int
+    parameter_ratio: float
+    bytes_ratio: float
+    latency_ms: float | None = None
+    latency_ratio: float | None = None
+    target_met: bool
+    shortfall: dict[str, float]
+
+
 class Job(BaseModel):
     id: str
     object: Literal["job"] = "job"
@@ -871,6 +890,10 @@ class Job(BaseModel):
     seed: int
     resources: Resources
     limits: Limits
+    dry_run: bool
+    """
+    It ends when everything is planned: no points, no report.
+    """
     metadata: dict[str, str]
     attempt: int
     progress: Progress
@@ -941,6 +964,54 @@ class JobRequest(BaseModel):
         dict[Annotated[str, StringConstraints(min_length=1, max_length=200)], MetadataAdditionalProperty],
         Field(max_length=16),
     ] = {}
+    dry_run: bool = False
+    """
+    End when everything is planned: no training, no artifacts.
+    """
+
+
+class Plan(BaseModel):
+    """
+    What a job would give. `points` are there when the status is "done", one for each value of the ladder.
+    """
+
+    object: Literal["plan"] = "plan"
+    status: Literal["inspecting", "profiling", "done"]
+    inspection_id: str
+    job_id: str | None
+    """
+    The dry run that measures what the plan stands on; null when it is done.
+    """
+    points: list[Forecast]
+
+
+class PlanRequest(BaseModel):
+    """
+    Body of POST /v1/plans: what a job would be asked for.
+    """
+
+    model: Annotated[str, Field(max_length=64, min_length=1)]
+    data: DataRoles
+    task: Literal["classification"] = "classification"
+    metric: Literal["accuracy", "macro_f1", "f1", "mcc"] = "accuracy"
+    """
+    What retention is measured in.
+    """
+    preset: Annotated[str | None, Field(max_length=200, min_length=1)] = None
+    """
+    Name of a recipe; "hybrid" where recipe is absent too.
+    """
+    recipe: Recipe | None = None
+    target: Target | None = None
+    """
+    Replaces the preset's constraints of the same name.
+    """
+    ladder: Ladder | None = None
+    """
+    Several values of one target: one point for each.
+    """
+    seed: Annotated[int, Field(ge=0, lt=2147483648)] = 0
+    resources: Resources | None = None
 
 
 class Preset(BaseModel):

@@ -1,0 +1,66 @@
+"""Plans: what a job would give, from the shape that an inspection found and the profile that a dry run measured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy.orm import Session
+
+from core.errors import CompressionError
+from core.forecast import Forecast, forecast
+from core.plan import ModelShape
+from core.profile import Profile
+from core.recipe import Ladder
+from jobs import profiles
+from jobs.inspections import refuse_bad, request_inspection
+from jobs.problem import Problem, Refused
+from jobs.requests import JobRequest, PlanRequest
+from jobs.scope import Scope
+from jobs.states import State
+from jobs.submit import refuse_unplannable, submit
+from jobs.tables import Inspection, Job
+
+
+@dataclass(frozen=True)
+class Planned:
+    """As far as it is known: the inspection first, then the dry run that makes the profile, then every point."""
+
+    inspection: Inspection
+    making: Job | None = None
+    points: tuple[Forecast, ...] = ()
+
+
+def plan(s: Session, scope: Scope, request: PlanRequest) -> Planned:
+    """What these inputs, recipe and targets would give; starts whatever is still to be found out.
+
+    Raises:
+        Refused: not_found, model_not_ready; recipe_invalid, target_impossible, what the inspection found wrong, or why
+            the profile could not be made.
+    """
+    _, recipe, target = request.resolved()
+    ladder = request.ladder or Ladder()
+    refuse_unplannable(recipe, ladder.targets(target)[0])
+    inspection = request_inspection(s, scope, request.inspection())
+    refuse_bad(inspection, recipe, target, ladder)
+    if inspection.state != "done":
+        return Planned(inspection)
+    key = profiles.key_of(s, scope, request, recipe, target)
+    found = profiles.find(s, scope.project_id, key)
+    if key is not None and found is None:
+        return Planned(inspection, making=_making(s, scope, request, key))
+    shape = ModelShape.model_validate((inspection.verdict or {})["shape"])
+    try:
+        points = tuple(forecast(recipe, each, shape, found or Profile()) for each in ladder.targets(target))
+    except CompressionError as error:
+        raise Refused(Problem.from_error(error)) from None
+    return Planned(inspection, points=points)
+
+
+def _making(s: Session, scope: Scope, request: PlanRequest, key: str) -> Job:
+    """The dry run under way, or a new one. A request holds its model's row, so that there are never two."""
+    job = profiles.making(s, scope, key)
+    if job is not None and job.state is State.FAILED and not (job.error or {}).get("retryable"):
+        raise Refused(Problem.from_error(job.error or {}))
+    if job is not None and job.state not in (State.FAILED, State.CANCELLED, State.SUCCEEDED):
+        return job
+    return submit(s, scope, JobRequest.model_validate({**request.model_dump(mode="json"), "dry_run": True}))
