@@ -18,7 +18,7 @@ from bench import rows
 from bench.sweep import Bench
 from core.codes import bits as bits_of
 from core.masking import largest
-from core.quantize.gptq import LEVELS
+from core.method import LEVELS
 from core.rounding import on_grid
 from core.surgeon import Judged, Surgeon, inverse_root
 

@@ -1,24 +1,26 @@
 """From a profile and a budget of milliseconds to the heads and neurons of every layer, and fp32 or int8 products.
 
 Every block offers each number of units: it takes what the latency table says and loses what its curve says.
-`core.allocate` buys units where a millisecond saves most, with sizes as a second budget where a target names one. Pure
-Python, some milliseconds.
+`core.allocate` buys units where a millisecond saves most. Where a target names a size, that is a second budget, on
+which the bits of the word embedding draw too, if they are "auto". Pure Python, some ten milliseconds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from core.allocate import Option, allocate, allocate_both
 from core.errors import RecipeInvalid
-from core.family import Block, block_of
-from core.method import Method, Tensor
-from core.plan import ModelShape, misses, ratios, size_of
-from core.profile import PRODUCTS, LatencyTable, Products, Profile, Units
+from core.family import FAMILIES, block_of
+from core.method import Method
+from core.plan import ModelShape, file_limit, misses, ratios, size_of
+from core.profile import PRODUCTS, Products, Profile
 from core.recipe import SIZES, Recipe, Target
 
 SPARE = 0.97  # of the milliseconds: what two timings of one model differ by
+Items = Mapping[str, Sequence[Option[float]]]
+Chosen = Mapping[str, float]  # reader -> units that stay; word embedding -> bits
 
 
 @dataclass(frozen=True)
@@ -28,86 +30,106 @@ class Paced:
     recipe: Recipe
     ms: float
     loss: float
+    too_large: bool
 
 
 def hasten(recipe: Recipe, target: Target, shape: ModelShape, profile: Profile) -> Paced:
-    """The recipe that loses least of those within the target's milliseconds and sizes; the fastest where none is."""
-    table = profile.latency
-    if table is None:
+    """The recipe that loses least of those within the target's milliseconds and sizes; where none is, the fastest."""
+    if profile.latency is None:
         raise RecipeInvalid("milliseconds are asked for and the profile holds no latency table", param="/target")
-    limit = SPARE * min(table.teacher_ms / (target.latency_ratio or 1e-9), target.max_latency_ms or float("inf"))
-    found = [_paced(recipe, target, shape, profile, table, limit, products) for products in _products(recipe)]
-    within = [one for one in found if one.ms <= limit]
-    return min(within, key=lambda one: one.loss) if within else min(found, key=lambda one: one.ms)
-
-
-def _products(recipe: Recipe) -> list[Products]:
     asked = next((step.products for step in recipe.steps if hasattr(step, "products")), "fp32")
-    return [one for one in PRODUCTS if asked in (one, "auto")]
+    limit = most_ms(target, profile.latency.teacher_ms)
+    plans = [_Plan(recipe, target, shape, profile, one) for one in PRODUCTS if asked in (one, "auto")]
+    found = [plan.paced(limit) for plan in plans]
+    return min(found, key=lambda one: (one.ms > limit and one.ms, one.too_large, one.loss))
 
 
-def _paced(
-    recipe: Recipe,
-    target: Target,
-    shape: ModelShape,
-    profile: Profile,
-    table: LatencyTable,
-    limit: float,
-    products: Products,
-) -> Paced:
-    chosen = recipe.with_products(products)
-    left = limit - table.base[products]
-    items = {units.reader: list(_options(chosen, shape, units, table, products)) for units in profile.units}
-    plain = allocate({name: [Option(o.what, o.ms, o.loss) for o in options] for name, options in items.items()}, left)
-    counts = {name: one.what for name, one in plain.items()} if plain else dict.fromkeys(items, 0)
-    made = _resolved(chosen, counts)
-    if plain and _too_large(made, target, shape):
-        # Bytes of the blocks stand for every size: the most of them at which all sizes are met.
-        low, high = 0.0, sum(max(one.cost for one in options) for options in items.values())
-        for _ in range(12):
+def most_ms(target: Target, teacher_ms: float) -> float:
+    """What a plan may spend; infinite where nothing is asked for."""
+    ratio = float("inf") if target.latency_ratio is None else teacher_ms / target.latency_ratio
+    return SPARE * min(ratio, float("inf") if target.max_latency_ms is None else target.max_latency_ms)
+
+
+class _Plan:
+    """With one kind of products."""
+
+    def __init__(self, recipe: Recipe, target: Target, shape: ModelShape, profile: Profile, products: Products) -> None:
+        if profile.latency is None:
+            raise ValueError("no latency table")
+        self.recipe, self.target, self.shape, self.profile = recipe.with_auto(products=products), target, shape, profile
+        self.products, self.table = products, profile.latency
+        self.items: dict[str, list[Option[float]]] = {
+            units.reader: self._units(units.loss, units.reader) for units in profile.units
+        }
+        embedding = FAMILIES[shape.family].embedding
+        curve = next((curve for curve in profile.curves if curve.name == embedding), None)
+        if curve is not None and any(getattr(step, "embedding_bits", None) == "auto" for step in recipe.steps):
+            self.items[embedding] = [
+                Option(bits, self._cost({embedding}, {embedding: bits}), loss) for bits, loss in curve.dense.items()
+            ]
+
+    def paced(self, limit: float) -> Paced:
+        left = limit - self.table.base[self.products]
+        quick = {name: [Option(one.what, one.ms, one.loss) for one in each] for name, each in self.items.items()}
+        chosen = allocate(quick, left)
+        if chosen is None:
+            return self._made({name: min(each, key=lambda one: one.ms).what for name, each in self.items.items()})
+        found = self._made(_whats(chosen))
+        # Bytes, or entries, of what is chosen stand for every size: the most of them at which all sizes are met.
+        low, high = 0.0, sum(max(one.cost for one in each) for each in self.items.values())
+        for _ in range(14 if found.too_large else 0):
             middle = (low + high) / 2
-            both = allocate_both(items, middle, left)
-            if both is None:
-                low = middle
-                continue
-            tried = {name: one.what for name, one in both.items()}
-            if _too_large(_resolved(chosen, tried), target, shape):
+            both = allocate_both(self.items, middle, left)
+            tried = None if both is None else self._made(_whats(both))
+            if tried is not None and tried.too_large:
                 high = middle
             else:
-                low, counts = middle, tried
-        made = _resolved(chosen, counts)
-    picked = [next(one for one in items[name] if one.what == count) for name, count in counts.items()]
-    loss = sum(one.loss for one in picked) + ((profile.int8 or 0.0) if products == "int8" else 0.0)
-    return Paced(made, table.base[products] + sum(one.ms for one in picked), loss)
+                low, found = middle, tried or found
+        return found
 
+    def _units(self, losses: Mapping[int, float], reader: str) -> list[Option[float]]:
+        block = block_of(reader)
+        if block is None:
+            raise RecipeInvalid(f"{reader} reads neither heads nor neurons", param="/recipe")
+        names = {reader, *block.writers, *(f"{writer}.bias" for writer in block.writers)}
+        return [
+            Option(count, self._cost(names, {reader: count}), loss, self.table.of(block.what, count, self.products))
+            for count, loss in losses.items()
+        ]
 
-def _too_large(recipe: Recipe, target: Target, shape: ModelShape) -> bool:
-    sizes = {name: value for name, value in target.given().items() if name in SIZES}
-    return bool(misses(sizes, ratios(size_of(recipe, shape), shape)))
-
-
-def _options(
-    recipe: Recipe, shape: ModelShape, units: Units, table: LatencyTable, products: Products
-) -> Iterator[Option[int]]:
-    block = block_of(units.reader)
-    if block is None:
-        raise RecipeInvalid(f"{units.reader} reads neither heads nor neurons", param="/recipe")
-    tensors = _tensors(shape, block)
-    for count, loss in units.loss.items():
-        stored = tensors
-        for step in _resolved(recipe, {units.reader: count}).steps:
+    def _cost(self, names: set[str], chosen: Chosen) -> float:
+        """Bytes of these tensors; entries where no target counts bytes."""
+        stored = [tensor for tensor in self.shape.tensors() if tensor.name in names]
+        for step in _resolved(self.recipe, chosen).steps:
             stored = step.stored(stored)
-        size = sum(tensor.size_bytes for tensor in stored)
-        yield Option(count, size, loss, table.of(block.what, count, products))
+        if file_limit(self.target, self.shape) is None:
+            return sum(tensor.kept for tensor in stored)
+        return sum(tensor.size_bytes for tensor in stored)
+
+    def _made(self, chosen: Chosen) -> Paced:
+        recipe = _resolved(self.recipe, chosen)
+        sizes = {name: value for name, value in self.target.given().items() if name in SIZES}
+        picked = [next(one for one in self.items[name] if one.what == what) for name, what in chosen.items()]
+        rounding = (self.profile.int8 or 0.0) if self.products == "int8" else 0.0
+        return Paced(
+            recipe=recipe,
+            ms=self.table.base[self.products] + sum(one.ms for one in picked),
+            loss=sum(one.loss for one in picked) + rounding,
+            too_large=bool(misses(sizes, ratios(size_of(recipe, self.shape), self.shape))),
+        )
 
 
-def _tensors(shape: ModelShape, block: Block) -> list[Tensor]:
-    names = {block.reader, *block.writers, *(f"{writer}.bias" for writer in block.writers)}
-    return [tensor for tensor in shape.tensors() if tensor.name in names]
+def _whats(chosen: Mapping[str, Option[float]]) -> dict[str, float]:
+    return {name: one.what for name, one in chosen.items()}
 
 
-def _resolved(recipe: Recipe, counts: dict[str, int]) -> Recipe:
+def _resolved(recipe: Recipe, chosen: Chosen) -> Recipe:
+    """The recipe with what is chosen; embedding bits that are not are 8."""
+    units = {name: round(count) for name, count in chosen.items() if block_of(name)}
+    bits = next((one for name, one in chosen.items() if name not in units), 8.0)
+
     def filled(step: Method) -> Method:
-        return step.model_copy(update={"keep": 1.0, "each": counts}) if step.reads_units else step
+        return step.model_copy(update={"keep": 1.0, "each": units}) if step.reads_units else step
 
-    return recipe.model_copy(update={"steps": tuple(map(filled, recipe.steps))})
+    steps = tuple(map(filled, recipe.steps))
+    return recipe.model_copy(update={"steps": steps}).with_auto(embedding_bits=bits)

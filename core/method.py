@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from core import codes
 from core.errors import RecipeInvalid
@@ -23,6 +23,17 @@ if TYPE_CHECKING:
 # Fraction of the entries that stay; "auto" is filled by the plan from a size target.
 Keep = Annotated[float, Field(gt=0, le=1)] | Literal["auto"]
 
+
+LEVELS = {round(codes.bits(levels), 1): levels for levels in codes.DIGITS}  # bits -> number of levels
+
+
+def _known(bits: float) -> float:
+    if bits not in LEVELS:
+        raise ValueError(f"{bits:g} bits; legal are {', '.join(f'{one:g}' for one in LEVELS)}")
+    return bits
+
+
+Bits = Annotated[float, AfterValidator(_known), Field(json_schema_extra={"enum": [*LEVELS]})]
 
 # (share of entries that factors and masks keep together, share that the factors keep), linear in between.
 Split = tuple[tuple[float, float], ...]

@@ -135,7 +135,8 @@ def fill(recipe: Recipe, target: Target, shape: ModelShape) -> Recipe:
     if recipe.narrower and target.times():
         _check_paced(recipe)
         return recipe
-    recipe = recipe.with_products("int8")
+    # Bytes alone leave the embedding what costs it next to nothing.
+    recipe = recipe.with_auto(products="int8", embedding_bits=4.0 if sizes else 8.0)
     dials = _auto_steps(recipe)
     spent = [index for index, step in enumerate(recipe.steps) if step.spends_bytes]
     if not sizes and not dials and not spent:

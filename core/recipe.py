@@ -14,7 +14,6 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from core.catalogue import FAMILIES, METHODS
 from core.method import Method
-from core.profile import Products
 
 if TYPE_CHECKING:
     Step = Method
@@ -68,12 +67,12 @@ class Recipe(Closed):
         """The targets that may fill them."""
         return (*SIZES, *TIMES) if self.narrower else SIZES
 
-    def with_products(self, products: Products) -> Recipe:
-        """The recipe in which products that were "auto" are these."""
+    def with_auto(self, **values: Any) -> Recipe:
+        """The recipe in which these fields are so wherever they were "auto"."""
 
         def filled(step: Method) -> Method:
-            asked = getattr(step, "products", None)
-            return step.model_copy(update={"products": products}) if asked == "auto" else step
+            found = {name: value for name, value in values.items() if getattr(step, name, None) == "auto"}
+            return step.model_copy(update=found) if found else step
 
         return self.model_copy(update={"steps": tuple(map(filled, self.steps))})
 

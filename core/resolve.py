@@ -14,7 +14,7 @@ from core.profile import Profile
 from core.quantize.gptq import Gptq
 from core.quantize.int8 import Int8
 from core.recipe import Recipe, Target
-from core.sensitivity import curves
+from core.sensitivity import curves, embedding_curve
 from core.shared import Shared
 from core.spend import spend
 from core.structure.structured import Structured
@@ -54,8 +54,12 @@ class Profiler:
             return self.known
         if not self.known.units:
             self._learn(units=unit_curves(self.shared, units, self._probe))
-        if self.known.int8 is None and any(isinstance(step, Int8) for step in recipe.steps):
+        int8 = next((step for step in recipe.steps if isinstance(step, Int8)), None)
+        if int8 is not None and self.known.int8 is None:
             self._learn(int8=rounded(self.shared, self._probe.loss))
+        if int8 is not None and int8.embedding_bits == "auto" and not self.known.curves:
+            asked = int8.group, int8.calibration_rows, int8.damping
+            self._learn(curves=(embedding_curve(self.shared, *asked, self._probe),))
         table = self.known.latency
         if self.teacher is not None and (table is None or table.machine != machine()):
             self._learn(latency=latency_table(self.teacher, self.shape))

@@ -17,10 +17,11 @@ import torch
 from core.factorize.svd import rank_for
 from core.factorize.weighted_svd import Spectrum, WeightedSvd
 from core.grid import fit
+from core.method import LEVELS
 from core.phase import Build
 from core.probe import Prober
 from core.profile import Curve
-from core.quantize.gptq import LEVELS, Gptq
+from core.quantize.gptq import Gptq
 from core.rounding import on_grid
 from core.shared import Shared
 from core.surgeon import Judged, Surgeon, inverse_root
@@ -44,6 +45,13 @@ def curves(shared: Shared, factors: WeightedSvd | None, bits: Gptq, probe: Probe
         if parameter.dim() == 2 and name not in known:
             found.append(_evenly(name, parameter.detach().cpu(), bits.group, probe))
     return tuple(found)
+
+
+def embedding_curve(shared: Shared, group: int, calibration_rows: int, damping: float, probe: Prober) -> Curve:
+    """Of the word embedding alone, rounded as it is."""
+    build = shared.student()
+    surgeon = Surgeon(build, shared.moments(calibration_rows), damping, scope="tensor")
+    return _curve(build, build.family.embedding, surgeon, None, group, probe)
 
 
 def _curve(build: Build, name: str, surgeon: Surgeon, spectrum: Spectrum | None, group: int, probe: Prober) -> Curve:

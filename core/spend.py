@@ -14,10 +14,9 @@ from core.allocate import Option, allocate
 from core.errors import TargetImpossible
 from core.factorize.svd import two_factors
 from core.hasten import hasten
-from core.method import Method, Tensor
+from core.method import LEVELS, Method, Tensor
 from core.plan import TENSOR_BYTES, UNPACK_BYTES, ModelShape, file_limit, size_of
 from core.profile import Curve, Profile
-from core.quantize.gptq import LEVELS
 from core.recipe import Recipe, Target
 
 

@@ -232,9 +232,21 @@ class Int8(BaseModel):
     """
     fp32: bytes alone, linears take codes of 8 bits too; "auto": as milliseconds ask for.
     """
+    embedding_bits: float | Literal["auto"] = 8.0
+    """
+    Of the word embedding, below 8 with error feedback; "auto": as bytes beside milliseconds ask for.
+    """
     group: Annotated[int, Field(ge=8, le=65536)] = 64
     """
     Columns that share a scale, of word embedding and the rest.
+    """
+    calibration_rows: Annotated[int, Field(ge=1, le=100000)] = 1024
+    """
+    Training rows that C and G are taken from.
+    """
+    damping: Annotated[float, Field(ge=1e-05, le=1.0)] = 0.01
+    """
+    Added to C and G, in units of their mean diagonal.
     """
 
 

@@ -18,27 +18,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
-from core import codes
 from core.errors import RecipeInvalid
-from core.method import Method, Tensor, module_of
+from core.method import LEVELS, Bits, Method, Tensor, module_of
 
 if TYPE_CHECKING:
     from core.phase import Build, Phase
-
-LEVELS = {round(codes.bits(levels), 1): levels for levels in codes.DIGITS}  # bits -> number of levels
-
-
-def _known(bits: float) -> float:
-    if bits not in LEVELS:
-        raise ValueError(f"{bits:g} bits; legal are {', '.join(f'{one:g}' for one in LEVELS)}")
-    return bits
-
-
-Bits = Annotated[float, AfterValidator(_known), Field(json_schema_extra={"enum": [*LEVELS]})]
 
 
 class Gptq(Method):

@@ -7,13 +7,14 @@ from hypothesis import strategies as st
 from core.errors import RecipeInvalid
 from core.family import FAMILIES
 from core.hasten import SPARE, hasten
-from core.plan import ModelShape, fill, size_of
-from core.profile import LatencyTable, Products, Profile, Units
+from core.method import LEVELS
+from core.plan import ModelShape, fill, ratios, size_of
+from core.profile import Curve, LatencyTable, Products, Profile, Units
 from core.recipe import Ladder, Recipe, Target
 from core.spend import spend
 from tests.core.test_plan import minilm as nameless
 
-STEPS = [{"method": "structured"}, {"method": "int8", "products": "auto"}]
+STEPS = [{"method": "structured"}, {"method": "int8", "products": "auto", "embedding_bits": "auto"}]
 AUTO = Recipe.model_validate({"steps": STEPS})
 HEIGHTS = st.lists(st.floats(0.01, 100), min_size=1, max_size=7)
 TEACHER_MS = 12.0
@@ -50,7 +51,10 @@ def profile(shape: ModelShape, heights: list[float], *, int8_ms: float = 0.4, in
         heads={kind: {0: 0.0, 12: one} for kind, one in times.items()},
         neurons={kind: {0: 0.0, 768: one / 2, 1536: one} for kind, one in times.items()},
     )
-    return Profile(curves=(), units=tuple(units), int8=int8_loss, latency=table)
+    words = next(matrix for matrix in shape.matrices if matrix.kind == "embedding")
+    rounding = {bits: 4.0**-bits for bits in LEVELS}
+    curve = Curve(name=words.name, rows=words.rows, cols=words.cols, kind="embedding", dense=rounding)
+    return Profile(curves=(curve,), units=tuple(units), int8=int8_loss, latency=table)
 
 
 @given(HEIGHTS, st.floats(2.5, 20))
@@ -99,16 +103,26 @@ def test_out_of_reach_gives_the_fastest() -> None:
     assert set(found.recipe.steps[0].model_dump()["each"].values()) == {0}
 
 
-@given(st.floats(4.5, 6.5))
-def test_bytes_are_kept_beside_milliseconds(ratio: float) -> None:
+@given(st.floats(4.5, 16), st.sampled_from(["bytes_ratio", "parameter_ratio"]))
+def test_sizes_are_kept_beside_milliseconds(ratio: float, name: str) -> None:
     shape = minilm()
-    target = Target(latency_ratio=3, bytes_ratio=ratio)
-    recipe = fill(AUTO, target, shape)
-    found = spend(recipe, target, shape, profile(shape, [1.0, 3.0]))
-    floor = size_of(hasten(AUTO, Target(max_latency_ms=0.01), shape, profile(shape, [1.0])).recipe, shape).file_bytes
-    limit = 4 * shape.parameters / ratio
-    assert size_of(found, shape).file_bytes <= max(limit, floor * 1.01)
-    assert hasten(AUTO, target, shape, profile(shape, [1.0, 3.0])).ms <= TEACHER_MS / 3
+    ratio = ratio if name == "bytes_ratio" else 1 + ratio / 40
+    target = Target.model_validate({"latency_ratio": 3, name: ratio})
+    found = hasten(AUTO, target, shape, profile(shape, [1.0, 3.0]))
+    assert spend(fill(AUTO, target, shape), target, shape, profile(shape, [1.0, 3.0])) == found.recipe
+    assert not found.too_large
+    assert ratios(size_of(found.recipe, shape), shape)[name] >= ratio
+    assert found.ms <= TEACHER_MS / 3
+    alone = hasten(AUTO, Target(latency_ratio=3), shape, profile(shape, [1.0, 3.0]))
+    assert alone.loss <= found.loss + 1e-9  # a second wish is not free
+
+
+def test_bytes_are_taken_from_the_embedding_where_that_costs_less() -> None:
+    shape = minilm()
+    found = hasten(AUTO, Target(latency_ratio=2.5, bytes_ratio=6), shape, profile(shape, [1.0]))
+    assert found.recipe.steps[1].model_dump()["embedding_bits"] < 8
+    free = hasten(AUTO, Target(latency_ratio=2.5), shape, profile(shape, [1.0]))
+    assert free.recipe.steps[1].model_dump()["embedding_bits"] == 8
 
 
 @pytest.mark.parametrize("step", [{"method": "weighted_svd"}, {"method": "gptq", "bits": "auto"}])

@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.errors import RecipeInvalid, TargetImpossible
+from core.method import LEVELS
 from core.plan import KIND_BYTES, ModelShape, fill, size_of
 from core.profile import Curve, Profile
-from core.quantize.gptq import LEVELS
 from core.recipe import Recipe, Target
 from core.spend import spend
 from tests.core.test_plan import minilm

@@ -57,7 +57,7 @@ def test_neither_preset_nor_recipe_means_hybrid(world: World) -> None:
 
 def test_every_rung_of_a_ladder_is_planned_and_the_impossible_one_is_named(world: World) -> None:
     fine = world.judged().model_copy(update={"ladder": Ladder(parameter_ratio=(1.5, 2.0))})
-    assert world.submit(fine).spec["ladder"] == {"parameter_ratio": [1.5, 2.0], "bytes_ratio": None}
+    assert _given(world.submit(fine).spec["ladder"]) == {"parameter_ratio": [1.5, 2.0]}
     steep = fine.model_copy(update={"ladder": Ladder(parameter_ratio=(1.5, 900.0))})
     with pytest.raises(Refused) as caught:
         world.submit(steep)
@@ -191,3 +191,7 @@ def test_a_race_for_one_key_makes_one_job(world: World) -> None:
     assert len(ids) == 1
     assert count(world, Job) == 1
     assert count(world, Inspection) == 1
+
+
+def _given(ladder: dict[str, object]) -> dict[str, object]:
+    return {name: values for name, values in ladder.items() if values is not None}

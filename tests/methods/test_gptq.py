@@ -14,10 +14,11 @@ from core.export import onnx
 from core.export.weights import collect
 from core.grid import BINS, Grid, Half, fit
 from core.inspect import shape_of
+from core.method import LEVELS
 from core.phase import Build
 from core.plan import size_of
 from core.progress import Meter, Silent
-from core.quantize.gptq import LEVELS, Gptq
+from core.quantize.gptq import Gptq
 from core.recipe import Recipe
 from core.rounding import on_grid
 from core.shared import Shared

@@ -11,10 +11,11 @@ from core.export.weights import collect
 from core.factorize.svd import rank_for
 from core.factorize.weighted_svd import WeightedSvd
 from core.inspect import shape_of
+from core.method import LEVELS
 from core.plan import ModelShape, size_of
 from core.probe import Loss, Prober
 from core.profile import Curve, Profile
-from core.quantize.gptq import LEVELS, Gptq
+from core.quantize.gptq import Gptq
 from core.recipe import Recipe, Target
 from core.resolve import Profiler, resolve
 from core.sensitivity import CUT_AT, curves
