@@ -32,7 +32,7 @@ from core.plan import fill
 from core.profile import VERSION
 from core.progress import Meter, Silent, cpu_seconds
 from core.recipe import PRESETS, Recipe, Target
-from core.resolve import Profiler, resolve
+from core.resolve import Profiler
 from core.shared import Shared
 from core.train import train
 
@@ -89,7 +89,8 @@ class Bench:
                 asked = [getattr(step, name) for name in ("max_rows", "max_length", "augment_to")]
                 self.shared.recorded(self.shared.text(*asked))
         if recipe.open_for(target):
-            recipe = resolve(recipe, target, self.shape, self.profiler(recipe).measure(recipe, target))
+            self.profiler(recipe).measure(recipe, target)
+            recipe = self.profiler(recipe).resolve(recipe, target)
         start = cpu_seconds()
         build = self.shared.student()
         for step in recipe.steps:

@@ -33,12 +33,16 @@ class Paced:
     too_large: bool
 
 
-def hasten(recipe: Recipe, target: Target, shape: ModelShape, profile: Profile) -> Paced:
-    """The recipe that loses least of those within the target's milliseconds and sizes; where none is, the fastest."""
+def hasten(recipe: Recipe, target: Target, shape: ModelShape, profile: Profile, share: float = 1.0) -> Paced:
+    """The recipe that loses least of those within the target's milliseconds and sizes; where none is, the fastest.
+
+    Args:
+        share: of the milliseconds; below 1 where a plan of all of them took longer than the table says.
+    """
     if profile.latency is None:
         raise RecipeInvalid("milliseconds are asked for and the profile holds no latency table", param="/target")
     asked = next((step.products for step in recipe.steps if hasattr(step, "products")), "fp32")
-    limit = most_ms(target, profile.latency.teacher_ms)
+    limit = share * most_ms(target, profile.latency.teacher_ms)
     plans = [_Plan(recipe, target, shape, profile, one) for one in PRODUCTS if asked in (one, "auto")]
     found = [plan.paced(limit) for plan in plans]
     return min(found, key=lambda one: (one.ms > limit and one.ms, one.too_large, one.loss))

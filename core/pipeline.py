@@ -34,7 +34,7 @@ from core.profile import Profile
 from core.progress import Meter, Progress, Silent
 from core.recipe import Ladder, Recipe, Target
 from core.report import Report
-from core.resolve import Profiler, resolve
+from core.resolve import Profiler
 from core.shared import Shared
 from core.train import train
 from core.verify import logits
@@ -156,7 +156,7 @@ def compress(
             for step in steps:
                 profiler.measure(step.recipe, step.target)
             measured = profiler.known if profiler.known != Profile() else None
-            steps = [Step(resolve(step.recipe, step.target, shape, profiler.known), step.target) for step in steps]
+            steps = [Step(profiler.resolve(step.recipe, step.target), step.target) for step in steps]
         if dry_run:
             return Result((), measured)
         with meter.stage("teacher"):

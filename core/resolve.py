@@ -7,10 +7,11 @@ from functools import cached_property
 from pathlib import Path
 
 from core.factorize.weighted_svd import WeightedSvd
-from core.measure.latency_table import latency_table, machine
+from core.hasten import SPARE, hasten, most_ms
+from core.measure.latency_table import latency_table, machine, timed
 from core.plan import ModelShape
 from core.probe import Loss, Prober
-from core.profile import Profile
+from core.profile import LatencyTable, Products, Profile
 from core.quantize.gptq import Gptq
 from core.quantize.int8 import Int8
 from core.recipe import Recipe, Target
@@ -20,19 +21,12 @@ from core.spend import spend
 from core.structure.structured import Structured
 from core.unit_curves import rounded, unit_curves
 
-
-def resolve(recipe: Recipe, target: Target, shape: ModelShape, profile: Profile) -> Recipe:
-    """The recipe with no "auto" left.
-
-    Raises:
-        TargetImpossible: see `core.spend.spend`.
-    """
-    return spend(recipe, target, shape, profile) if recipe.open_for(target) else recipe
+IN_TIME, TRIES = 0.99, 3  # a plan whose widths take more of the target's milliseconds is made anew, so many times
 
 
 @dataclass
 class Profiler:
-    """Measures what recipes of one job ask for, each thing once.
+    """Measures what recipes of one job ask for, each thing once, and plans on it.
 
     Args:
         teacher: its model.onnx, where milliseconds may be asked for.
@@ -64,6 +58,43 @@ class Profiler:
         if self.teacher is not None and (table is None or table.machine != machine()):
             self._learn(latency=latency_table(self.teacher, self.shape))
         return self.known
+
+    def resolve(self, recipe: Recipe, target: Target) -> Recipe:
+        """The recipe with no "auto" left, on what is known. Planned widths are timed, and planned anew where they take
+        longer than the table says.
+
+        Raises:
+            TargetImpossible: see `core.spend.spend`.
+        """
+        if not recipe.open_for(target):
+            return recipe
+        if not (recipe.narrower and target.times()) or self.teacher is None:
+            return spend(recipe, target, self.shape, self.known)
+        share = 1.0
+        for _ in range(TRIES):
+            found = hasten(recipe, target, self.shape, self.known, share)
+            most, ms = most_ms(target, self._table.teacher_ms) / SPARE, self._ms(found.recipe)
+            if ms <= IN_TIME * most or found.ms > most:  # or nothing is fast enough
+                break
+            share *= IN_TIME * most / ms
+        return found.recipe
+
+    def _ms(self, recipe: Recipe) -> float:
+        """Of the teacher's graph in the widths that the recipe gives it."""
+        each = next(step.each for step in recipe.steps if isinstance(step, Structured))
+        products: Products = "fp32"
+        if any(isinstance(step, Int8) and step.products == "int8" for step in recipe.steps):
+            products = "int8"
+        if self.teacher is None:
+            raise ValueError("nothing to time")
+        _, (share,) = timed(self.teacher, self.shape, [(products, each or {})])
+        return share * self._table.teacher_ms
+
+    @property
+    def _table(self) -> LatencyTable:
+        if self.known.latency is None:
+            raise ValueError("no latency table")
+        return self.known.latency
 
     def _learn(self, **found: object) -> None:
         self.known = self.known.model_copy(update=found)

@@ -8,7 +8,7 @@ the teacher and counted in units of it, so that a machine that slows down for a 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -30,6 +30,7 @@ UNDISTURBED = 0.2  # share of the runs of a model that nothing else on the machi
 HEADS, NEURONS = (0, 1 / 12, 1 / 3, 2 / 3, 1), (0, 1 / 16, 1 / 4, 1 / 2, 1)  # shares that are timed
 MIDDLE = (2 / 3, 1 / 2)
 Widths = tuple[int, int]  # units a layer: heads, neurons
+Variant = tuple[Products, Mapping[str, int]]  # reader -> units
 
 
 def latency_table(teacher: Path, shape: ModelShape, *, threads: int = 1, pairs: int = PAIRS) -> LatencyTable:
@@ -50,7 +51,9 @@ def latency_table(teacher: Path, shape: ModelShape, *, threads: int = 1, pairs: 
     ends = (0, 0), (most["heads"], most["neurons"])
     widths = sorted({*((count, middle[1]) for count in heads), *((middle[0], count) for count in neurons), *ends})
     asked = [(products, each) for products in PRODUCTS for each in widths]
-    teacher_ms, shares = _timed(teacher, shape, asked, threads, pairs)
+    variants = [_everywhere(shape, *each) for each in asked]
+    teacher_ms, found = timed(teacher, shape, variants, threads=threads, pairs=pairs)
+    shares = dict(zip(asked, found, strict=True))
     base: dict[Products, float] = {}
     lines: dict[str, dict[Products, dict[int, float]]] = {"heads": {}, "neurons": {}}
     for products in PRODUCTS:
@@ -101,19 +104,19 @@ def _units(most: int, share: float, align: int) -> int:
     return min(most, max(1, round(share * most / align)) * align if share else 0)
 
 
-def _timed(
-    teacher: Path, shape: ModelShape, asked: Sequence[tuple[Products, Widths]], threads: int, pairs: int
-) -> tuple[float, dict[tuple[Products, Widths], float]]:
-    """The teacher's milliseconds, and what each variant takes in units of it."""
-    shares: dict[tuple[Products, Widths], float] = {}
+def timed(
+    teacher: Path, shape: ModelShape, variants: Sequence[Variant], *, threads: int = 1, pairs: int = PAIRS
+) -> tuple[float, list[float]]:
+    """The teacher's milliseconds, and what each variant takes in units of them."""
+    shares: list[float] = []
     slow: list[float] = []
     proto = onnx.load(teacher)
     with TemporaryDirectory(dir=teacher.parent) as folder:
-        for start in range(0, len(asked), AT_ONCE):  # all at once would fill a disk
-            some = list(_variants(proto, shape, asked[start : start + AT_ONCE]))
+        for start in range(0, len(variants), AT_ONCE):  # all at once would fill a disk
+            some = variants[start : start + AT_ONCE]
             paths = [Path(folder) / f"{place}.onnx" for place in range(len(some))]
-            for path, (_, variant) in zip(paths, some, strict=True):
-                path.write_bytes(variant.SerializeToString())
+            for path, variant in zip(paths, some, strict=True):
+                path.write_bytes(_graph(proto, shape, variant).SerializeToString())
             order = {
                 "teacher": str(teacher.resolve()),
                 "students": [str(path) for path in paths],
@@ -125,21 +128,25 @@ def _timed(
                 "budget_s": 0.0,
             }
             found = run_isolated(SCRIPT, order, closure(("onnxruntime", "numpy")), threads=threads)
-            for place, (key, _) in enumerate(some):
+            for place in range(len(some)):
                 seconds = found[f"{place}.{REFERENCE[0]}x{REFERENCE[1]}"]
                 fast = np.quantile(seconds, UNDISTURBED, axis=0)
-                shares[key] = float(fast[1] / fast[0])
+                shares.append(float(fast[1] / fast[0]))
                 slow += seconds[:, 0].tolist()
     return 1e3 * float(np.quantile(slow, UNDISTURBED)), shares
 
 
-def _variants(
-    proto: onnx.ModelProto, shape: ModelShape, asked: Sequence[tuple[Products, Widths]]
-) -> Iterator[tuple[tuple[Products, Widths], onnx.ModelProto]]:
+def _everywhere(shape: ModelShape, products: Products, widths: Widths) -> Variant:
+    """The same widths in every layer."""
+    count = dict(zip(("heads", "neurons"), widths, strict=True))
     family = FAMILIES[shape.family]
-    units = {matrix.name: matrix.unit for matrix in shape.matrices if matrix.unit}
-    for products, (heads, neurons) in asked:
-        count = {"heads": heads, "neurons": neurons}
-        blocks = [block for name in units if (block := family.block(name))]
-        left = {block: count[block.what] * units[block.reader] for block in blocks}
-        yield (products, (heads, neurons)), narrowed(proto, left, family, TOKENS, int8=products == "int8")
+    readers = (family.block(matrix.name) for matrix in shape.matrices if matrix.unit)
+    return products, {block.reader: count[block.what] for block in readers if block is not None}
+
+
+def _graph(proto: onnx.ModelProto, shape: ModelShape, variant: Variant) -> onnx.ModelProto:
+    products, units = variant
+    family = FAMILIES[shape.family]
+    span = {matrix.name: matrix.unit for matrix in shape.matrices}
+    left = {block: count * span[name] for name, count in units.items() if (block := family.block(name))}
+    return narrowed(proto, left, family, TOKENS, int8=products == "int8")

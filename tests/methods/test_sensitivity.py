@@ -17,7 +17,7 @@ from core.probe import Loss, Prober
 from core.profile import Curve, Profile
 from core.quantize.gptq import Gptq
 from core.recipe import Recipe, Target
-from core.resolve import Profiler, resolve
+from core.resolve import Profiler
 from core.sensitivity import CUT_AT, curves
 from core.shared import Shared
 from tests.methods.test_gptq import compiled
@@ -78,7 +78,8 @@ def test_the_choice_is_stored_as_planned_and_beats_one_number_of_bits_for_all(
     # The graph around the codes weighs as much as the codes of so small a model, so those are compared.
     for limit in range(uniform.file_bytes, 2 * uniform.file_bytes, 128):
         target = Target(max_bytes=limit)
-        found = resolve(asked, target, shape, profiler.measure(asked, target))
+        profiler.measure(asked, target)
+        found = profiler.resolve(asked, target)
         assert size_of(found, shape).file_bytes <= limit
         if size_of(found, shape).size_bytes > uniform.size_bytes:
             break

@@ -12,7 +12,7 @@ from core.plan import ModelShape, size_of
 from core.probe import Loss, Prober
 from core.profile import Units
 from core.recipe import Recipe, Target
-from core.resolve import Profiler, resolve
+from core.resolve import Profiler
 from core.shared import Shared
 from core.structure.structured import Structured
 from core.unit_curves import rounded, unit_curves
@@ -59,9 +59,10 @@ def test_int8_products_cost_something_and_little(shared: Shared) -> None:
 def test_the_job_fills_what_milliseconds_leave_open(shared: Shared, shape: ModelShape, tmp_path: Path) -> None:
     onnx.write(shared.teacher, {}, tmp_path / "model.onnx")
     target = Target(latency_ratio=1.3)
-    measured = Profiler(shared, shape, tmp_path / "model.onnx").measure(AUTO, target)
+    profiler = Profiler(shared, shape, tmp_path / "model.onnx")
+    measured = profiler.measure(AUTO, target)
     assert measured.latency is not None
-    found = resolve(AUTO, target, shape, measured)
+    found = profiler.resolve(AUTO, target)
     assert '"auto"' not in found.model_dump_json()
     assert size_of(found, shape).parameters <= shape.parameters
     table, each = measured.latency, found.steps[0].model_dump()["each"]
@@ -78,3 +79,35 @@ def test_a_probe_leaves_the_model_as_it_was(shared: Shared) -> None:
     name = "bert.encoder.layer.0.output.dense.weight"
     assert probe({name: torch.zeros_like(before[name])}) > 0
     assert all(torch.equal(before[key], parameter) for key, parameter in model.named_parameters())
+
+
+def test_widths_that_take_longer_than_planned_are_planned_anew(
+    shared: Shared, shape: ModelShape, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A table that promises too much is found out before anything is trained."""
+    onnx.write(shared.teacher, {}, tmp_path / "model.onnx")
+    profiler, target = Profiler(shared, shape, tmp_path / "model.onnx"), Target(latency_ratio=2)
+    profiler.measure(AUTO, target)
+    line = {0: 0.0, 4: 1.0, 64: 16.0}
+    table = profiler.known.latency
+    assert table is not None
+    promises = {"base": {"fp32": 1.0}, "heads": {"fp32": line}, "neurons": {"fp32": line}, "teacher_ms": 41.0}
+    profiler.known = profiler.known.model_copy(update={"latency": table.model_copy(update=promises)})
+    asked: list[float] = []
+
+    def slower(_: Path, __: ModelShape, variants: list[tuple[str, dict[str, int]]]) -> tuple[float, list[float]]:
+        asked.append(1.2 * profiled(profiler, variants[0][1]))
+        return 41.0, [asked[-1] / 41.0]
+
+    monkeypatch.setattr("core.resolve.timed", slower)
+    profiler.resolve(AUTO, target)
+    assert len(asked) > 1
+    assert asked[0] > 20.5 >= asked[-1]
+
+
+def profiled(profiler: Profiler, each: dict[str, int]) -> float:
+    """What the table says of these widths."""
+    table = profiler.known.latency
+    assert table is not None
+    kinds = {units.reader: "heads" if units.unit > 1 else "neurons" for units in profiler.known.units}
+    return table.base["fp32"] + sum(table.of(kinds[name], count, "fp32") for name, count in each.items())  # type: ignore[arg-type]
