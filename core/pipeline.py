@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -113,6 +114,7 @@ def compress(
     used_s: float = 0.0,
     checkpoints: Checkpoints | None = None,
     profile: Profile | None = None,
+    profiled: Callable[[Profile], None] | None = None,
     dry_run: bool = False,
 ) -> Result:
     """Compress one model to one point, or to every point of a ladder.
@@ -126,6 +128,7 @@ def compress(
         used_s: wall seconds that earlier attempts took; they count towards `target.max_minutes`.
         checkpoints: where to write them, and those of earlier attempts.
         profile: of the same model, text and `recipe.profiled()`, measured before.
+        profiled: called with what was measured, before anything is trained: a later attempt must plan as this one did.
         dry_run: end when everything is planned.
 
     Raises:
@@ -153,18 +156,18 @@ def compress(
             shared.followed()
         with meter.stage("profile"):
             profiler = Profiler(shared, shape, work / "teacher" / "model.onnx", profile or Profile())
-            for step in steps:
-                profiler.measure(step.recipe, step.target)
+            planned = profiler.plan([(step.recipe, step.target) for step in steps])
+            steps = [Step(found, step.target) for found, step in zip(planned, steps, strict=True)]
             measured = profiler.known if profiler.known != Profile() else None
-            steps = [Step(profiler.resolve(step.recipe, step.target), step.target) for step in steps]
+            if measured is not None and profiled is not None:
+                profiled(measured)
         if dry_run:
             return Result((), measured)
         with meter.stage("teacher"):
             against = _yardstick(work / "teacher", metric, shape, select, roles.eval, loaded, threads, seed, meter)
         common, said = len(meter.stages), len(meter.warnings)
         hashes = _hashes(model, data)
-        minutes = (target or Target()).max_minutes
-        ends = time.monotonic() + 60 * minutes - used_s if minutes else None
+        ends = _ends(target, used_s)
         mark = fingerprint(
             inputs=hashes, columns=asdict(data.columns), formats=dict(data.formats), seed=seed, device=str(where),
             threads=threads, metric=metric,
@@ -206,6 +209,12 @@ def compress(
         for folder in folders:
             (work / folder.name).rename(folder)
     return Result(tuple(map(Delivered, reports, folders)), measured)
+
+
+def _ends(target: Target | None, used_s: float) -> float | None:
+    """When, on the monotonic clock, the time budget is over; None without one."""
+    minutes = (target or Target()).max_minutes
+    return time.monotonic() + 60 * minutes - used_s if minutes else None
 
 
 def _fresh(out: Path, points: int) -> list[Path]:

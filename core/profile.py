@@ -92,3 +92,4 @@ class Profile(BaseModel):
     units: tuple[Units, ...] = ()
     int8: float | None = None  # loss of int8 products in every encoder linear
     latency: LatencyTable | None = None
+    timed: dict[str, float] = {}  # widths that were planned -> their milliseconds in units of the teacher's

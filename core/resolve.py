@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -38,6 +40,12 @@ class Profiler:
     teacher: Path | None = None
     known: Profile = field(default_factory=Profile)
 
+    def plan(self, asked: Sequence[tuple[Recipe, Target]]) -> list[Recipe]:
+        """Every recipe as `resolve` gives it for its target."""
+        for recipe, target in asked:
+            self.measure(recipe, target)
+        return [self.resolve(recipe, target) for recipe, target in asked]
+
     def measure(self, recipe: Recipe, target: Target) -> Profile:
         """What is known now; at least all that `recipe` decides for `target` by."""
         bits, units = recipe.spender, recipe.narrower
@@ -56,7 +64,7 @@ class Profiler:
             self._learn(curves=(embedding_curve(self.shared, *asked, self._probe),))
         table = self.known.latency
         if self.teacher is not None and (table is None or table.machine != machine()):
-            self._learn(latency=latency_table(self.teacher, self.shape))
+            self._learn(latency=latency_table(self.teacher, self.shape), timed={})
         return self.known
 
     def resolve(self, recipe: Recipe, target: Target) -> Recipe:
@@ -85,10 +93,11 @@ class Profiler:
         products: Products = "fp32"
         if any(isinstance(step, Int8) and step.products == "int8" for step in recipe.steps):
             products = "int8"
-        if self.teacher is None:
-            raise ValueError("nothing to time")
-        _, (share,) = timed(self.teacher, self.shape, [(products, each or {})])
-        return share * self._table.teacher_ms
+        key = json.dumps([products, each], sort_keys=True)
+        if key not in self.known.timed and self.teacher is not None:  # so that a second attempt plans as the first
+            _, (share,) = timed(self.teacher, self.shape, [(products, each or {})])
+            self._learn(timed={**self.known.timed, key: share})
+        return self.known.timed[key] * self._table.teacher_ms
 
     @property
     def _table(self) -> LatencyTable:

@@ -9,7 +9,6 @@ from typing import Any, Literal
 from sqlalchemy import case, select
 from sqlalchemy.orm import Session
 
-from jobs import profiles
 from jobs.clock import db_now
 from jobs.events import stored
 from jobs.ids import new_id
@@ -40,18 +39,12 @@ class PublishedPoint:
 
 
 def publish(
-    s: Session,
-    job_id: str,
-    fence: int,
-    report: dict[str, Any] | None,
-    points: Sequence[PublishedPoint],
-    profile: dict[str, Any] | None = None,
+    s: Session, job_id: str, fence: int, report: dict[str, Any] | None, points: Sequence[PublishedPoint]
 ) -> bool:
-    """Make the result visible: state, report, artifacts, profile and event in the caller's one transaction.
+    """Make the result visible: state, report, artifacts and event in the caller's one transaction.
 
     Args:
         report: None of a dry run, which has no points either.
-        profile: `core.profile.Profile` as JSON, where the job measured one.
 
     Returns:
         False when the fence is lost, or the job is being cancelled; nothing is written then. When the commit itself
@@ -64,8 +57,6 @@ def publish(
     )  # fmt: skip
     if job is None:
         return False
-    if profile is not None:
-        profiles.keep(s, job, profile)
     for number, point in enumerate(points):
         artifact = Artifact(
             id=new_id("art"),

@@ -19,6 +19,7 @@ from jobs.events import stored
 from jobs.ids import new_id
 from jobs.requests import PlanRequest, digest
 from jobs.scope import Scope, scoped
+from jobs.states import HELD
 from jobs.tables import Dataset, Job, ModelFile, Profile
 
 
@@ -56,10 +57,15 @@ def find(s: Session, project_id: str, key: str | None) -> Measured | None:
         return None
 
 
-def keep(s: Session, job: Job, body: dict[str, Any]) -> None:
-    """Store what a job measured, in place of what was there: its latency table is of the machine that worked last."""
-    if job.profile_key is None:
-        return
+def keep(s: Session, job_id: str, fence: int, body: dict[str, Any]) -> bool:
+    """Store what a running job measured, in place of what was there: its latency table is of the machine at work.
+
+    False: the fence is lost, or the job needs no profile; nothing is written then.
+    """
+    held = (Job.id == job_id, Job.fence == fence, Job.state.in_(HELD))
+    job = s.scalars(select(Job).where(*held).execution_options(populate_existing=True)).one_or_none()
+    if job is None or job.profile_key is None:
+        return False
     s.execute(delete(Profile).where(Profile.project_id == job.project_id, Profile.key == job.profile_key))
     insert_once(
         s,
@@ -70,6 +76,7 @@ def keep(s: Session, job: Job, body: dict[str, Any]) -> None:
         key=job.profile_key,
         body=stored(body),
     )
+    return True
 
 
 def making(s: Session, scope: Scope, key: str) -> Job | None:

@@ -19,6 +19,7 @@ from jobs.inspections import (
 )
 from jobs.plans import Planned, plan
 from jobs.profiles import find as find_profile
+from jobs.profiles import keep as keep_profile
 from jobs.reconcile import Hint, reconcile
 from jobs.removal import cancel, delete_job
 from jobs.submit import prepare, submit
@@ -67,6 +68,7 @@ __all__ = [
     "heartbeat",
     "heartbeat_inspection",
     "keep_checkpoint",
+    "keep_profile",
     "model_files",
     "order",
     "plan",

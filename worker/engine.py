@@ -113,13 +113,13 @@ def _compress(spec: dict[str, Any], send: Send) -> dict[str, Any]:
             told=lambda folder: send(_checkpoint(out, folder)),
         ),
         profile=None if spec["profile"] is None else Profile.model_validate(spec["profile"]),
+        profiled=lambda found: send({"type": "profiled", "profile": found.model_dump(mode="json")}),
         dry_run=spec["dry_run"],
     )
     return {
         "type": "result",
         "report": result.report.model_dump(mode="json") if result.points else None,
         "points": [_point(out, one) for one in result.points],
-        "profile": result.profile and result.profile.model_dump(mode="json"),
     }
 
 

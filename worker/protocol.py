@@ -81,13 +81,19 @@ class Checkpoint(Said):
     files: list[str] = Field(min_length=1, max_length=64)
 
 
+class Profiled(Said):
+    """What was measured of the model, a `core.profile.Profile`."""
+
+    type: Literal["profiled"]
+    profile: dict[str, Any]
+
+
 class Result(Said):
-    """`report` and `points` are empty of a dry run; `profile` is a `core.profile.Profile`."""
+    """Without report and points of a dry run."""
 
     type: Literal["result"]
     report: dict[str, Any] | None
     points: list[Folder] = Field(max_length=64)
-    profile: dict[str, Any] | None = None
 
     @model_validator(mode="after")
     def _both_or_neither(self) -> Result:
@@ -125,7 +131,8 @@ class Failed(Fault):
     type: Literal["error"]
 
 
-Event = Ready | Stage | Progress | Metric | Warned | Log | Checkpoint | Result | Verdict | Failed
+Event = Ready | Stage | Progress | Metric | Warned | Log | Checkpoint | Profiled | Result | Verdict | Failed
+Kept = Checkpoint | Profiled
 Last = Result | Verdict | Failed
 _EVENT: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="type")])
 

@@ -69,6 +69,7 @@ class _Run:
         self.node, self.child, self.held = node, child, held
         self.device, self.hard_links = device, link
         self.keeping: threading.Thread | None = None  # storing a checkpoint
+        self.profiling: threading.Thread | None = None  # storing what was measured
         job, fence, lease_s = held.job_id, held.fence, node.settings.lease_s
         self.link = Link(
             node.db,
@@ -121,11 +122,23 @@ class _Run:
             lease_s=settings.lease_s, runtime_s=runtime_s, keep=self._keep,
         )  # fmt: skip
 
-    def _keep(self, said: protocol.Checkpoint) -> None:
+    def _keep(self, said: protocol.Kept) -> None:
         """Store a checkpoint while watching goes on: gigabytes must not delay a cancel. One too soon is left."""
-        if self.keeping is None or not self.keeping.is_alive():
+        if isinstance(said, protocol.Profiled):
+            self.profiling = threading.Thread(target=self._store_profile, args=(said,), name="profile", daemon=True)
+            self.profiling.start()
+        elif self.keeping is None or not self.keeping.is_alive():
             self.keeping = threading.Thread(target=self._store, args=(said,), name="checkpoint", daemon=True)
             self.keeping.start()
+
+    def _store_profile(self, said: protocol.Profiled) -> None:
+        """The job goes on without where this fails."""
+        try:
+            profile = Profile.model_validate(said.profile, strict=False).model_dump(mode="json")
+        except ValidationError as error:
+            logger.warning("%s: a profile is not kept: %s", self.held.job_id, error)
+            return
+        self._write(lambda s: service.keep_profile(s, self.held.job_id, self.held.fence, profile))
 
     def _store(self, said: protocol.Checkpoint) -> None:
         """The job goes on without a checkpoint where this fails."""
@@ -176,7 +189,6 @@ class _Run:
             dry = held.spec["dry_run"]
             report = None if dry else Report.model_validate(result.report, strict=False)
             delivered = [] if dry else result.points
-            profile = None if result.profile is None else Profile.model_validate(result.profile, strict=False)
             reports = [Point.model_validate(each.report, strict=False) for each in delivered]
             files = [
                 workspace.collect(
@@ -196,8 +208,10 @@ class _Run:
             for each, point in zip(files, reports, strict=True)
         ]
         self.link.stop()  # its last events come before the end of the job
-        whole, measured = (None if each is None else each.model_dump(mode="json") for each in (report, profile))
-        if self._write(lambda s: service.publish(s, held.job_id, held.fence, whole, points, measured)):
+        if self.profiling is not None:
+            self.profiling.join(settings.lease_s)  # a dry run is made for it
+        whole = None if report is None else report.model_dump(mode="json")
+        if self._write(lambda s: service.publish(s, held.job_id, held.fence, whole, points)):
             return
         # Refused, or done by a commit whose answer was lost, or cancelled in the last moment.
         if self._write(lambda s: service.published(s, held.job_id, held.fence)):

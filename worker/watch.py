@@ -32,14 +32,14 @@ def watch(
     *,
     lease_s: float,
     runtime_s: float | None,
-    keep: Callable[[protocol.Checkpoint], None] | None = None,
+    keep: Callable[[protocol.Kept], None] | None = None,
 ) -> protocol.Last | End:
     """Read the child until its last line comes or a reason to stop does. Ends nothing itself.
 
     Args:
         lease_s: without an answer of the database for so long, somebody else may hold the work.
         runtime_s: wall-clock limit, or None.
-        keep: called with each checkpoint that the child has written.
+        keep: called with each checkpoint that the child has written, and with what it has measured.
     """
     deadline = time.monotonic() + runtime_s if runtime_s is not None else None
     while True:
@@ -48,7 +48,7 @@ def watch(
         for event in events:
             if isinstance(event, protocol.Result | protocol.Verdict | protocol.Failed):
                 return event
-            if not isinstance(event, protocol.Checkpoint):
+            if not isinstance(event, protocol.Kept):
                 link.add(event)
             elif keep is not None:
                 keep(event)

@@ -36,7 +36,8 @@ def test_from_nothing_to_the_points(client: TestClient) -> None:
     with database.sessions.begin() as s:
         claim = service.claim(s, "test", 60)
         assert claim is not None
-        service.publish(s, claim.job_id, claim.fence, None, [], MEASURED.model_dump(mode="json"))
+        service.keep_profile(s, claim.job_id, claim.fence, MEASURED.model_dump(mode="json"))
+        service.publish(s, claim.job_id, claim.fence, None, [])
     done = client.post("/v1/plans", json=body)
     assert (done.status_code, done.json()["status"]) == (200, "done")
     assert [point["target"] for point in done.json()["points"]] == [{"latency_ratio": 2.5}, {"latency_ratio": 5.0}]

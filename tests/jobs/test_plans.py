@@ -1,18 +1,18 @@
 """A plan stands on an inspection and, where the recipe asks for it, on a profile that one dry run measures for all."""
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from core.forecast import forecast
-from core.profile import Profile
+from core.profile import Profile as Measured
 from core.recipe import Target
-from jobs import profiles, service
+from jobs import service
 from jobs.finish import fail
 from jobs.problem import Problem, Refused
 from jobs.requests import PlanRequest
 from jobs.states import State
 from jobs.store import Blob
-from jobs.tables import ModelFile
+from jobs.tables import ModelFile, Profile
 from tests.core.test_hasten import minilm, profile
 from tests.jobs.world import GOOD, World
 
@@ -43,7 +43,8 @@ def measured(world: World, request: PlanRequest) -> str:
     assert held.job_id == making.id
     body = MEASURED.model_dump(mode="json")
     with world.db.sessions.begin() as s:
-        assert service.publish(s, held.job_id, held.fence, None, [], body)
+        assert service.keep_profile(s, held.job_id, held.fence, body)
+        assert service.publish(s, held.job_id, held.fence, None, [])
     return making.id
 
 
@@ -132,9 +133,9 @@ def test_a_dry_run_that_failed_says_why_and_one_that_was_lost_is_tried_again(wor
 
 def test_a_profile_of_an_older_form_is_measured_again(world: World) -> None:
     request = asked(world)
-    job = measured(world, request)
+    measured(world, request)
     with world.db.sessions.begin() as s:
-        profiles.keep(s, world.job(job), {"curves": "nonsense"})
+        s.execute(update(Profile).values(body={"curves": "nonsense"}))
     assert plan(world, request).making is not None
 
 
@@ -156,4 +157,22 @@ def test_what_cannot_be_planned_is_refused(world: World) -> None:
     assert empty.latency_ratio is not None
     assert empty.latency_ratio >= 3
     with pytest.raises(Exception, match="latency table"):
-        forecast(asked(world).resolved()[1], Target(latency_ratio=3), minilm(), Profile())
+        forecast(asked(world).resolved()[1], Target(latency_ratio=3), minilm(), Measured())
+
+
+def test_only_the_holder_of_a_job_stores_what_it_measured(world: World) -> None:
+    request = asked(world)
+    plan(world, request)
+    world.judge(VERDICT)
+    plan(world, request)
+    held = world.claim()
+    assert held is not None
+    body = MEASURED.model_dump(mode="json")
+    with world.db.sessions.begin() as s:
+        assert not service.keep_profile(s, held.job_id, held.fence - 1, body)
+        assert service.find_profile(s, held.project_id, held.profile_key) is None
+        assert service.keep_profile(s, held.job_id, held.fence, body)
+        assert service.find_profile(s, held.project_id, held.profile_key) == MEASURED
+        other = MEASURED.model_copy(update={"int8": 9.0})  # another machine's, in its place
+        assert service.keep_profile(s, held.job_id, held.fence, other.model_dump(mode="json"))
+        assert service.find_profile(s, held.project_id, held.profile_key) == other

@@ -37,6 +37,7 @@ class Wish:
     spawn: bool = False  # starts a program of its own that sleeps
     stuck: bool = False  # sits in C code with the interpreter's lock held, so that no other thread runs
     probe: dict[str, str] | None = None  # things to reach; what happened goes into found.json
+    measures: bool = False  # says what it measured, unless it was told; what it was told goes into told.json
     error: dict[str, Any] | None = None
     link_to: str | None = None  # a path outside, delivered as if it were a result
     busy_s: float = 0  # CPU seconds of an inspection
@@ -51,7 +52,11 @@ def warm(kind: str) -> list[str]:
 def work(order: dict[str, Any], send: Any) -> dict[str, Any]:
     spec = order["spec"]
     wish = Wish(**json.loads(Path(spec["train"]).read_text()))
-    return compress(spec, wish, send) if order["kind"] == "compress" else inspect(wish)
+    if order["kind"] == "inspect":
+        return inspect(wish)
+    if wish.measures and spec["profile"] is None:
+        send({"type": "profiled", "profile": {"int8": 0.25}})
+    return {"type": "result", "report": None, "points": []} if spec["dry_run"] else compress(spec, wish, send)
 
 
 def inspect(wish: Wish) -> dict[str, Any]:
@@ -105,9 +110,11 @@ def compress(spec: dict[str, Any], wish: Wish, send: Any) -> dict[str, Any]:
     if wish.error:
         return {"type": "error", **wish.error}
     (out / "model.onnx").write_bytes(DATA)
+    (out / "told.json").write_text(json.dumps(spec["profile"]))
     (out / "left.json").write_text(json.dumps(left))
     (out / "found.json").write_text(json.dumps({what: attempt(what, at) for what, at in (wish.probe or {}).items()}))
     files = ["found.json", "model.onnx", *(["left.json"] if wish.keep_at is not None else [])]
+    files += ["told.json"] if wish.measures else []
     if wish.link_to:
         (out / "linked").symlink_to(wish.link_to)
         files.append("linked")

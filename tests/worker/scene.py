@@ -45,8 +45,17 @@ class Scene:
         self.db = connect(self.settings)
         self.store = LocalStore(self.settings.store_dir)
 
-    def submit(self, *, limits: dict[str, Any] | None = None, judged: bool = False, **wish: Any) -> str:
+    def submit(
+        self,
+        *,
+        limits: dict[str, Any] | None = None,
+        judged: bool = False,
+        asked: dict[str, Any] | None = None,
+        **wish: Any,
+    ) -> str:
         """A job whose training file tells the fake engine what to do. Each has files of its own.
+
+        `asked`: fields of the request in place of the preset.
 
         With `judged` its inspection is done already, so that no worker is needed for that.
         """
@@ -57,7 +66,8 @@ class Scene:
             service.file_arrived(s, SCOPE, model.id, "config.json", blob, blob.size)
             data = service.create_dataset(s, SCOPE, None, "csv", blob)
             files = {"model": model.id, "data": {"train": data.id, "eval": data.id}}
-            request = JobRequest.model_validate({**files, "preset": "ladabert-1", "limits": limits or {}})
+            fields = asked or {"preset": "ladabert-1"}
+            request = JobRequest.model_validate({**files, **fields, "limits": limits or {}})
             if judged:
                 service.request_inspection(s, SCOPE, request.inspection())
                 held = service.claim_inspection(s, "test", 60)

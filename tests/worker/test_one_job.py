@@ -1,8 +1,10 @@
 """One job under the real supervisor, embedded and under Celery: how it ends in each case."""
 
+import json
 import os
 import signal
 
+from jobs import service
 from jobs.states import State
 from tests.worker import fake_engine
 from tests.worker.scene import Scene, members, until
@@ -17,6 +19,27 @@ def test_a_job_runs_to_its_one_artifact(scene: Scene) -> None:
     assert job.report is not None
     assert job.report["point"]["target_met"]
     assert ("stage", {"stage": "distill"}) in scene.told(job.id)
+
+
+def test_what_a_job_measured_is_told_to_its_next_attempt(scene: Scene) -> None:
+    """A child that dies after it has measured: the second plans on the very same profile."""
+    job_id = scene.submit(asked={"preset": "fast"}, measures=True, steps=20, step_s=0.1)
+    scene.wait_started(job_id)
+    os.killpg(scene.busy_group(), signal.SIGKILL)
+    job = scene.wait(job_id)
+    assert (job.state, job.attempt) == (State.SUCCEEDED, 2)
+    (files,) = scene.artifacts(job_id)
+    assert json.loads(files["told.json"])["int8"] == 0.25
+
+
+def test_a_dry_run_ends_with_a_profile_and_nothing_else(scene: Scene) -> None:
+    job = scene.wait(scene.submit(asked={"preset": "fast", "dry_run": True}, measures=True))
+    assert (job.state, job.report) == (State.SUCCEEDED, None)
+    assert scene.artifacts(job.id) == []
+    with scene.db.readers() as s:
+        found = service.find_profile(s, job.project_id, job.profile_key)
+    assert found is not None
+    assert found.int8 == 0.25
 
 
 def test_what_a_child_prints_does_not_matter(scene: Scene) -> None:
