@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Generic, TypeVar
 
+STEP = 16.0  # between two prices, while one that is high enough is looked for
 What = TypeVar("What")
 
 
@@ -69,13 +70,14 @@ def allocate_both(
     found = at(0.0)
     if found is None or fits(found):
         return found
-    low, high = 0.0, 1e-9
-    while (found := at(high)) is not None and not fits(found):
-        low, high = high, high * 8
-        if high > 1e15:
+    price = STEP**-8
+    while (found := at(price)) is not None and not fits(found):
+        price *= STEP
+        if price > STEP**16:
             return None
-    for _ in range(40):
-        middle = (low + high) / 2
+    low, high = price / STEP, price
+    for _ in range(12):  # to a thousandth of the price
+        middle = (low * high) ** 0.5
         if (tried := at(middle)) is not None and fits(tried):
             high, found = middle, tried
         else:

@@ -62,6 +62,7 @@ class _Plan:
             raise ValueError("no latency table")
         self.recipe, self.target, self.shape, self.profile = recipe.with_auto(products=products), target, shape, profile
         self.products, self.table = products, profile.latency
+        self._costs: dict[object, dict[int, float]] = {}
         self.items: dict[str, list[Option[float]]] = {
             units.reader: self._units(units.loss, units.reader) for units in profile.units
         }
@@ -81,7 +82,7 @@ class _Plan:
         found = self._made(_whats(chosen))
         # Bytes, or entries, of what is chosen stand for every size: the most of them at which all sizes are met.
         low, high = 0.0, sum(max(one.cost for one in each) for each in self.items.values())
-        for _ in range(14 if found.too_large else 0):
+        for _ in range(10 if found.too_large else 0):
             middle = (low + high) / 2
             both = allocate_both(self.items, middle, left)
             tried = None if both is None else self._made(_whats(both))
@@ -96,8 +97,13 @@ class _Plan:
         if block is None:
             raise RecipeInvalid(f"{reader} reads neither heads nor neurons", param="/recipe")
         names = {reader, *block.writers, *(f"{writer}.bias" for writer in block.writers)}
+        shapes = tuple((each.rows, each.cols) for each in self.shape.tensors() if each.name in names)
+        alike = self._costs.setdefault(shapes, {})  # layers that look the same cost the same
+        for count in losses:
+            if count not in alike:
+                alike[count] = self._cost(names, {reader: count})
         return [
-            Option(count, self._cost(names, {reader: count}), loss, self.table.of(block.what, count, self.products))
+            Option(count, alike[count], loss, self.table.of(block.what, count, self.products))
             for count, loss in losses.items()
         ]
 

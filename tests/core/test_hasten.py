@@ -1,7 +1,7 @@
 """Milliseconds spent on heads and neurons: within the target, little left over, never worse with more of them."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.errors import RecipeInvalid
@@ -103,6 +103,7 @@ def test_out_of_reach_gives_the_fastest() -> None:
     assert set(found.recipe.steps[0].model_dump()["each"].values()) == {0}
 
 
+@settings(max_examples=25)
 @given(st.floats(4.5, 16), st.sampled_from(["bytes_ratio", "parameter_ratio"]))
 def test_sizes_are_kept_beside_milliseconds(ratio: float, name: str) -> None:
     shape = minilm()
