@@ -10,6 +10,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from api import schemas
+from core.forecast import Forecast
 from jobs import tables
 from jobs.clock import db_now
 from jobs.problem import Problem
@@ -138,13 +139,13 @@ def _job(
     )
 
 
-def plan(found: Planned) -> schemas.Plan:
+def plan(found: Planned, points: Sequence[Forecast]) -> schemas.Plan:
     """A plan, as far as it is known."""
     return schemas.Plan(
-        status="done" if found.points else "profiling" if found.making else "inspecting",
+        status="done" if points else "profiling" if found.making else "inspecting",
         inspection_id=found.inspection.id,
         job_id=None if found.making is None else found.making.id,
-        points=list(found.points),
+        points=list(points),
     )
 
 

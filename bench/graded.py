@@ -25,6 +25,7 @@ from core.catalogue import METHODS
 from core.data import Columns, digest, read, split_select
 from core.inspect import shape_of
 from core.measure import at_reference, hardware, latency
+from core.measure.timed import TOKENS
 from core.metrics import score
 from core.plan import fill
 from core.profile import VERSION
@@ -142,7 +143,7 @@ def run_file(
             logits("onnx", folder, graded_rows.inputs(), max_length=512, threads=1).logits
             for folder in (made.folder, given.exported)
         )
-        timed = latency(given.exported / "model.onnx", file, threads=1)
+        timed = latency(given.exported / "model.onnx", file, vocabulary=TOKENS, threads=1)
         ratio, size = at_reference(timed).ratio, file.stat().st_size
     else:
         file, plain = made.folder / "model.xml", given.exported / "model.onnx"

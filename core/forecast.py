@@ -9,6 +9,7 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict
 
 from core.family import block_of
+from core.hasten import hasten_timed, teacher_ms
 from core.method import module_of
 from core.plan import ModelShape, Size, fill, misses, ratios, size_of
 from core.profile import LatencyTable, Products, Profile
@@ -31,7 +32,7 @@ class Forecast(BaseModel):
     bytes_ratio: float
     latency_ms: float | None = None
     latency_ratio: float | None = None
-    target_met: bool
+    target_met: bool | None  # None where a target is named of which nothing is known before the job
     shortfall: dict[str, float]
 
 
@@ -46,19 +47,27 @@ def forecast(recipe: Recipe, target: Target, shape: ModelShape, profile: Profile
     Raises:
         RecipeInvalid, TargetImpossible: see `core.plan.fill` and `core.spend.spend`.
     """
-    filled = fill(recipe, target, shape)
-    if filled.open_for(target):
+    filled, ms = fill(recipe, target, shape), None
+    if filled.narrower and target.times():
+        found = hasten_timed(filled, target, shape, profile, lambda widths: _known(profile, widths))
+        filled, ms = found.recipe, found.ms
+    elif filled.open_for(target):
         filled = spend(filled, target, shape, profile)
     size = size_of(filled, shape)
-    ms = milliseconds(filled, shape, profile.latency) if profile.latency else None
+    if ms is None and profile.latency:
+        ms = milliseconds(filled, shape, profile.latency)
     reached = {**ratios(size, shape), **_times(ms, profile.latency)}
+    return _forecast(filled, target, size, reached)
+
+
+def _known(profile: Profile, widths: str) -> float | None:
+    share = profile.timed.get(widths)
+    return None if share is None else share * teacher_ms(profile)
+
+
+def _forecast(recipe: Recipe, target: Target, size: Size, reached: dict[str, float]) -> Forecast:
     shortfall = misses(target.given(), reached)
-    return _forecast(filled, target, size, reached, shortfall)
-
-
-def _forecast(
-    recipe: Recipe, target: Target, size: Size, reached: dict[str, float], shortfall: dict[str, float]
-) -> Forecast:
+    unknown = target.given().keys() - reached.keys() - {"max_minutes"}  # a budget is kept, not reached
     return Forecast(
         recipe=recipe,
         target=target.given(),
@@ -70,7 +79,7 @@ def _forecast(
         bytes_ratio=reached["bytes_ratio"],
         latency_ms=reached.get("max_latency_ms"),
         latency_ratio=reached.get("latency_ratio"),
-        target_met=not shortfall,
+        target_met=None if unknown and not shortfall else not shortfall,
         shortfall=shortfall,
     )
 

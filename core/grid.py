@@ -144,6 +144,7 @@ def fit(weight: torch.Tensor, importance: torch.Tensor, mask: torch.Tensor | Non
         importance: of the same shape or broadcast to it, not negative.
         mask: entries that are not False count; None is all of them.
     """
+    group = min(group, weight.shape[1])
     counted = importance.expand_as(weight).float()
     if mask is not None:
         counted = counted * mask

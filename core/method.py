@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from core import codes
 from core.errors import RecipeInvalid
@@ -27,13 +27,19 @@ Keep = Annotated[float, Field(gt=0, le=1)] | Literal["auto"]
 LEVELS = {round(codes.bits(levels), 1): levels for levels in codes.DIGITS}  # bits -> number of levels
 
 
+def _number(bits: object) -> object:
+    if isinstance(bits, bool):  # it would be 1 bit
+        raise ValueError("must be a number of bits")  # noqa: TRY004 - what pydantic takes
+    return bits
+
+
 def _known(bits: float) -> float:
     if bits not in LEVELS:
         raise ValueError(f"{bits:g} bits; legal are {', '.join(f'{one:g}' for one in LEVELS)}")
     return bits
 
 
-Bits = Annotated[float, AfterValidator(_known), Field(json_schema_extra={"enum": [*LEVELS]})]
+Bits = Annotated[float, BeforeValidator(_number), AfterValidator(_known), Field(json_schema_extra={"enum": [*LEVELS]})]
 
 # (share of entries that factors and masks keep together, share that the factors keep), linear in between.
 Split = tuple[tuple[float, float], ...]

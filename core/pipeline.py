@@ -29,7 +29,7 @@ from core.measure import hardware
 from core.metrics import Metric, agreement, score
 from core.model import Loaded, load
 from core.phase import Build
-from core.plan import ModelShape, fill
+from core.plan import ModelShape, check_ladder, fill
 from core.point import Yardstick, measure
 from core.profile import Profile
 from core.progress import Meter, Progress, Silent
@@ -136,7 +136,7 @@ def compress(
     """
     threads = threads or len(os.sched_getaffinity(0))
     torch.set_num_threads(threads)
-    targets = (ladder or Ladder()).targets(target or Target())
+    targets = _targets(recipe, target or Target(), ladder or Ladder())
     meter = Meter(progress or Silent(), points=len(targets))
     where = torch.device("cuda" if device == "auto" and torch.cuda.is_available() else device.replace("auto", "cpu"))
     with meter.stage("plan"):
@@ -209,6 +209,11 @@ def compress(
         for folder in folders:
             (work / folder.name).rename(folder)
     return Result(tuple(map(Delivered, reports, folders)), measured)
+
+
+def _targets(recipe: Recipe, target: Target, ladder: Ladder) -> list[Target]:
+    check_ladder(recipe, ladder)
+    return ladder.targets(target)
 
 
 def _ends(target: Target | None, used_s: float) -> float | None:

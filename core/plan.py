@@ -15,8 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from core import codes
 from core.catalogue import METHODS
 from core.errors import RecipeInvalid, TargetImpossible
-from core.method import Split, Tensor
-from core.recipe import SIZES, Recipe, Target
+from core.method import Method, Split, Tensor
+from core.recipe import SIZES, TIMES, Ladder, Recipe, Target
 
 
 class Matrix(BaseModel):
@@ -134,6 +134,7 @@ def fill(recipe: Recipe, target: Target, shape: ModelShape) -> Recipe:
     sizes = {name: value for name, value in target.given().items() if name in SIZES}
     if recipe.narrower and target.times():
         _check_paced(recipe)
+        _refuse_missed(sizes, ratios(size_of(_narrowest(recipe, shape), shape), shape))
         return recipe
     # Bytes alone leave the embedding what costs it next to nothing.
     recipe = recipe.with_auto(products="int8", embedding_bits=4.0 if sizes else 8.0)
@@ -191,6 +192,12 @@ def _check_spendable(recipe: Recipe, sizes: Mapping[str, float], shape: ModelSha
 def _check_paced(recipe: Recipe) -> None:
     """Whether milliseconds leave nothing else to decide."""
     for index, step in enumerate(recipe.steps):
+        if step.family() == "factorize":
+            raise RecipeInvalid(
+                f"steps[{index}] ({step.name()}) makes factors, of whose milliseconds nothing is known: leave it "
+                "out, or the milliseconds",
+                param=f"/recipe/steps/{index}",
+            )
         field = "bits" if step.spends_bytes else "keep" if step.is_open and not step.reads_units else None
         if field:
             raise RecipeInvalid(
@@ -198,6 +205,27 @@ def _check_paced(recipe: Recipe) -> None:
                 "milliseconds out of the target",
                 param=f"/recipe/steps/{index}/{field}",
             )
+
+
+def _narrowest(recipe: Recipe, shape: ModelShape) -> Recipe:
+    """Nothing that milliseconds and bytes may choose is smaller."""
+    none = {matrix.name: 0 for matrix in shape.matrices if matrix.unit}
+
+    def filled(step: Method) -> Method:
+        return step.model_copy(update={"keep": 1.0, "each": none}) if step.reads_units else step
+
+    steps = tuple(map(filled, recipe.steps))
+    return recipe.model_copy(update={"steps": steps}).with_auto(products="int8", embedding_bits=float(LEAST_BITS))
+
+
+def check_ladder(recipe: Recipe, ladder: Ladder) -> None:
+    """Raises RecipeInvalid where every value of the ladder would give the same model."""
+    if (names := set(ladder.given()) & set(TIMES)) and recipe.narrower is None:
+        narrower = ", ".join(name for name, method in METHODS.items() if method.reads_units)
+        raise RecipeInvalid(
+            f'a ladder over {names.pop()} needs a step that milliseconds decide: {narrower} with keep "auto"',
+            param="/ladder",
+        )
 
 
 def _check_names(recipe: Recipe, shape: ModelShape) -> None:

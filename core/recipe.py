@@ -91,6 +91,8 @@ class Recipe(Closed):
         before: list[Method] = []
         acting: Method | None = None  # what the next training will change
         for index, step in enumerate(self.steps):
+            if step.reads_units and any(earlier.trains for earlier in self.steps[:index]):
+                raise ValueError(f"steps.{index} ({step.name()}) cannot come after a training: it judges the teacher")
             if step.trains:
                 acting = None
                 if getattr(step, "attention", 0) and any(one.reads_units for one in before):

@@ -9,11 +9,11 @@ from functools import cached_property
 from pathlib import Path
 
 from core.factorize.weighted_svd import WeightedSvd
-from core.hasten import SPARE, hasten, most_ms
+from core.hasten import hasten_timed, teacher_ms
 from core.measure.latency_table import latency_table, machine, timed
 from core.plan import ModelShape
 from core.probe import Loss, Prober
-from core.profile import LatencyTable, Products, Profile
+from core.profile import Profile
 from core.quantize.gptq import Gptq
 from core.quantize.int8 import Int8
 from core.recipe import Recipe, Target
@@ -22,8 +22,6 @@ from core.shared import Shared
 from core.spend import spend
 from core.structure.structured import Structured
 from core.unit_curves import rounded, unit_curves
-
-IN_TIME, TRIES = 0.99, 3  # a plan whose widths take more of the target's milliseconds is made anew, so many times
 
 
 @dataclass
@@ -78,32 +76,15 @@ class Profiler:
             return recipe
         if not (recipe.narrower and target.times()) or self.teacher is None:
             return spend(recipe, target, self.shape, self.known)
-        share = 1.0
-        for _ in range(TRIES):
-            found = hasten(recipe, target, self.shape, self.known, share)
-            most, ms = most_ms(target, self._table.teacher_ms) / SPARE, self._ms(found.recipe)
-            if ms <= IN_TIME * most or found.ms > most:  # or nothing is fast enough
-                break
-            share *= IN_TIME * most / ms
-        return found.recipe
+        return hasten_timed(recipe, target, self.shape, self.known, self._ms).recipe
 
-    def _ms(self, recipe: Recipe) -> float:
-        """Of the teacher's graph in the widths that the recipe gives it."""
-        each = next(step.each for step in recipe.steps if isinstance(step, Structured))
-        products: Products = "fp32"
-        if any(isinstance(step, Int8) and step.products == "int8" for step in recipe.steps):
-            products = "int8"
-        key = json.dumps([products, each], sort_keys=True)
-        if key not in self.known.timed and self.teacher is not None:  # so that a second attempt plans as the first
+    def _ms(self, widths: str) -> float:
+        """Of the teacher's graph in these widths."""
+        if widths not in self.known.timed and self.teacher is not None:  # kept: a second attempt plans as the first
+            products, each = json.loads(widths)
             _, (share,) = timed(self.teacher, self.shape, [(products, each or {})])
-            self._learn(timed={**self.known.timed, key: share})
-        return self.known.timed[key] * self._table.teacher_ms
-
-    @property
-    def _table(self) -> LatencyTable:
-        if self.known.latency is None:
-            raise ValueError("no latency table")
-        return self.known.latency
+            self._learn(timed={**self.known.timed, widths: share})
+        return self.known.timed[widths] * teacher_ms(self.known)
 
     def _learn(self, **found: object) -> None:
         self.known = self.known.model_copy(update=found)

@@ -79,7 +79,7 @@ def round_rest(build: Build, levels: Callable[[str], int], group: int) -> None:
     for name, parameter in build.model.named_parameters():
         if name in build.values:
             continue
-        if parameter.dim() == 2:
+        if parameter.dim() == 2 and len(parameter) > 1:  # one row is a vector, as the plan counts it
             grid = fit(parameter.cpu(), torch.ones(1), None, levels(name), group)
             build.values[name] = grid.to(parameter.device)
         else:

@@ -42,7 +42,7 @@ def curves(shared: Shared, factors: WeightedSvd | None, bits: Gptq, probe: Probe
     found = [_curve(build, name, surgeon, spectra.get(name), bits.group, probe) for name in build.compressible()]
     known = {f"{curve.name}.weight" for curve in found}
     for name, parameter in build.model.named_parameters():
-        if parameter.dim() == 2 and name not in known:
+        if parameter.dim() == 2 and len(parameter) > 1 and name not in known:
             found.append(_evenly(name, parameter.detach().cpu(), bits.group, probe))
     return tuple(found)
 

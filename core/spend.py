@@ -79,7 +79,7 @@ def _options(curve: Curve, bits: Method, factors: Method | None) -> Iterator[Opt
 
 def _cost(tensors: list[Tensor], bits: Method, width: float) -> int:
     group = int(getattr(bits, "group"))  # noqa: B009 - of whichever method quantises
-    coded = [replace(tensor, levels=LEVELS[width], group=group) for tensor in tensors]
+    coded = [replace(tensor, levels=LEVELS[width], group=min(group, tensor.cols)) for tensor in tensors]
     return sum(tensor.size_bytes + UNPACK_BYTES + TENSOR_BYTES for tensor in coded)
 
 

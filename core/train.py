@@ -50,6 +50,8 @@ def _step(phase: Phase, batch: Any, fraction: float, optimizers: Sequence[Any], 
     for optimizer in optimizers:
         optimizer.zero_grad()
     metrics = phase.objective.step(batch, accelerator.backward)
+    if not all(math.isfinite(value) for value in metrics.values()):  # before it reaches weights, or grids
+        raise TrainingDiverged(f"phase {phase.name}, {fraction:.0%}: {metrics}; lower the learning rate")
     if phase.clip_norm is not None:
         accelerator.clip_grad_norm_(phase.model.parameters(), phase.clip_norm)
     for hook in phase.hooks:
@@ -99,8 +101,6 @@ def train(
         for optimizer, base in zip(optimizers, rates, strict=True):
             _set_rate(optimizer, base, phase.schedule(fraction))
         metrics = _step(phase, batch, fraction, optimizers, accelerator)
-        if not all(math.isfinite(value) for value in metrics.values()):
-            raise TrainingDiverged(f"phase {phase.name}, step {step}: {metrics}; lower the learning rate")
         if step % LOG_EVERY == 0:
             for name, value in metrics.items():
                 meter.progress.metric(name, value, step)

@@ -19,6 +19,7 @@ from core.structure.structured import Structured
 
 GONE = (1 / 4, 1 / 2, 3 / 4, 15 / 16, 1)  # shares of the units at which the loss itself is measured
 TINY = 1e-30
+POINTS = 64  # of a curve, at most
 
 
 def unit_curves(shared: Shared, step: Structured, probe: Prober) -> tuple[Units, ...]:
@@ -31,7 +32,9 @@ def _curve(name: str, reader: Reader, way: Removal, align: int, probe: Prober) -
     every = reader.units
     measured = sorted({max(1, round(share * every)) for share in GONE})
     scales = np.log([_scale(name, reader, way, gone, probe) for gone in measured])
-    wanted = range(every + 1) if reader.unit > 1 else [*range(0, every, align), every]
+    # So many that a plan takes milliseconds: it tries them all, block by block.
+    step = 1 if reader.unit > 1 else align * max(1, -(-every // (align * POINTS)))
+    wanted = [*range(0, every, step), every]
     loss, worst = {}, 0.0
     for stays in sorted(wanted, reverse=True):
         gone = every - stays

@@ -10,7 +10,7 @@ from core.errors import CompressionError
 from core.forecast import Forecast, forecast
 from core.plan import ModelShape
 from core.profile import Profile
-from core.recipe import Ladder
+from core.recipe import Ladder, Recipe, Target
 from jobs import profiles
 from jobs.inspections import refuse_bad, request_inspection
 from jobs.problem import Problem, Refused
@@ -22,16 +22,33 @@ from jobs.tables import Inspection, Job
 
 
 @dataclass(frozen=True)
+class Known:
+    """All that a plan stands on. It takes milliseconds to seconds, so that nobody makes it in a transaction."""
+
+    recipe: Recipe
+    targets: tuple[Target, ...]
+    shape: ModelShape
+    profile: Profile
+
+    def points(self) -> tuple[Forecast, ...]:
+        """Raises Refused: recipe_invalid, target_impossible."""
+        try:
+            return tuple(forecast(self.recipe, each, self.shape, self.profile) for each in self.targets)
+        except CompressionError as error:
+            raise Refused(Problem.from_error(error)) from None
+
+
+@dataclass(frozen=True)
 class Planned:
-    """As far as it is known: the inspection first, then the dry run that makes the profile, then every point."""
+    """As far as it is known: the inspection first, then the dry run that makes the profile, then all."""
 
     inspection: Inspection
     making: Job | None = None
-    points: tuple[Forecast, ...] = ()
+    known: Known | None = None
 
 
 def plan(s: Session, scope: Scope, request: PlanRequest) -> Planned:
-    """What these inputs, recipe and targets would give; starts whatever is still to be found out.
+    """What the plan of these inputs, recipe and targets stands on; starts whatever is still to be found out.
 
     Raises:
         Refused: not_found, model_not_ready; recipe_invalid, target_impossible, what the inspection found wrong, or why
@@ -39,7 +56,7 @@ def plan(s: Session, scope: Scope, request: PlanRequest) -> Planned:
     """
     _, recipe, target = request.resolved()
     ladder = request.ladder or Ladder()
-    refuse_unplannable(recipe, ladder.targets(target)[0])
+    refuse_unplannable(recipe, ladder.targets(target)[0], ladder)
     inspection = request_inspection(s, scope, request.inspection())
     refuse_bad(inspection, recipe, target, ladder)
     if inspection.state != "done":
@@ -49,11 +66,7 @@ def plan(s: Session, scope: Scope, request: PlanRequest) -> Planned:
     if key is not None and found is None:
         return Planned(inspection, making=_making(s, scope, request, key))
     shape = ModelShape.model_validate((inspection.verdict or {})["shape"])
-    try:
-        points = tuple(forecast(recipe, each, shape, found or Profile()) for each in ladder.targets(target))
-    except CompressionError as error:
-        raise Refused(Problem.from_error(error)) from None
-    return Planned(inspection, points=points)
+    return Planned(inspection, known=Known(recipe, tuple(ladder.targets(target)), shape, found or Profile()))
 
 
 def _making(s: Session, scope: Scope, request: PlanRequest, key: str) -> Job:

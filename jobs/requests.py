@@ -68,6 +68,9 @@ class Limits(Closed):
     max_pending_s: Seconds | None = None
 
 
+VERDICT = 2  # raised by whoever changes what a verdict holds: those of before are not found any more
+
+
 class InspectionRequest(Closed):
     """A model and its data, to be judged. Recipe and target are not part of it: planning is cheap and comes later."""
 
@@ -78,7 +81,7 @@ class InspectionRequest(Closed):
 
     def key(self) -> str:
         """sha256 of the content; the same question has the same key."""
-        return digest(self.model_dump(mode="json"))
+        return digest({**self.model_dump(mode="json"), "verdict": VERDICT})
 
 
 class PlanRequest(Closed):

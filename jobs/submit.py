@@ -6,13 +6,15 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
+from core.errors import CompressionError
+from core.plan import check_ladder
 from core.recipe import Ladder, Recipe, Target
 from jobs.clock import db_now
 from jobs.db import insert_once
 from jobs.events import append
 from jobs.ids import new_id
 from jobs.inspections import refuse_bad, request_inspection
-from jobs.problem import refuse
+from jobs.problem import Problem, Refused, refuse
 from jobs.profiles import key_of
 from jobs.requests import JobRequest, digest
 from jobs.scope import Scope, get, scoped
@@ -38,7 +40,7 @@ def submit(s: Session, scope: Scope, request: JobRequest, idempotency_key: str |
         return before
     preset, recipe, target = request.resolved()
     ladder = request.ladder or Ladder()
-    refuse_unplannable(recipe, ladder.targets(target)[0])
+    refuse_unplannable(recipe, ladder.targets(target)[0], ladder)
     inspection = request_inspection(s, scope, request.inspection())
     refuse_bad(inspection, recipe, target, ladder)
     ready = inspection.state == "done"
@@ -98,7 +100,8 @@ def prepare(s: Session, scope: Scope, request: JobRequest, idempotency_key: str 
     if (before := _replayed(s, scope, idempotency_key, body)) is not None:
         return before
     _, recipe, target = request.resolved()
-    refuse_unplannable(recipe, (request.ladder or Ladder()).targets(target)[0])
+    ladder = request.ladder or Ladder()
+    refuse_unplannable(recipe, ladder.targets(target)[0], ladder)
     return request_inspection(s, scope, request.inspection())
 
 
@@ -119,8 +122,12 @@ def _found(job: Job | None) -> Job:
     return job
 
 
-def refuse_unplannable(recipe: Recipe, target: Target) -> None:
-    """What needs no model to be seen: an "auto" field and no target to fill it from."""
+def refuse_unplannable(recipe: Recipe, target: Target, ladder: Ladder) -> None:
+    """What needs no model to be seen: an "auto" field and no target to fill it from, a ladder that changes nothing."""
+    try:
+        check_ladder(recipe, ladder)
+    except CompressionError as error:
+        raise Refused(Problem.from_error(error)) from None
     if (auto := recipe.open_fields()) and not any(name in recipe.dials() for name in target.given()):
         raise refuse(
             "recipe_invalid",

@@ -111,7 +111,7 @@ class _Run:
         wanted = spec["resources"]["device"]
         asked = {name: spec[name] for name in ("task", "metric", "recipe", "target", "ladder", "preset", "seed")}
         asked |= {"columns": spec["data"]["columns"], "threads": settings.threads}
-        asked |= {"profile": profile and profile.model_dump(mode="json"), "dry_run": spec["dry_run"]}
+        asked |= {"profile": profile and profile.model_dump(mode="json"), "dry_run": spec.get("dry_run", False)}
         asked["device"] = self.device if wanted == "auto" else wanted
         asked |= {"used_s": self.held.used_s, "checkpoint_s": settings.checkpoint_s}
         self.child.order({"kind": "compress", "spec": {**paths, **asked}})
@@ -125,6 +125,8 @@ class _Run:
     def _keep(self, said: protocol.Kept) -> None:
         """Store a checkpoint while watching goes on: gigabytes must not delay a cancel. One too soon is left."""
         if isinstance(said, protocol.Profiled):
+            if self.profiling is not None:
+                return  # a child measures once
             self.profiling = threading.Thread(target=self._store_profile, args=(said,), name="profile", daemon=True)
             self.profiling.start()
         elif self.keeping is None or not self.keeping.is_alive():
@@ -186,7 +188,7 @@ class _Run:
     def _publish(self, result: protocol.Result) -> None:
         held, settings = self.held, self.node.settings
         try:
-            dry = held.spec["dry_run"]
+            dry = held.spec.get("dry_run", False)  # specs of before have none
             report = None if dry else Report.model_validate(result.report, strict=False)
             delivered = [] if dry else result.points
             reports = [Point.model_validate(each.report, strict=False) for each in delivered]
@@ -207,9 +209,9 @@ class _Run:
             service.PublishedPoint(each, point.model_dump(mode="json"))
             for each, point in zip(files, reports, strict=True)
         ]
-        self.link.stop()  # its last events come before the end of the job
         if self.profiling is not None:
             self.profiling.join(settings.lease_s)  # a dry run is made for it
+        self.link.stop()  # its last events come before the end of the job
         whole = None if report is None else report.model_dump(mode="json")
         if self._write(lambda s: service.publish(s, held.job_id, held.fence, whole, points)):
             return

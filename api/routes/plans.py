@@ -33,11 +33,12 @@ async def create_plan(body: PlanRequest, response: Response, context: Ctx, scope
     its data: the next plan and the job itself find it.
     """
     found = await run_sync(_plan, context, scope, body)
-    if not found.points and found.making is None:
+    if found.known is None and found.making is None:
         await verdict(context, scope, found.inspection)
         found = await run_sync(_plan, context, scope, body)
-    response.status_code = 200 if found.points else 202
-    return views.plan(found)
+    points = () if found.known is None else await run_sync(found.known.points)
+    response.status_code = 200 if points else 202
+    return views.plan(found, points)
 
 
 def _plan(context: Context, scope: Scope, body: PlanRequest) -> service.Planned:

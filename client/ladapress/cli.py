@@ -148,7 +148,8 @@ def plan(
         print(found.model_dump_json(), flush=True)
     else:
         Console(soft_wrap=True).print(plan_table(found))
-    raise typer.Exit(outcome.DONE if any(point.target_met for point in found.points) else outcome.MISSED)
+    missed = all(point.target_met is False for point in found.points)
+    raise typer.Exit(outcome.MISSED if missed else outcome.DONE)
 
 
 def _named(**given: str | None) -> dict[str, str]:

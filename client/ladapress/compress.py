@@ -25,6 +25,7 @@ from ladapress.events import TERMINAL
 from ladapress.types import Artifact, Job, JobRequest, Ladder, Plan, Resources, Target
 
 CANCEL_WAIT_S = 15.0
+DRY_RUNS = 2  # for one plan
 PAUSE_S = 0.5  # between two questions for a plan
 
 
@@ -156,14 +157,24 @@ def ask(client: Client, order: Order, display: Display) -> Plan:
         check_names(client, order)
         request = upload(client, order, display, undo)
         plan = client.plans.ask(request)
+        undo.callback(lambda: plan.job_id is None or _cancel(client, client.jobs.get(plan.job_id), display))
+        runs = 0
         while plan.status != "done":
-            if plan.job_id is not None:
-                watch(client, plan.job_id, display)
-            else:
+            if plan.job_id is None:
                 time.sleep(PAUSE_S)
+            else:
+                _refuse_unmeasured(watch(client, plan.job_id, display), runs := runs + 1)
             plan = client.plans.ask(request)
         undo.pop_all()
     return plan
+
+
+def _refuse_unmeasured(job: Job, runs: int) -> None:
+    """Raise LadapressError where a dry run has ended without what it was made for."""
+    if (problem := of_job(job)) is not None:
+        raise LadapressError(problem)
+    if job.status != "succeeded" or runs > DRY_RUNS:
+        raise LadapressError.local("not_measured", f"{job.id} is {job.status} and left no profile")
 
 
 def watch(client: Client, job_id: str, display: Display) -> Job:

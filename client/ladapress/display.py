@@ -181,7 +181,7 @@ def plan_table(plan: Plan) -> Table:
         missed = ", ".join(f"{name} {value:.4g}" for name, value in point.shortfall.items())
         size = f"{_megabytes(point.file_bytes)}, {point.bytes_ratio:.2f}x"
         count = f"{point.nonzero:,}, {point.parameter_ratio:.2f}x"
-        table.add_row(asked, count, size, ms, "yes" if point.target_met else f"no: {missed}")
+        table.add_row(asked, count, size, ms, {True: "yes", None: "?"}.get(point.target_met, f"no: {missed}"))
     return table
 
 

@@ -878,7 +878,7 @@ class Forecast(BaseModel):
     bytes_ratio: float
     latency_ms: float | None = None
     latency_ratio: float | None = None
-    target_met: bool
+    target_met: bool | None
     shortfall: dict[str, float]
 
 

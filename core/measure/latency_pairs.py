@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from core.measure.timed import TOKENS
 from core.report import Latency
 from core.verify import run_isolated
 from core.verify.closure import closure
@@ -20,11 +21,12 @@ PAIRS, WARM_UP = 21, 3
 
 
 def latency(
-    teacher: Path, student: Path, *, threads: int = 1, pairs: int = PAIRS, budget_s: float = 60.0
+    teacher: Path, student: Path, *, vocabulary: int, threads: int = 1, pairs: int = PAIRS, budget_s: float = 60.0
 ) -> tuple[Latency, ...]:
     """Median milliseconds of both files over `pairs` interleaved pairs after warm-up, cell by cell of GRID.
 
     Args:
+        vocabulary: tokens that both models know.
         threads: of the runtime. Compare only rows of equal threads.
         pairs: per cell; the median of fewer than 20 is not reported.
         budget_s: wall seconds; a cell that would not end in time is left out, but ALWAYS is measured.
@@ -43,6 +45,7 @@ def latency(
         "grid": GRID,
         "always": len(ALWAYS),
         "budget_s": budget_s,
+        "ids": min(TOKENS, vocabulary),
     }
     found = run_isolated(SCRIPT, order, closure(("onnxruntime", "numpy")), threads=threads)
     rows = []

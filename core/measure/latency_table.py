@@ -126,6 +126,7 @@ def timed(
                 "grid": [REFERENCE],
                 "always": 1,
                 "budget_s": 0.0,
+                "ids": _ids(shape),
             }
             found = run_isolated(SCRIPT, order, closure(("onnxruntime", "numpy")), threads=threads)
             for place in range(len(some)):
@@ -149,4 +150,9 @@ def _graph(proto: onnx.ModelProto, shape: ModelShape, variant: Variant) -> onnx.
     family = FAMILIES[shape.family]
     span = {matrix.name: matrix.unit for matrix in shape.matrices}
     left = {block: count * span[name] for name, count in units.items() if (block := family.block(name))}
-    return narrowed(proto, left, family, TOKENS, int8=products == "int8")
+    return narrowed(proto, left, family, _ids(shape), int8=products == "int8")
+
+
+def _ids(shape: ModelShape) -> int:
+    """Tokens that a timing reads."""
+    return min(TOKENS, next(matrix.rows for matrix in shape.matrices if matrix.kind == "embedding"))

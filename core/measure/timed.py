@@ -1,8 +1,8 @@
 """Times ONNX files in turns with one; run by `core/verify/gate.py` where only onnxruntime and numpy can be imported.
 
 ORDER: `teacher` (path), `students` (paths), `threads`, `pairs`, `warm_up`, `grid` ([batch, tokens] in order), `always`
-(how many of the first cells take no notice of the budget), `budget_s`. OUT: "N.BATCHxTOKENS" -> seconds (pairs, 2) of
-the teacher and student N.
+(how many of the first cells take no notice of the budget), `budget_s`, `ids` (how many different tokens). OUT:
+"N.BATCHxTOKENS" -> seconds (pairs, 2) of the teacher and student N.
 """
 
 import json
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
-TOKENS = 64  # distinct token ids, small enough for any vocabulary
+TOKENS = 64  # distinct token ids, where the vocabulary has so many
 
 
 def session(path: str, threads: int) -> Any:
@@ -24,9 +24,9 @@ def session(path: str, threads: int) -> Any:
     return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
-def feed(model: Any, batch: int, tokens: int) -> dict[str, Any]:
+def feed(model: Any, batch: int, tokens: int, distinct: int) -> dict[str, Any]:
     """Fixed token ids, nothing padded."""
-    ids = (np.arange(batch * tokens, dtype=np.int64) % TOKENS).reshape(batch, tokens)
+    ids = (np.arange(batch * tokens, dtype=np.int64) % distinct).reshape(batch, tokens)
     made = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
     return {value.name: made[value.name] for value in model.get_inputs()}
 
@@ -49,7 +49,7 @@ def main(order: dict[str, Any], out: str) -> None:
     for number, path in enumerate(order["students"]):
         models = [teacher, session(path, order["threads"])]
         for index, (batch, tokens) in enumerate(order["grid"]):
-            feeds = [feed(model, batch, tokens) for model in models]
+            feeds = [feed(model, batch, tokens, order["ids"]) for model in models]
             one = min(sum(pair(models, feeds, turn % 2)) for turn in range(2)) if index else 0.0
             left = ends - time.perf_counter()
             if index >= order["always"] and one * (order["warm_up"] + order["pairs"]) > left:

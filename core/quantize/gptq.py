@@ -76,7 +76,7 @@ class Gptq(Method):
         if tensor.rows == 1 and tensor.kind == "fixed":
             return tensor if self.rest_bits == 32 else replace(tensor, bits=16)
         levels = self.levels(module_of(tensor.name) if tensor.kind != "fixed" else tensor.name, tensor.kind)
-        return replace(tensor, levels=levels, group=self.group) if levels else tensor
+        return replace(tensor, levels=levels, group=min(self.group, tensor.cols)) if levels else tensor
 
     def compile(self, build: Build) -> Iterable[Phase]:
         from core.rounding import put_on_grids, round_rest

@@ -56,7 +56,7 @@ class Int8(Method):
         if tensor.rows == 1 and tensor.kind == "fixed":
             return replace(tensor, bits=16)
         levels = self._embedding() if tensor.kind == "embedding" else REST
-        return replace(tensor, levels=levels, group=self.group)
+        return replace(tensor, levels=levels, group=min(self.group, tensor.cols))
 
     def _embedding(self) -> int:
         return REST if self.embedding_bits == "auto" else LEVELS[self.embedding_bits]

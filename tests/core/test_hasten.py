@@ -4,13 +4,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.errors import RecipeInvalid
+from core.errors import RecipeInvalid, TargetImpossible
 from core.family import FAMILIES
-from core.hasten import SPARE, hasten
+from core.forecast import forecast
+from core.hasten import SPARE, hasten, hasten_timed, widths_of
 from core.method import LEVELS
-from core.plan import ModelShape, fill, ratios, size_of
+from core.plan import ModelShape, check_ladder, fill, ratios, size_of
 from core.profile import Curve, LatencyTable, Products, Profile, Units
-from core.recipe import Ladder, Recipe, Target
+from core.recipe import PRESETS, Ladder, Recipe, Target
 from core.spend import spend
 from tests.core.test_plan import minilm as nameless
 
@@ -101,6 +102,7 @@ def test_out_of_reach_gives_the_fastest() -> None:
     shape = minilm()
     found = hasten(AUTO, Target(max_latency_ms=0.01), shape, profile(shape, [1.0]))
     assert set(found.recipe.steps[0].model_dump()["each"].values()) == {0}
+    assert found.recipe.steps[1].model_dump()["embedding_bits"] == 8  # fewer would save no time
 
 
 @settings(max_examples=25)
@@ -126,7 +128,56 @@ def test_bytes_are_taken_from_the_embedding_where_that_costs_less() -> None:
     assert free.recipe.steps[1].model_dump()["embedding_bits"] == 8
 
 
-@pytest.mark.parametrize("step", [{"method": "weighted_svd"}, {"method": "gptq", "bits": "auto"}])
+def test_sizes_out_of_reach_are_refused_beside_milliseconds_too() -> None:
+    for target in (
+        Target(max_bytes=1000),
+        Target(max_bytes=1000, latency_ratio=2),
+        Target(max_nonzero=9, latency_ratio=2),
+    ):
+        with pytest.raises(TargetImpossible):
+            fill(AUTO, target, minilm())
+
+
+def test_where_milliseconds_leave_too_many_bytes_the_smallest_is_taken() -> None:
+    shape = minilm()
+    made = profile(shape, [1.0], int8_ms=1.0)
+    tight = Target(latency_ratio=1.2, bytes_ratio=30)
+    found = hasten(AUTO, tight, shape, made)
+    free = hasten(AUTO, Target(latency_ratio=1.2), shape, made)
+    assert size_of(found.recipe, shape).file_bytes < size_of(free.recipe, shape).file_bytes / 2
+
+
+def test_a_plan_that_was_timed_and_took_longer_is_made_anew_by_forecast_and_job_alike() -> None:
+    shape, target = minilm(), Target(latency_ratio=3)
+    made = profile(shape, [1.0, 3.0])
+    first = hasten(AUTO, target, shape, made)
+    slow = {widths_of(first.recipe): 1.06 / 3}
+    found = hasten_timed(
+        AUTO, target, shape, made, lambda widths: TEACHER_MS * slow[widths] if widths in slow else None
+    )
+    assert found.ms < first.ms
+    told = forecast(AUTO, target, shape, made.model_copy(update={"timed": slow}))
+    assert told.recipe == found.recipe
+    assert told.target_met
+
+
+def test_nothing_is_said_to_be_met_that_nobody_knows() -> None:
+    shape, hybrid = minilm(), PRESETS["hybrid"].recipe
+    for target in (Target(parameter_ratio=5, latency_ratio=2), Target(parameter_ratio=5, min_retention=0.9)):
+        assert forecast(hybrid, target, shape, Profile(curves=())).target_met is None
+    assert forecast(hybrid, Target(parameter_ratio=5, max_minutes=3), shape, Profile(curves=())).target_met
+
+
+def test_a_ladder_over_time_needs_what_time_decides() -> None:
+    check_ladder(AUTO, Ladder(latency_ratio=(2, 3)))
+    check_ladder(PRESETS["hybrid"].recipe, Ladder(parameter_ratio=(2, 3)))
+    with pytest.raises(RecipeInvalid, match="structured"):
+        check_ladder(PRESETS["hybrid"].recipe, Ladder(latency_ratio=(2, 3)))
+
+
+@pytest.mark.parametrize(
+    "step", [{"method": "weighted_svd"}, {"method": "svd", "keep": 0.5}, {"method": "gptq", "bits": "auto"}]
+)
 def test_what_milliseconds_do_not_fill_is_refused(step: dict[str, object]) -> None:
     recipe = Recipe.model_validate({"steps": [{"method": "structured"}, step]})
     with pytest.raises(RecipeInvalid, match=r"steps\[1\]"):

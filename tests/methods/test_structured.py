@@ -185,3 +185,9 @@ def test_blocks_are_told_apart_by_their_whole_name() -> None:
     assert family.block(NEURONS).what == "neurons"  # type: ignore[union-attr]
     assert family.block("bert.encoder.layer.x.output.dense") is None
     assert family.block("bert.encoder.layer.1.output.dense.left") is None
+
+
+def test_it_judges_the_teacher_and_so_comes_before_any_training() -> None:
+    steps = [{"method": "distill"}, {"method": "structured", "keep": 0.5}, {"method": "distill"}]
+    with pytest.raises(ValueError, match="cannot come after a training"):
+        Recipe.model_validate({"steps": steps})
