@@ -1,5 +1,7 @@
 """Low bits: error feedback never loses to rounding, training keeps every weight on its grid, sizes are as promised."""
 
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -8,13 +10,17 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from transformers import BertForSequenceClassification
 
 from core import codes
+from core.distill.distill import Distill
+from core.errors import TrainingDiverged
 from core.export import onnx
 from core.export.weights import collect
 from core.grid import BINS, Grid, Half, fit
 from core.inspect import shape_of
 from core.method import LEVELS
+from core.model import load
 from core.phase import Build
 from core.plan import size_of
 from core.progress import Meter, Silent
@@ -24,6 +30,8 @@ from core.rounding import on_grid
 from core.shared import Shared
 from core.surgeon import Judged, inverse_root, sweep
 from core.train import train
+from tests import tiny
+from tests.methods.conftest import text
 from tests.methods.test_surgeon import CASES, case
 from tests.methods.test_weighted_svd import gaussian, logits_error
 
@@ -183,3 +191,54 @@ def test_bits_that_are_not_stored_are_refused(bits: float) -> None:
 def test_bits_are_what_codes_take() -> None:
     assert {bits: codes.bits(levels) for bits, levels in LEVELS.items()} == {b: pytest.approx(b) for b in LEVELS}
     assert sorted(LEVELS) == [1, 1.6, 2, 2.6, 3, 3.6, 4, 5, 6, 8]
+
+
+FEW = {"group": 16, "calibration_rows": 32}
+
+
+def test_training_that_diverges_on_grids_has_its_own_name(shared: Shared) -> None:
+    """Not that of whatever a grid does with NaN."""
+
+    class Lost:
+        def step(self, _batch: object, backward: Callable[..., None]) -> dict[str, float]:
+            backward(build.model.get_parameter("classifier.weight").sum() * float("nan"))
+            return {"loss": float("nan")}
+
+    build = compiled(shared, {"method": "gptq", "bits": 4, **FEW})
+    (phase,) = Distill().compile(build)
+    with pytest.raises(TrainingDiverged, match="lower the learning rate"):
+        train(replace(phase, objective=Lost()), Meter(Silent()), device=CPU)
+    assert all(torch.isfinite(parameter).all() for parameter in build.model.parameters())
+
+
+def test_one_row_is_a_vector_in_the_plan_and_in_the_file(tmp_path: Path) -> None:
+    config = tiny.config()
+    config.type_vocab_size = 1
+    torch.manual_seed(0)
+    folder = tiny.write_model(tmp_path / "model", steps=0)
+    model = BertForSequenceClassification(config).eval()
+    model.save_pretrained(folder)
+    loaded, split = load(folder), text(folder, 60, seed=1)
+    loaded.model.requires_grad_(False)
+    for steps in (
+        [{"method": "gptq", "bits": 4, "group": 16, "calibration_rows": 32}],
+        [{"method": "int8", "group": 16, "calibration_rows": 32}],
+    ):
+        recipe = Recipe.model_validate({"steps": steps})
+        build = Shared(loaded.model, loaded.family, split, 0, CPU, tmp_path).student()
+        list(recipe.steps[0].compile(build))
+        planned = size_of(recipe, shape_of(folder)[0]).size_bytes
+        assert collect(build.model, build.masks, build.values).size_bytes == planned
+
+
+def test_groups_wider_than_the_matrix_are_as_wide_as_it() -> None:
+    weight = torch.randn(8, 6, generator=torch.Generator().manual_seed(0))
+    wide, whole = (fit(weight, torch.ones(1), None, 4, group) for group in (65_536, 6))
+    assert wide.group == 6
+    assert torch.equal(wide.quick(weight), whole.quick(weight))
+
+
+@pytest.mark.parametrize("bits", [True, False, "4 bits", 7, None])
+def test_bits_that_are_no_number_of_bits_are_refused(bits: object) -> None:
+    with pytest.raises(ValidationError):
+        Recipe.model_validate({"steps": [{"method": "gptq", "bits": bits}]})
