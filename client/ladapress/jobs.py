@@ -11,7 +11,7 @@ from typing import Any
 
 from ladapress import events, types
 from ladapress.download import Moved, fetch, nobody
-from ladapress.errors import LadapressError
+from ladapress.errors import LadapressError, of_job
 from ladapress.transport import Transport, place
 
 
@@ -32,8 +32,17 @@ class Plans:
         )
 
     def make(self, request: Mapping[str, Any], *, pause_s: float = 0.5) -> types.Plan:
-        """`ask` until the plan is done."""
+        """`ask` until the plan is done.
+
+        Raises:
+            LadapressError: the refusal, or a dry run that did not succeed.
+        """
         while (plan := self.ask(request)).status != "done":
+            while plan.job_id and (job := events.get(self._transport, plan.job_id)).status != "succeeded":
+                if job.status in events.TERMINAL:
+                    detail = f"{job.id} is {job.status} and left no profile"
+                    raise LadapressError(of_job(job) or LadapressError.local("not_measured", detail).problem)
+                time.sleep(pause_s)
             time.sleep(pause_s)
         return plan
 
