@@ -54,9 +54,9 @@ def work(order: dict[str, Any], send: Any) -> dict[str, Any]:
     wish = Wish(**json.loads(Path(spec["train"]).read_text()))
     if order["kind"] == "inspect":
         return inspect(wish)
-    if wish.measures and spec["profile"] is None:
+    if wish.measures and spec.get("profile") is None:
         send({"type": "profiled", "profile": {"int8": 0.25}})
-    return {"type": "result", "report": None, "points": []} if spec["dry_run"] else compress(spec, wish, send)
+    return {"type": "result", "report": None, "points": []} if spec.get("dry_run") else compress(spec, wish, send)
 
 
 def inspect(wish: Wish) -> dict[str, Any]:
@@ -110,7 +110,7 @@ def compress(spec: dict[str, Any], wish: Wish, send: Any) -> dict[str, Any]:
     if wish.error:
         return {"type": "error", **wish.error}
     (out / "model.onnx").write_bytes(DATA)
-    (out / "told.json").write_text(json.dumps(spec["profile"]))
+    (out / "told.json").write_text(json.dumps(spec.get("profile")))
     (out / "left.json").write_text(json.dumps(left))
     (out / "found.json").write_text(json.dumps({what: attempt(what, at) for what, at in (wish.probe or {}).items()}))
     files = ["found.json", "model.onnx", *(["left.json"] if wish.keep_at is not None else [])]
