@@ -86,10 +86,10 @@ def compress(spec: dict[str, Any], wish: Wish, send: Any) -> dict[str, Any]:
         os.write(2, b"\xff" * 5000)
         for line in (b"no json", b"[1]", b'{"type": "result"}', b'{"type": "progress", "fraction": 7}', b"\xff\0"):
             os.write(events_fd, line + b"\n")
-    if wish.spawn:
-        subprocess.Popen([sys.executable, "-I", "-c", "import time; time.sleep(600)"])
     if wish.deaf:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if wish.spawn:
+        subprocess.Popen([sys.executable, "-I", "-c", "import time; time.sleep(600)"])
     if wish.endless:
         os.write(events_fd, b"x" * 5000)
         time.sleep(600)
