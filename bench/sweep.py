@@ -74,10 +74,11 @@ class Bench:
         """The same teacher and text, nothing made of them yet."""
         return replace(self.shared, _made={})
 
-    def profiler(self, recipe: Recipe) -> Profiler:
+    def profiler(self, recipe: Recipe, target: Target) -> Profiler:
         """One for each set of open steps."""
-        key = ("profiler", json.dumps(recipe.profiled()))
-        return self.shared.once(key, lambda: Profiler(self.shared, self.shape, self.exported()))
+        exported = self.exported() if target.times() else None
+        key = ("profiler", json.dumps(recipe.profiled()), exported)
+        return self.shared.once(key, lambda: Profiler(self.shared, self.shape, exported))
 
     def run(self, recipe: Recipe, target: Target) -> dict[str, float]:
         """Agreement with the teacher and KL on select, and the CPU-seconds of this point alone."""
@@ -89,8 +90,7 @@ class Bench:
                 asked = [getattr(step, name) for name in ("max_rows", "max_length", "augment_to")]
                 self.shared.recorded(self.shared.text(*asked))
         if recipe.open_for(target):
-            self.profiler(recipe).measure(recipe, target)
-            recipe = self.profiler(recipe).resolve(recipe, target)
+            (recipe,) = self.profiler(recipe, target).plan([(recipe, target)])
         start = cpu_seconds()
         build = self.shared.student()
         for step in recipe.steps:

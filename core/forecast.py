@@ -9,10 +9,10 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict
 
 from core.family import block_of
-from core.hasten import hasten_timed, teacher_ms
+from core.hasten import widths_of
 from core.method import module_of
 from core.plan import ModelShape, Size, fill, misses, ratios, size_of
-from core.profile import LatencyTable, Products, Profile
+from core.profile import LatencyTable, Profile
 from core.recipe import Recipe, Target
 from core.spend import spend
 
@@ -36,33 +36,19 @@ class Forecast(BaseModel):
     shortfall: dict[str, float]
 
 
-def needs_profile(recipe: Recipe, target: Target, shape: ModelShape) -> bool:
-    """Whether only a profile tells what this recipe becomes. Raises as `core.plan.fill`."""
-    return fill(recipe, target, shape).open_for(target)
-
-
 def forecast(recipe: Recipe, target: Target, shape: ModelShape, profile: Profile) -> Forecast:
     """The point that a job would make.
 
     Raises:
         RecipeInvalid, TargetImpossible: see `core.plan.fill` and `core.spend.spend`.
     """
-    filled, ms = fill(recipe, target, shape), None
-    if filled.narrower and target.times():
-        found = hasten_timed(filled, target, shape, profile, lambda widths: _known(profile, widths))
-        filled, ms = found.recipe, found.ms
-    elif filled.open_for(target):
+    filled = fill(recipe, target, shape)
+    if filled.open_for(target):
         filled = spend(filled, target, shape, profile)
     size = size_of(filled, shape)
-    if ms is None and profile.latency:
-        ms = milliseconds(filled, shape, profile.latency)
+    ms = milliseconds(filled, shape, profile)
     reached = {**ratios(size, shape), **_times(ms, profile.latency)}
     return _forecast(filled, target, size, reached)
-
-
-def _known(profile: Profile, widths: str) -> float | None:
-    share = profile.timed.get(widths)
-    return None if share is None else share * teacher_ms(profile)
 
 
 def _forecast(recipe: Recipe, target: Target, size: Size, reached: dict[str, float]) -> Forecast:
@@ -88,16 +74,14 @@ def _times(ms: float | None, table: LatencyTable | None) -> dict[str, float]:
     return {} if ms is None or table is None else {"max_latency_ms": ms, "latency_ratio": table.teacher_ms / ms}
 
 
-def milliseconds(recipe: Recipe, shape: ModelShape, table: LatencyTable) -> float | None:
-    """Of a resolved recipe at batch 1 x 128 tokens; None where it makes factors."""
-    tensors = shape.tensors()
-    for step in recipe.steps:
-        tensors = step.stored(tensors)
-    if any(module_of(tensor.name) != tensor.name and tensor.kind == "linear" for tensor in tensors):
+def milliseconds(recipe: Recipe, shape: ModelShape, profile: Profile) -> float | None:
+    """Of a resolved recipe at batch 1 x 128 tokens, as it was timed, else by the table; None where it makes factors."""
+    tensors = recipe.stored(shape.tensors())
+    factored = any(module_of(tensor.name) != tensor.name and tensor.kind == "linear" for tensor in tensors)
+    if profile.latency is None or factored or recipe.products == "auto":
         return None
-    integer = any(getattr(step, "products", None) == "int8" for step in recipe.steps)
-    products: Products = "int8" if integer else "fp32"
-    read = [
-        (block, tensor.cols // tensor.unit) for tensor in tensors if (block := block_of(tensor.name)) and tensor.unit
-    ]
+    if any(step.reads_units for step in recipe.steps) and (ms := profile.ms_of(widths_of(recipe))) is not None:
+        return ms
+    table, products = profile.latency, recipe.products
+    read = [(block, one.cols // one.unit) for one in tensors if one.unit and (block := block_of(one.name))]
     return table.base[products] + sum(table.of(block.what, units, products) for block, units in read)

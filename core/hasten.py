@@ -8,20 +8,18 @@ which the bits of the word embedding draw too, if they are "auto". Pure Python, 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from core.allocate import Option, allocate, allocate_both
 from core.errors import RecipeInvalid
 from core.family import FAMILIES, block_of
-from core.method import Method
 from core.plan import ModelShape, file_limit, misses, ratios, size_of
-from core.profile import PRODUCTS, Products, Profile
-from core.recipe import SIZES, Recipe, Target
+from core.profile import PRODUCTS, LatencyTable, Products, Profile
+from core.recipe import Recipe, Target
 
 SPARE = 0.97  # of the milliseconds: what two timings of one model differ by
 IN_TIME, TRIES = 0.99, 3  # a plan whose widths take more of the target's milliseconds is made anew, so many times
-Items = Mapping[str, Sequence[Option[float]]]
 Chosen = Mapping[str, float]  # reader -> units that stay; word embedding -> bits
 
 
@@ -42,9 +40,8 @@ def hasten(recipe: Recipe, target: Target, shape: ModelShape, profile: Profile, 
     Args:
         share: of the milliseconds; below 1 where a plan of all of them took longer than the table says.
     """
-    asked = next((step.products for step in recipe.steps if hasattr(step, "products")), "fp32")
-    limit = share * most_ms(target, teacher_ms(profile))
-    plans = [_Plan(recipe, target, shape, profile, one) for one in PRODUCTS if asked in (one, "auto")]
+    limit = share * most_ms(target, table_of(profile).teacher_ms)
+    plans = [_Plan(recipe, target, shape, profile, one) for one in PRODUCTS if recipe.products in (one, "auto")]
     found = [plan.paced(limit) for plan in plans]
     return min(found, key=lambda one: (one.ms > limit and one.ms, one.too_large, one.loss))
 
@@ -63,7 +60,7 @@ def hasten_timed(
         ms = ms_of(widths_of(found.recipe))
         if ms is None:
             return found
-        most = most_ms(target, teacher_ms(profile)) / SPARE
+        most = most_ms(target, table_of(profile).teacher_ms) / SPARE
         found = replace(found, ms=ms)
         if ms <= IN_TIME * most or share * most < found.least_ms:
             return found
@@ -73,16 +70,15 @@ def hasten_timed(
 
 def widths_of(recipe: Recipe) -> str:
     """Products and units of a resolved recipe, as `core.profile.Profile.timed` calls them."""
-    products = next((step.products for step in recipe.steps if hasattr(step, "products")), "fp32")
     each = next(step.each for step in recipe.steps if step.reads_units)  # type: ignore[attr-defined]
-    return json.dumps([products, each], sort_keys=True)
+    return json.dumps([recipe.products, each], sort_keys=True)
 
 
-def teacher_ms(profile: Profile) -> float:
-    """Raises RecipeInvalid where nobody has timed it."""
+def table_of(profile: Profile) -> LatencyTable:
+    """Raises RecipeInvalid where nobody has timed anything."""
     if profile.latency is None:
         raise RecipeInvalid("milliseconds are asked for and the profile holds no latency table", param="/target")
-    return profile.latency.teacher_ms
+    return profile.latency
 
 
 def most_ms(target: Target, teacher_ms: float) -> float:
@@ -95,10 +91,8 @@ class _Plan:
     """With one kind of products."""
 
     def __init__(self, recipe: Recipe, target: Target, shape: ModelShape, profile: Profile, products: Products) -> None:
-        if profile.latency is None:
-            raise ValueError("no latency table")
         self.recipe, self.target, self.shape, self.profile = recipe.with_auto(products=products), target, shape, profile
-        self.products, self.table = products, profile.latency
+        self.products, self.table = products, table_of(profile)
         self._costs: dict[object, dict[int, float]] = {}
         self.items: dict[str, list[Option[float]]] = {
             units.reader: self._units(units.loss, units.reader) for units in profile.units
@@ -151,16 +145,13 @@ class _Plan:
 
     def _cost(self, names: set[str], chosen: Chosen) -> float:
         """Bytes of these tensors; entries where no target counts bytes."""
-        stored = [tensor for tensor in self.shape.tensors() if tensor.name in names]
-        for step in _resolved(self.recipe, chosen).steps:
-            stored = step.stored(stored)
+        stored = _resolved(self.recipe, chosen).stored([one for one in self.shape.tensors() if one.name in names])
         if file_limit(self.target, self.shape) is None:
             return sum(tensor.kept for tensor in stored)
         return sum(tensor.size_bytes for tensor in stored)
 
     def _made(self, chosen: Chosen) -> Paced:
         recipe = _resolved(self.recipe, chosen)
-        sizes = {name: value for name, value in self.target.given().items() if name in SIZES}
         picked = [next(one for one in self.items[name] if one.what == what) for name, what in chosen.items()]
         rounding = (self.profile.int8 or 0.0) if self.products == "int8" else 0.0
         return Paced(
@@ -168,7 +159,7 @@ class _Plan:
             ms=self.table.base[self.products] + sum(one.ms for one in picked),
             loss=sum(one.loss for one in picked) + rounding,
             least_ms=self.table.base[self.products],
-            too_large=bool(misses(sizes, ratios(size_of(recipe, self.shape), self.shape))),
+            too_large=bool(misses(self.target.sizes(), ratios(size_of(recipe, self.shape), self.shape))),
         )
 
 
@@ -180,9 +171,4 @@ def _resolved(recipe: Recipe, chosen: Chosen) -> Recipe:
     """The recipe with what is chosen; embedding bits that are not are 8."""
     units = {name: round(count) for name, count in chosen.items() if block_of(name)}
     bits = next((one for name, one in chosen.items() if name not in units), 8.0)
-
-    def filled(step: Method) -> Method:
-        return step.model_copy(update={"keep": 1.0, "each": units}) if step.reads_units else step
-
-    steps = tuple(map(filled, recipe.steps))
-    return recipe.model_copy(update={"steps": steps}).with_auto(embedding_bits=bits)
+    return recipe.with_units(units).with_auto(embedding_bits=bits)

@@ -15,8 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from core import codes
 from core.catalogue import METHODS
 from core.errors import RecipeInvalid, TargetImpossible
-from core.method import Method, Split, Tensor
-from core.recipe import SIZES, TIMES, Ladder, Recipe, Target
+from core.method import Split, Tensor
+from core.recipe import TIMES, Ladder, Recipe, Target
 
 
 class Matrix(BaseModel):
@@ -46,6 +46,11 @@ class ModelShape(BaseModel):
     matrices: tuple[Matrix, ...]
     rest: tuple[Matrix, ...] = ()
 
+    @property
+    def vocabulary(self) -> int:
+        """Rows of the word embedding."""
+        return next(matrix.rows for matrix in self.matrices if matrix.kind == "embedding")
+
     def tensors(self) -> list[Tensor]:
         """The dense model as the plan counts it."""
         listed = [
@@ -73,9 +78,7 @@ TABLE_BYTES, KIND_BYTES, UNPACK_BYTES, HALF_BYTES, INT8_BYTES = 4_096, 1_536, 48
 
 def size_of(recipe: Recipe, shape: ModelShape) -> Size:
     """The size that a resolved recipe gives, from the methods' size laws. Exact for the packed weights."""
-    tensors = shape.tensors()
-    for step in recipe.steps:
-        tensors = step.stored(tensors)
+    tensors = recipe.stored(shape.tensors())
     size_bytes = sum(tensor.size_bytes for tensor in tensors)
     return Size(
         parameters=sum(tensor.entries for tensor in tensors),
@@ -131,8 +134,8 @@ def fill(recipe: Recipe, target: Target, shape: ModelShape) -> Recipe:
         TargetImpossible: the smallest model that this recipe can make is still too large.
     """
     _check_names(recipe, shape)
-    sizes = {name: value for name, value in target.given().items() if name in SIZES}
-    if recipe.narrower and target.times():
+    sizes = target.sizes()
+    if recipe.is_paced(target):
         _check_paced(recipe)
         _refuse_missed(sizes, ratios(size_of(_narrowest(recipe, shape), shape), shape))
         return recipe
@@ -210,12 +213,7 @@ def _check_paced(recipe: Recipe) -> None:
 def _narrowest(recipe: Recipe, shape: ModelShape) -> Recipe:
     """Nothing that milliseconds and bytes may choose is smaller."""
     none = {matrix.name: 0 for matrix in shape.matrices if matrix.unit}
-
-    def filled(step: Method) -> Method:
-        return step.model_copy(update={"keep": 1.0, "each": none}) if step.reads_units else step
-
-    steps = tuple(map(filled, recipe.steps))
-    return recipe.model_copy(update={"steps": steps}).with_auto(products="int8", embedding_bits=float(LEAST_BITS))
+    return recipe.with_units(none).with_auto(products="int8", embedding_bits=float(LEAST_BITS))
 
 
 def check_ladder(recipe: Recipe, ladder: Ladder) -> None:

@@ -65,8 +65,7 @@ def measure(against: Yardstick, folder: Path, build: Build, recipe: Recipe, targ
         parity.append(check(name, expected, near, tolerance=tolerance))
         scores[name] = score(against.metric, run.logits[len(sample) :], against.eval.labels)
         memory = run.bytes_in_memory if kind == "onnx" else memory
-    words = next(matrix.rows for matrix in shape.matrices if matrix.kind == "embedding")
-    timed = latency(against.folder / "model.onnx", folder / "model.onnx", vocabulary=words, threads=1)
+    timed = latency(against.folder / "model.onnx", folder / "model.onnx", vocabulary=shape.vocabulary, threads=1)
     parameters = sum(p.numel() for p in student.parameters())
     nonzero = parameters - sum(int((~mask).sum()) for mask in build.masks.values())
     disk = artifact.sizes(folder)

@@ -93,3 +93,8 @@ class Profile(BaseModel):
     int8: float | None = None  # loss of int8 products in every encoder linear
     latency: LatencyTable | None = None
     timed: dict[str, float] = {}  # widths that were planned -> their milliseconds in units of the teacher's
+
+    def ms_of(self, widths: str) -> float | None:
+        """Milliseconds of widths as `core.hasten.widths_of` names them; None where nobody has timed them."""
+        share = self.timed.get(widths)
+        return None if share is None or self.latency is None else share * self.latency.teacher_ms

@@ -6,14 +6,15 @@ A recipe is data: typed, closed, frozen, versioned. Presets are TOML files in `c
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from core.catalogue import FAMILIES, METHODS
-from core.method import Method
+from core.method import Method, Tensor
+from core.profile import Products
 
 if TYPE_CHECKING:
     Step = Method
@@ -67,6 +68,24 @@ class Recipe(Closed):
         """The targets that may fill them."""
         return (*SIZES, *TIMES) if self.narrower else SIZES
 
+    @property
+    def products(self) -> Products | Literal["auto"]:
+        """What its linears multiply in; fp32 where no step says."""
+        return next((step.products for step in self.steps if hasattr(step, "products")), "fp32")
+
+    def stored(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """What all steps, in order, make of stored tensors: their size laws."""
+        found = list(tensors)
+        for step in self.steps:
+            found = step.stored(found)
+        return found
+
+    def with_units(self, each: Mapping[str, int]) -> Recipe:
+        """The recipe in which so many heads or neurons stay, by the linear that reads them."""
+        filled = {"keep": 1.0, "each": dict(each)}
+        steps = (step.model_copy(update=filled) if step.reads_units else step for step in self.steps)
+        return self.model_copy(update={"steps": tuple(steps)})
+
     def with_auto(self, **values: Any) -> Recipe:
         """The recipe in which these fields are so wherever they were "auto"."""
 
@@ -76,9 +95,13 @@ class Recipe(Closed):
 
         return self.model_copy(update={"steps": tuple(map(filled, self.steps))})
 
+    def is_paced(self, target: Target) -> bool:
+        """Whether milliseconds decide how many heads and neurons stay."""
+        return bool(self.narrower and target.times())
+
     def open_for(self, target: Target) -> bool:
         """Whether the job decides what is "auto" here: by what the model can spare, not by a dial."""
-        return self.spender is not None or bool(self.narrower and target.times())
+        return self.spender is not None or self.is_paced(target)
 
     @property
     def spender(self) -> Method | None:
@@ -165,6 +188,10 @@ class Target(Closed):
     def given(self) -> dict[str, float]:
         """The targets that are set, by name."""
         return {name: value for name, value in self.model_dump().items() if value is not None}
+
+    def sizes(self) -> dict[str, float]:
+        """Those of them that are about size."""
+        return {name: value for name, value in self.given().items() if name in SIZES}
 
     def times(self) -> dict[str, float]:
         """Those of them that are about milliseconds."""

@@ -14,6 +14,7 @@ from typing import Literal
 import torch
 
 from core.calibrate import damped
+from core.family import Block
 from core.phase import Build
 
 Score = Literal["obs", "fisher"]
@@ -51,18 +52,17 @@ class Reader:
 def reader(build: Build, name: str, calibration_rows: int, damping: float) -> Reader:
     """The reader called `name` as it is in `build`; its block must have all units."""
     module = build.model.get_submodule(name)
-    moments = build.moments(calibration_rows)[name]
+    moments = build.shared.moments(calibration_rows)[name]
     weight = module.get_parameter("weight").detach().double().cpu()
     bias = torch.zeros(len(weight)) if module.bias is None else module.get_parameter("bias").detach()
     mean = torch.zeros(weight.shape[1]).double() if moments.mean is None else moments.mean
     covariance = damped(moments.inputs - torch.outer(mean, mean), damping)
     felt = damped(moments.outputs, damping)
-    return Reader(weight, bias.double().cpu(), mean, covariance, felt, unit_of(build, name))
+    return Reader(weight, bias.double().cpu(), mean, covariance, felt, unit_of(build, build.family.block(name)))
 
 
-def unit_of(build: Build, name: str) -> int:
-    """Columns that a unit of the reader `name` spans."""
-    block = build.family.block(name)
+def unit_of(build: Build, block: Block | None) -> int:
+    """Columns that a unit of the block's reader spans."""
     if block is None or block.what == "neurons":
         return 1
     config = build.model.config

@@ -9,7 +9,6 @@ from functools import cached_property
 from pathlib import Path
 
 from core.factorize.weighted_svd import WeightedSvd
-from core.hasten import hasten_timed, teacher_ms
 from core.measure.latency_table import latency_table, machine, timed
 from core.plan import ModelShape
 from core.probe import Loss, Prober
@@ -74,17 +73,15 @@ class Profiler:
         """
         if not recipe.open_for(target):
             return recipe
-        if not (recipe.narrower and target.times()) or self.teacher is None:
-            return spend(recipe, target, self.shape, self.known)
-        return hasten_timed(recipe, target, self.shape, self.known, self._ms).recipe
+        return spend(recipe, target, self.shape, self.known, self._ms)
 
-    def _ms(self, widths: str) -> float:
-        """Of the teacher's graph in these widths."""
-        if widths not in self.known.timed and self.teacher is not None:  # kept: a second attempt plans as the first
+    def _ms(self, widths: str) -> float | None:
+        """Of the teacher's graph in these widths, timed once: a second attempt plans as the first."""
+        if widths not in self.known.timed and self.teacher is not None:
             products, each = json.loads(widths)
-            _, (share,) = timed(self.teacher, self.shape, [(products, each or {})])
+            _, (share,) = timed(self.teacher, self.shape, [(products, each)])
             self._learn(timed={**self.known.timed, widths: share})
-        return self.known.timed[widths] * teacher_ms(self.known)
+        return self.known.ms_of(widths)
 
     def _learn(self, **found: object) -> None:
         self.known = self.known.model_copy(update=found)

@@ -7,13 +7,13 @@ that it takes in `model.onnx` and loses what the profile says; `core.allocate` b
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from core.allocate import Option, allocate
 from core.errors import TargetImpossible
 from core.factorize.svd import two_factors
-from core.hasten import hasten
+from core.hasten import hasten_timed
 from core.method import LEVELS, Method, Tensor
 from core.plan import TENSOR_BYTES, UNPACK_BYTES, ModelShape, file_limit, size_of
 from core.profile import Curve, Profile
@@ -28,14 +28,24 @@ class Way:
     bits: float
 
 
-def spend(recipe: Recipe, target: Target, shape: ModelShape, profile: Profile) -> Recipe:
-    """The recipe with ranks and bits of every matrix where they were "auto": the least loss within the target's bytes.
+def spend(
+    recipe: Recipe,
+    target: Target,
+    shape: ModelShape,
+    profile: Profile,
+    ms_of: Callable[[str], float | None] | None = None,
+) -> Recipe:
+    """The recipe with no "auto" left: ranks and bits of every matrix, the least loss within the target's bytes; or,
+    where milliseconds are asked for, heads and neurons (`core.hasten`).
+
+    Args:
+        ms_of: milliseconds of planned widths; those that the profile holds where None.
 
     Raises:
         TargetImpossible: even the fewest bytes that the recipe can make of this model are too many.
     """
-    if recipe.narrower and target.times():
-        return hasten(recipe, target, shape, profile).recipe
+    if recipe.is_paced(target):
+        return hasten_timed(recipe, target, shape, profile, ms_of or profile.ms_of).recipe
     limit = file_limit(target, shape)
     bits = recipe.spender
     if bits is None or limit is None:

@@ -25,7 +25,7 @@ POINTS = 64  # of a curve, at most
 def unit_curves(shared: Shared, step: Structured, probe: Prober) -> tuple[Units, ...]:
     """Of every block of the teacher."""
     build = shared.student()
-    return tuple(_curve(name, reader, way, step.align, probe) for name, reader, way in step.ways(build))
+    return tuple(_curve(name, *step.way(build, name), step.align, probe) for name, _, _ in step.blocks(build))
 
 
 def _curve(name: str, reader: Reader, way: Removal, align: int, probe: Prober) -> Units:

@@ -16,7 +16,7 @@ from jobs.inspections import refuse_bad, request_inspection
 from jobs.problem import Problem, Refused
 from jobs.requests import JobRequest, PlanRequest
 from jobs.scope import Scope
-from jobs.states import State
+from jobs.states import TERMINAL, State
 from jobs.submit import refuse_unplannable, submit
 from jobs.tables import Inspection, Job
 
@@ -56,7 +56,7 @@ def plan(s: Session, scope: Scope, request: PlanRequest) -> Planned:
     """
     _, recipe, target = request.resolved()
     ladder = request.ladder or Ladder()
-    refuse_unplannable(recipe, ladder.targets(target)[0], ladder)
+    refuse_unplannable(recipe, target, ladder)
     inspection = request_inspection(s, scope, request.inspection())
     refuse_bad(inspection, recipe, target, ladder)
     if inspection.state != "done":
@@ -74,6 +74,6 @@ def _making(s: Session, scope: Scope, request: PlanRequest, key: str) -> Job:
     job = profiles.making(s, scope, key)
     if job is not None and job.state is State.FAILED and not (job.error or {}).get("retryable"):
         raise Refused(Problem.from_error(job.error or {}))
-    if job is not None and job.state not in (State.FAILED, State.CANCELLED, State.SUCCEEDED):
+    if job is not None and job.state not in TERMINAL:
         return job
     return submit(s, scope, JobRequest.model_validate({**request.model_dump(mode="json"), "dry_run": True}))

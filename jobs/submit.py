@@ -40,7 +40,7 @@ def submit(s: Session, scope: Scope, request: JobRequest, idempotency_key: str |
         return before
     preset, recipe, target = request.resolved()
     ladder = request.ladder or Ladder()
-    refuse_unplannable(recipe, ladder.targets(target)[0], ladder)
+    refuse_unplannable(recipe, target, ladder)
     inspection = request_inspection(s, scope, request.inspection())
     refuse_bad(inspection, recipe, target, ladder)
     ready = inspection.state == "done"
@@ -100,8 +100,7 @@ def prepare(s: Session, scope: Scope, request: JobRequest, idempotency_key: str 
     if (before := _replayed(s, scope, idempotency_key, body)) is not None:
         return before
     _, recipe, target = request.resolved()
-    ladder = request.ladder or Ladder()
-    refuse_unplannable(recipe, ladder.targets(target)[0], ladder)
+    refuse_unplannable(recipe, target, request.ladder or Ladder())
     return request_inspection(s, scope, request.inspection())
 
 
@@ -128,7 +127,7 @@ def refuse_unplannable(recipe: Recipe, target: Target, ladder: Ladder) -> None:
         check_ladder(recipe, ladder)
     except CompressionError as error:
         raise Refused(Problem.from_error(error)) from None
-    if (auto := recipe.open_fields()) and not any(name in recipe.dials() for name in target.given()):
+    if (auto := recipe.open_fields()) and not any(name in recipe.dials() for name in ladder.targets(target)[0].given()):
         raise refuse(
             "recipe_invalid",
             f'{", ".join(auto)} is "auto": give one of the targets {", ".join(recipe.dials())}',

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from core.measure.timed import TOKENS
 from core.report import Latency
@@ -36,21 +37,13 @@ def latency(
     """
     if pairs < 20:
         raise ValueError(f"{pairs} pairs: a median needs at least 20")
-    order = {
-        "teacher": str(teacher.resolve()),
-        "students": [str(student.resolve())],
-        "threads": threads,
-        "pairs": pairs,
-        "warm_up": WARM_UP,
-        "grid": GRID,
-        "always": len(ALWAYS),
-        "budget_s": budget_s,
-        "ids": min(TOKENS, vocabulary),
-    }
-    found = run_isolated(SCRIPT, order, closure(("onnxruntime", "numpy")), threads=threads)
+    found = in_turns(
+        teacher, [student], GRID, always=len(ALWAYS), vocabulary=vocabulary, threads=threads, pairs=pairs,
+        budget_s=budget_s,
+    )  # fmt: skip
     rows = []
     for batch, tokens in GRID:
-        if (seconds := found.get(f"0.{batch}x{tokens}")) is None:
+        if (seconds := found.get((0, batch, tokens))) is None:
             continue
         slow, fast = (float(value) for value in 1e3 * np.median(seconds, axis=0))
         rows.append(
@@ -65,6 +58,37 @@ def latency(
             )
         )
     return tuple(rows)
+
+
+def in_turns(
+    teacher: Path,
+    students: Sequence[Path],
+    grid: Sequence[tuple[int, int]],
+    *,
+    always: int,
+    vocabulary: int,
+    threads: int,
+    pairs: int,
+    budget_s: float = 0.0,
+) -> dict[tuple[int, int, int], npt.NDArray[np.float64]]:
+    """(student's number, batch, tokens) -> seconds (pairs, 2) of the teacher and the student, one after the other.
+
+    Args: as of `latency`; the first `always` cells of the grid take no notice of the budget.
+    """
+    order = {
+        "teacher": str(teacher.resolve()),
+        "students": [str(student.resolve()) for student in students],
+        "threads": threads,
+        "pairs": pairs,
+        "warm_up": WARM_UP,
+        "grid": grid,
+        "always": always,
+        "budget_s": budget_s,
+        "ids": min(TOKENS, vocabulary),
+    }
+    found = run_isolated(SCRIPT, order, closure(("onnxruntime", "numpy")), threads=threads)
+    cells = [(number, *cell) for number in range(len(students)) for cell in grid]
+    return {(n, b, t): found[f"{n}.{b}x{t}"] for n, b, t in cells if f"{n}.{b}x{t}" in found}
 
 
 def at_reference(timed: Iterable[Latency]) -> Latency:

@@ -17,13 +17,11 @@ import onnx
 
 from core.export.narrow_graph import narrowed
 from core.family import FAMILIES
-from core.measure.latency_pairs import REFERENCE, SCRIPT, WARM_UP
+from core.measure.latency_pairs import REFERENCE, in_turns
 from core.measure.machine import hardware
 from core.measure.timed import TOKENS
 from core.plan import Matrix, ModelShape
 from core.profile import PRODUCTS, LatencyTable, Products
-from core.verify import run_isolated
-from core.verify.closure import closure
 
 PAIRS, AT_ONCE = 15, 4
 UNDISTURBED = 0.2  # share of the runs of a model that nothing else on the machine is taken to have slowed down
@@ -117,20 +115,11 @@ def timed(
             paths = [Path(folder) / f"{place}.onnx" for place in range(len(some))]
             for path, variant in zip(paths, some, strict=True):
                 path.write_bytes(_graph(proto, shape, variant).SerializeToString())
-            order = {
-                "teacher": str(teacher.resolve()),
-                "students": [str(path) for path in paths],
-                "threads": threads,
-                "pairs": pairs,
-                "warm_up": WARM_UP,
-                "grid": [REFERENCE],
-                "always": 1,
-                "budget_s": 0.0,
-                "ids": _ids(shape),
-            }
-            found = run_isolated(SCRIPT, order, closure(("onnxruntime", "numpy")), threads=threads)
+            found = in_turns(
+                teacher, paths, [REFERENCE], always=1, vocabulary=shape.vocabulary, threads=threads, pairs=pairs
+            )
             for place in range(len(some)):
-                seconds = found[f"{place}.{REFERENCE[0]}x{REFERENCE[1]}"]
+                seconds = found[place, *REFERENCE]
                 fast = np.quantile(seconds, UNDISTURBED, axis=0)
                 shares.append(float(fast[1] / fast[0]))
                 slow += seconds[:, 0].tolist()
@@ -150,9 +139,4 @@ def _graph(proto: onnx.ModelProto, shape: ModelShape, variant: Variant) -> onnx.
     family = FAMILIES[shape.family]
     span = {matrix.name: matrix.unit for matrix in shape.matrices}
     left = {block: count * span[name] for name, count in units.items() if (block := family.block(name))}
-    return narrowed(proto, left, family, _ids(shape), int8=products == "int8")
-
-
-def _ids(shape: ModelShape) -> int:
-    """Tokens that a timing reads."""
-    return min(TOKENS, next(matrix.rows for matrix in shape.matrices if matrix.kind == "embedding"))
+    return narrowed(proto, left, family, TOKENS, int8=products == "int8")

@@ -18,13 +18,13 @@ byte than factors and low bits do, so it is for milliseconds; follow it with `di
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from core.family import block_of
+from core.family import Block, block_of
 from core.method import Keep, Method, Tensor, resolved
 
 if TYPE_CHECKING:
@@ -79,11 +79,12 @@ class Structured(Method):
         from core.removal import columns_of
         from core.surgery import narrow
 
-        for name, reader, way in self.ways(build):
-            block = build.family.block(name)
-            count = self.units(name, reader.units * reader.unit, reader.unit)
-            if block is None or count == reader.units:
+        for name, block, unit in self.blocks(build):
+            every = build.weight(name).shape[1]
+            count = self.units(name, every, unit)
+            if count * unit == every:
                 continue
+            reader, way = self.way(build, name)
             stays = torch.tensor(sorted(way.order[reader.units - count :]), dtype=torch.long)
             columns = columns_of(stays, reader.unit)
             narrow(build.model, block, columns, *reader.refitted(columns))
@@ -91,11 +92,17 @@ class Structured(Method):
             build.left |= dict.fromkeys(block.writers, (columns, None))
         return ()
 
-    def ways(self, build: Build) -> Iterator[tuple[str, Reader, Removal]]:
-        """Of every block of the teacher: its reader's name, the reader, the way to none; computed once for a job."""
+    def blocks(self, build: Build) -> list[tuple[str, Block, int]]:
+        """Of every block of the teacher: its reader's name, the block, columns of a unit."""
+        from core.removal import unit_of
+
+        found = ((name, build.family.block(name)) for name in build.compressible())
+        return [(name, block, unit_of(build, block)) for name, block in found if block]
+
+    def way(self, build: Build, name: str) -> tuple[Reader, Removal]:
+        """A reader of the teacher, and the way from all its units to none; that is computed once for a job."""
         from core.removal import reader, removal
 
-        for name in [name for name in build.compressible() if build.family.block(name)]:
-            found = reader(build, name, self.calibration_rows, self.damping)
-            key = ("removal", name, self.score, self.calibration_rows, self.damping)
-            yield name, found, build.shared.once(key, lambda of=found: removal(of, self.score))  # type: ignore[misc]
+        found = reader(build, name, self.calibration_rows, self.damping)
+        key = ("removal", name, self.score, self.calibration_rows, self.damping)
+        return found, build.shared.once(key, lambda: removal(found, self.score))

@@ -37,6 +37,16 @@ def points(found: service.Planned) -> tuple[Forecast, ...]:
     return found.known.points()
 
 
+def held_dry_run(world: World, request: PlanRequest) -> service.Claim:
+    """The dry run that this plan waits for, at work."""
+    plan(world, request)
+    world.judge(VERDICT)
+    plan(world, request)
+    held = world.claim()
+    assert held is not None
+    return held
+
+
 def measured(world: World, request: PlanRequest) -> str:
     """Everything that this plan waits for, done; the dry run's id."""
     plan(world, request)
@@ -118,11 +128,7 @@ def test_without_anything_open_no_profile_is_needed(world: World) -> None:
 
 def test_a_dry_run_that_failed_says_why_and_one_that_was_lost_is_tried_again(world: World) -> None:
     request = asked(world)
-    plan(world, request)
-    world.judge(VERDICT)
-    plan(world, request)
-    held = world.claim()
-    assert held is not None
+    held = held_dry_run(world, request)
     with world.db.sessions.begin() as s:
         assert fail(s, held.job_id, held.fence, Problem.of("worker_lost", "gone", retryable=True))
     again = plan(world, request).making
@@ -167,11 +173,7 @@ def test_what_cannot_be_planned_is_refused(world: World) -> None:
 
 def test_only_the_holder_of_a_job_stores_what_it_measured(world: World) -> None:
     request = asked(world)
-    plan(world, request)
-    world.judge(VERDICT)
-    plan(world, request)
-    held = world.claim()
-    assert held is not None
+    held = held_dry_run(world, request)
     body = MEASURED.model_dump(mode="json")
     with world.db.sessions.begin() as s:
         assert not service.keep_profile(s, held.job_id, held.fence - 1, body)

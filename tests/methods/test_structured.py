@@ -79,7 +79,7 @@ def test_the_first_unit_to_go_is_the_one_that_costs_least(case: tuple[int, int, 
 
 def test_the_mean_of_what_went_is_in_the_bias(build: Build) -> None:
     step = Structured(each={NEURONS: 0}, calibration_rows=64)
-    reader = next(reader for name, reader, _ in step.ways(build) if name == NEURONS)
+    reader, _ = step.way(build, NEURONS)
     weight, bias = reader.refitted(torch.zeros(0, dtype=torch.long))
     assert weight.shape == (32, 0)
     assert torch.allclose(bias.double(), reader.bias + reader.weight @ reader.mean, atol=1e-5)
@@ -100,11 +100,11 @@ def test_more_units_never_hurt(shared: Shared, keep: float, least: float) -> Non
 def test_a_refit_beats_leaving_the_rest_as_it_is(shared: Shared) -> None:
     build, plain = shared.student(), shared.student()
     step = Structured(each={NEURONS: 16, HEADS: 2}, calibration_rows=128)
-    for name, reader, way in step.ways(plain):
-        if name in (step.each or {}):
-            out = columns_of(torch.tensor(way.order[: reader.units - (step.each or {})[name]]), reader.unit)
-            with torch.no_grad():
-                plain.model.get_parameter(f"{name}.weight")[:, out] = 0
+    for name, count in (step.each or {}).items():
+        reader, way = step.way(plain, name)
+        out = columns_of(torch.tensor(way.order[: reader.units - count]), reader.unit)
+        with torch.no_grad():
+            plain.model.get_parameter(f"{name}.weight")[:, out] = 0
     list(step.compile(build))
     assert logits_error(build, shared) < logits_error(plain, shared)
 
