@@ -3,19 +3,18 @@
 Every item has options of a cost and a loss. Options that no price of a unit of cost makes the best are left out (the
 lower convex hull); the others are bought in the order of what a unit of cost saves, which is the solution of Everett
 (1963, generalized Lagrange multipliers) for every total that it passes. What is left when the next purchase is too dear
-is spent on those that still fit. Of two budgets the second has a price, at which it is paid for with loss; that price
-is bisected.
+is spent on those that still fit. Of two budgets the second has a price, at which it is paid for with loss.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Generic, TypeVar
 
-STEP = 16.0  # between two prices, while one that is high enough is looked for
 What = TypeVar("What")
+TINY = 1e-30
 
 
 @dataclass(frozen=True)
@@ -51,38 +50,57 @@ def allocate(items: Mapping[str, Sequence[Option[What]]], budget: float) -> dict
     return {name: hulls[name][place] for name, place in places.items()}
 
 
-def allocate_both(
-    items: Mapping[str, Sequence[Option[What]]], budget: float, most_ms: float
-) -> dict[str, Option[What]] | None:
-    """As `allocate`, and together of `ms` at most `most_ms`; None where no price of a millisecond brings that about."""
+def priced(items: Mapping[str, Sequence[Option[What]]], price: float, most_ms: float) -> dict[str, Option[What]] | None:
+    """Options of the least loss + `price` x cost, together of `ms` at most `most_ms`; None where none are."""
+    bought = {}
+    for name, options in items.items():
+        best: dict[float, tuple[float, Option[What]]] = {}  # of the options that take as long
+        for one in options:
+            worth = one.loss + price * one.cost
+            if one.ms not in best or worth < best[one.ms][0]:
+                best[one.ms] = worth, one
+        bought[name] = [Option(one, ms, worth) for ms, (worth, one) in best.items()]
+    found = allocate(bought, most_ms)
+    return None if found is None else {name: one.what for name, one in found.items()}
 
-    def at(price: float) -> dict[str, Option[What]] | None:
-        priced = {
-            name: [Option(one, one.cost, one.loss + price * one.ms) for one in options]
-            for name, options in items.items()
-        }
-        found = allocate(priced, budget)
-        return None if found is None else {name: one.what for name, one in found.items()}
 
-    def fits(found: Mapping[str, Option[What]]) -> bool:
-        return sum(one.ms for one in found.values()) <= most_ms
+def part_way(
+    now: Mapping[str, Option[What]],
+    other: Mapping[str, Option[What]],
+    room: Option[object],
+    by: Callable[[Option[What]], float],
+) -> dict[str, Option[What]]:
+    """Items go over from one choice to the other, those first that gain most of `by` for what they take of `room`.
 
-    found = at(0.0)
-    if found is None or fits(found):
-        return found
-    price = STEP**-8
-    while (found := at(price)) is not None and not fits(found):
-        price *= STEP
-        if price > STEP**16:
-            return None
-    low, high = price / STEP, price
-    for _ in range(12):  # to a thousandth of the price
-        middle = (low * high) ** 0.5
-        if (tried := at(middle)) is not None and fits(tried):
-            high, found = middle, tried
-        else:
-            low = middle
+    Between two prices next to each other items that look alike change together; this lets some of them.
+    """
+    left_cost, left_loss, left_ms = room.cost, room.loss, room.ms
+
+    def gain(name: str) -> float:
+        taken = max(other[name].cost - now[name].cost, 0) / max(room.cost, TINY)
+        taken += max(other[name].loss - now[name].loss, 0) / max(room.loss, TINY)
+        return (by(now[name]) - by(other[name])) / max(taken, TINY)
+
+    found = dict(now)
+    for name in sorted(now, key=gain, reverse=True):
+        cost, loss, ms = (getattr(other[name], field) - getattr(now[name], field) for field in ("cost", "loss", "ms"))
+        if by(now[name]) > by(other[name]) and cost <= left_cost and loss <= left_loss and ms <= left_ms:
+            found[name] = other[name]
+            left_cost, left_loss, left_ms = left_cost - cost, left_loss - loss, left_ms - ms
     return found
+
+
+def furthest(low: float, high: float, good: Callable[[float], bool], steps: int = 12) -> float:
+    """About the largest number of `low` to `high` that is good, where all below a good one are; `low` if none is."""
+    if good(high):
+        return high
+    for _ in range(steps):
+        middle = (low * high) ** 0.5
+        if good(middle):
+            low = middle
+        else:
+            high = middle
+    return low
 
 
 def _hull(options: Sequence[Option[What]]) -> list[Option[What]]:

@@ -44,7 +44,7 @@ def forecast(recipe: Recipe, target: Target, shape: ModelShape, profile: Profile
     """
     filled = fill(recipe, target, shape)
     if filled.open_for(target):
-        filled = spend(filled, target, shape, profile)
+        filled = spend(filled, target, shape, profile).recipe
     size = size_of(filled, shape)
     ms = milliseconds(filled, shape, profile)
     reached = {**ratios(size, shape), **_times(ms, profile.latency)}

@@ -134,22 +134,21 @@ def fill(recipe: Recipe, target: Target, shape: ModelShape) -> Recipe:
         TargetImpossible: the smallest model that this recipe can make is still too large.
     """
     _check_names(recipe, shape)
-    sizes = target.sizes()
+    sizes, dials = target.sizes(), _auto_steps(recipe)
+    asked = sizes or recipe.aim(target) or (recipe.narrower and target.times())
+    if (dials or recipe.spender) and not asked:
+        at, names = ", ".join(recipe.open_fields()), ", ".join(recipe.dials())
+        raise RecipeInvalid(f'{at} is "auto": give one of the targets {names}', param="/target")
     if recipe.is_paced(target):
-        _check_paced(recipe)
+        _check_paced(recipe, sizes)
         _refuse_missed(sizes, ratios(size_of(_narrowest(recipe, shape), shape), shape))
         return recipe
     # Bytes alone leave the embedding what costs it next to nothing.
     recipe = recipe.with_auto(products="int8", embedding_bits=4.0 if sizes else 8.0)
-    dials = _auto_steps(recipe)
-    spent = [index for index, step in enumerate(recipe.steps) if step.spends_bytes]
-    if not sizes and not dials and not spent:
+    if recipe.spender is not None:
+        _check_spendable(recipe, sizes, shape)
         return recipe
     if not sizes:
-        at, names = ", ".join(recipe.open_fields()), ", ".join(recipe.dials())
-        raise RecipeInvalid(f'{at} is "auto": give one of the targets {names}', param="/target")
-    if spent:
-        _check_spendable(recipe, sizes, shape, spent[0])
         return recipe
     low, high = 1e-4, 1.0
     _refuse_missed(sizes, ratios(size_of(_at(recipe, low), shape), shape))
@@ -168,52 +167,73 @@ LEAST_BITS = 1
 SPENT = ("bytes_ratio", "max_bytes")
 
 
-def _check_spendable(recipe: Recipe, sizes: Mapping[str, float], shape: ModelShape, index: int) -> None:
+def _check_spendable(recipe: Recipe, sizes: Mapping[str, float], shape: ModelShape) -> None:
     """Whether bytes are what is asked for, and so many can be enough. What they buy is decided in the job."""
-    if other := [name for name in sizes if name not in SPENT]:
-        raise RecipeInvalid(
-            f'steps[{index}].bits is "auto" and spends bytes: give {" or ".join(SPENT)} in place of {other[0]}',
-            param=f"/target/{other[0]}",
-        )
-    for place, step in enumerate(recipe.steps):
-        spent = step.spends_ranks and step.is_open
-        if place != index and not step.trains and not spent:
+    index = _check_bits(recipe, sizes)
+    # Every matrix in one bit, those that may be cut at rank 1: nothing that the job can find is smaller.
+    least = _in_one_bit(recipe, shape)
+    for place, step in enumerate(least.steps):
+        if place != index and not step.trains and not (step.spends_ranks and step.is_open):
             rank = ", ".join(name for name, method in METHODS.items() if method.spends_ranks)
             raise RecipeInvalid(
                 f'steps[{place}] ({step.name()}) does not go with bits "auto", which spends all bytes itself: '
                 f'leave it out, use {rank} with keep "auto", or give steps[{index}].bits a number',
                 param=f"/recipe/steps/{place}",
             )
-    # Every matrix in one bit, those that may be cut at rank 1: nothing that the job can find is smaller.
-    least = recipe.steps[index].model_copy(
-        update={"bits": LEAST_BITS, "each": {m.name: LEAST_BITS for m in shape.rest if m.rows > 1}}
+    _refuse_missed(sizes, ratios(size_of(_at(least, 1e-4), shape), shape))
+
+
+def _check_bits(recipe: Recipe, sizes: Mapping[str, float]) -> int:
+    """The place of the step whose bits are "auto"; no size but bytes may be asked for beside them."""
+    index = next(place for place, step in enumerate(recipe.steps) if step.spends_bytes)
+    if other := [name for name in sizes if name not in SPENT]:
+        raise RecipeInvalid(
+            f'steps[{index}].bits is "auto" and spends bytes: give {" or ".join(SPENT)} in place of {other[0]}',
+            param=f"/target/{other[0]}",
+        )
+    return index
+
+
+def _in_one_bit(recipe: Recipe, shape: ModelShape) -> Recipe:
+    """The step whose bits are "auto", if there is one, gives every matrix one bit."""
+    every = {m.name: LEAST_BITS for m in shape.rest if m.rows > 1}
+    steps = (
+        step.model_copy(update={"bits": LEAST_BITS, "each": every}) if step.spends_bytes else step
+        for step in recipe.steps
     )
-    steps = (*recipe.steps[:index], least, *recipe.steps[index + 1 :])
-    _refuse_missed(sizes, ratios(size_of(_at(recipe.model_copy(update={"steps": steps}), 1e-4), shape), shape))
+    return recipe.model_copy(update={"steps": tuple(steps)})
 
 
-def _check_paced(recipe: Recipe) -> None:
-    """Whether milliseconds leave nothing else to decide."""
+def _check_paced(recipe: Recipe, sizes: Mapping[str, float]) -> None:
+    """Whether heads, neurons, and bits that are "auto", are all that is left to decide."""
+    if recipe.spender is not None:
+        _check_bits(recipe, sizes)
     for index, step in enumerate(recipe.steps):
         if step.family() == "factorize":
             raise RecipeInvalid(
-                f"steps[{index}] ({step.name()}) makes factors, of whose milliseconds nothing is known: leave it "
-                "out, or the milliseconds",
+                f"steps[{index}] ({step.name()}) makes factors, which no plan has beside heads and neurons that are "
+                "left open, for of their milliseconds nothing is known: leave out the one or the other",
                 param=f"/recipe/steps/{index}",
             )
-        field = "bits" if step.spends_bytes else "keep" if step.is_open and not step.reads_units else None
-        if field:
+        if step.is_open and not step.reads_units:
             raise RecipeInvalid(
-                f'steps[{index}].{field} is "auto", which milliseconds do not fill: give it a number, or leave the '
+                f'steps[{index}].keep is "auto", which milliseconds do not fill: give it a number, or leave the '
                 "milliseconds out of the target",
-                param=f"/recipe/steps/{index}/{field}",
+                param=f"/recipe/steps/{index}/keep",
+            )
+        if recipe.spender not in (None, step) and not step.trains and not step.reads_units:
+            raise RecipeInvalid(
+                f'steps[{index}] ({step.name()}) does not go with bits "auto", which spends all bytes itself: leave '
+                "it out, or give the bits a number",
+                param=f"/recipe/steps/{index}",
             )
 
 
 def _narrowest(recipe: Recipe, shape: ModelShape) -> Recipe:
     """Nothing that milliseconds and bytes may choose is smaller."""
     none = {matrix.name: 0 for matrix in shape.matrices if matrix.unit}
-    return recipe.with_units(none).with_auto(products="int8", embedding_bits=float(LEAST_BITS))
+    filled = recipe.with_units(none).with_auto(products="int8", embedding_bits=float(LEAST_BITS))
+    return _in_one_bit(filled, shape)
 
 
 def check_ladder(recipe: Recipe, ladder: Ladder) -> None:

@@ -66,7 +66,8 @@ class Recipe(Closed):
 
     def dials(self) -> tuple[str, ...]:
         """The targets that may fill them."""
-        return (*SIZES, *TIMES) if self.narrower else SIZES
+        found = (*SIZES, *TIMES) if self.narrower else SIZES
+        return (*found, "min_retention") if self.narrower or self.spender else found
 
     @property
     def products(self) -> Products | Literal["auto"]:
@@ -95,9 +96,23 @@ class Recipe(Closed):
 
         return self.model_copy(update={"steps": tuple(map(filled, self.steps))})
 
+    def with_bits(self, each: Mapping[str, float]) -> Recipe:
+        """The recipe in which the step whose bits are "auto" gives each matrix so many."""
+        steps = (step.model_copy(update={"bits": 8, "each": dict(each)}) if step.spends_bytes else step
+                 for step in self.steps)  # fmt: skip
+        return self.model_copy(update={"steps": tuple(steps)})
+
+    def aim(self, target: Target) -> str | None:
+        """The dial that a target of retention leaves to the job, to be turned as far as retention allows; or none."""
+        if target.min_retention is None:
+            return None
+        if self.spender is not None:
+            return None if target.sizes() else "bytes_ratio"
+        return "latency_ratio" if self.narrower and not target.times() else None
+
     def is_paced(self, target: Target) -> bool:
-        """Whether milliseconds decide how many heads and neurons stay."""
-        return bool(self.narrower and target.times())
+        """Whether what units are worth decides how many heads and neurons stay: in milliseconds, or beside bits."""
+        return bool(self.narrower and (target.times() or self.spender or self.aim(target)))
 
     def open_for(self, target: Target) -> bool:
         """Whether the job decides what is "auto" here: by what the model can spare, not by a dial."""

@@ -73,7 +73,7 @@ class Profiler:
         """
         if not recipe.open_for(target):
             return recipe
-        return spend(recipe, target, self.shape, self.known, self._ms)
+        return spend(recipe, target, self.shape, self.known, self._ms).recipe
 
     def _ms(self, widths: str) -> float | None:
         """Of the teacher's graph in these widths, timed once: a second attempt plans as the first."""

@@ -5,7 +5,7 @@ from itertools import product
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.allocate import Option, allocate, allocate_both
+from core.allocate import Option, allocate, furthest, priced
 
 COSTS = st.integers(1, 50)
 ITEMS = st.lists(st.lists(st.tuples(COSTS, st.integers(0, 100)), min_size=1, max_size=5), min_size=1, max_size=4)
@@ -66,24 +66,42 @@ TWO = st.lists(
 )
 
 
-@given(TWO, st.integers(1, 200), st.integers(0, 100))
-def test_both_budgets_are_kept(items: list[list[tuple[int, int, int]]], budget: int, most_ms: int) -> None:
-    choice = {str(i): [Option(k, c, loss, ms) for k, (c, loss, ms) in enumerate(item)] for i, item in enumerate(items)}
-    found = allocate_both(choice, budget, most_ms)
+PRICES = st.floats(0.01, 10)
+
+
+def doubled(items: list[list[tuple[int, int, int]]]) -> dict[str, list[Option[int]]]:
+    return {str(i): [Option(k, c, loss, ms) for k, (c, loss, ms) in enumerate(item)] for i, item in enumerate(items)}
+
+
+@given(TWO, PRICES, st.integers(0, 100))
+def test_the_milliseconds_are_kept_whatever_a_unit_costs(
+    items: list[list[tuple[int, int, int]]], price: float, most_ms: int
+) -> None:
+    choice = doubled(items)
+    found = priced(choice, price, most_ms)
+    assert (found is None) == (sum(min(ms for _, _, ms in item) for item in items) > most_ms)
     if found is not None:
-        assert totals(found)[0] <= budget
         assert sum(one.ms for one in found.values()) <= most_ms
         assert all(one in choice[name] for name, one in found.items())
-    else:  # then the fewest milliseconds and the lowest cost do not go together
-        cheapest = {name: min(each, key=lambda one: one.cost) for name, each in choice.items()}
-        fastest = {name: min(each, key=lambda one: (one.ms, one.cost)) for name, each in choice.items()}
-        assert totals(cheapest)[0] > budget or sum(one.ms for one in cheapest.values()) > most_ms
-        assert totals(fastest)[0] > budget or sum(one.ms for one in fastest.values()) > most_ms
 
 
-@given(TWO, st.integers(1, 200))
-def test_a_second_budget_that_does_not_bind_changes_nothing(
-    items: list[list[tuple[int, int, int]]], budget: int
+@given(TWO, PRICES, st.floats(1, 100))
+def test_without_a_limit_what_is_found_is_the_best_at_its_price(
+    items: list[list[tuple[int, int, int]]], price: float, dearer: float
 ) -> None:
-    choice = {str(i): [Option(k, c, loss, ms) for k, (c, loss, ms) in enumerate(item)] for i, item in enumerate(items)}
-    assert allocate_both(choice, budget, 1e9) == allocate(choice, budget)
+    choice = doubled(items)
+    found, other = priced(choice, price, 1e9), priced(choice, price * dearer, 1e9)
+    assert found is not None
+    assert other is not None
+    for name, one in found.items():
+        assert one.loss + price * one.cost <= min(each.loss + price * each.cost for each in choice[name]) + 1e-9
+    assert totals(other)[0] <= totals(found)[0] + 1e-9  # a higher price never buys more
+
+
+@given(st.floats(1.5, 900), st.integers(12, 20))
+def test_the_edge_is_found(edge: float, steps: int) -> None:
+    found = furthest(1.0, 1000.0, lambda at: at <= edge, steps)
+    assert edge / 1000 ** (0.5**steps) <= found * (1 + 1e-9)
+    assert found <= edge
+    assert furthest(1.0, edge, lambda at: at <= edge) == edge
+    assert furthest(2.0, 3.0, lambda _: False) == 2.0

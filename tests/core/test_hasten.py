@@ -1,7 +1,7 @@
 """Milliseconds spent on heads and neurons: within the target, little left over, never worse with more of them."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from core.errors import RecipeInvalid, TargetImpossible
@@ -16,6 +16,8 @@ from core.spend import spend
 from tests.core.test_plan import minilm as nameless
 
 STEPS = [{"method": "structured"}, {"method": "int8", "products": "auto", "embedding_bits": "auto"}]
+JOINT = Recipe.model_validate({"steps": [{"method": "structured"}, {"method": "gptq", "bits": "auto"}]})
+BITS = Recipe.model_validate({"steps": [{"method": "gptq", "bits": "auto"}]})
 AUTO = Recipe.model_validate({"steps": STEPS})
 HEIGHTS = st.lists(st.floats(0.01, 100), min_size=1, max_size=7)
 TEACHER_MS = 12.0
@@ -52,10 +54,9 @@ def profile(shape: ModelShape, heights: list[float], *, int8_ms: float = 0.4, in
         heads={kind: {0: 0.0, 12: one} for kind, one in times.items()},
         neurons={kind: {0: 0.0, 768: one / 2, 1536: one} for kind, one in times.items()},
     )
-    words = next(matrix for matrix in shape.matrices if matrix.kind == "embedding")
     rounding = {bits: 4.0**-bits for bits in LEVELS}
-    curve = Curve(name=words.name, rows=words.rows, cols=words.cols, kind="embedding", dense=rounding)
-    return Profile(curves=(curve,), units=tuple(units), int8=int8_loss, latency=table)
+    curves = (Curve(name=m.name, rows=m.rows, cols=m.cols, kind=m.kind, dense=rounding) for m in shape.matrices)
+    return Profile(curves=tuple(curves), units=tuple(units), int8=int8_loss, latency=table)
 
 
 @given(HEIGHTS, st.floats(2.5, 20))
@@ -112,7 +113,7 @@ def test_sizes_are_kept_beside_milliseconds(ratio: float, name: str) -> None:
     ratio = ratio if name == "bytes_ratio" else 1 + ratio / 40
     target = Target.model_validate({"latency_ratio": 3, name: ratio})
     found = hasten(AUTO, target, shape, profile(shape, [1.0, 3.0]))
-    assert spend(fill(AUTO, target, shape), target, shape, profile(shape, [1.0, 3.0])) == found.recipe
+    assert spend(fill(AUTO, target, shape), target, shape, profile(shape, [1.0, 3.0])) == found
     assert not found.too_large
     assert ratios(size_of(found.recipe, shape), shape)[name] >= ratio
     assert found.ms <= TEACHER_MS / 3
@@ -176,10 +177,10 @@ def test_a_ladder_over_time_needs_what_time_decides() -> None:
 
 
 @pytest.mark.parametrize(
-    "step", [{"method": "weighted_svd"}, {"method": "svd", "keep": 0.5}, {"method": "gptq", "bits": "auto"}]
+    "step", [{"method": "weighted_svd"}, {"method": "svd", "keep": 0.5}, {"method": "low_rank_sparse"}]
 )
 def test_what_milliseconds_do_not_fill_is_refused(step: dict[str, object]) -> None:
-    recipe = Recipe.model_validate({"steps": [{"method": "structured"}, step]})
+    recipe = Recipe.model_validate({"steps": [{"method": "structured"}, step, {"method": "distill"}]})
     with pytest.raises(RecipeInvalid, match=r"steps\[1\]"):
         fill(recipe, Target(latency_ratio=2), minilm())
 
@@ -209,3 +210,64 @@ def test_a_ladder_goes_towards_less(values: tuple[float, float]) -> None:
     assert len(Ladder.model_validate({name: values}).targets(Target())) == 2
     with pytest.raises(ValueError, match="each value once"):
         Ladder.model_validate({other: values})
+
+
+@settings(max_examples=20)
+@given(HEIGHTS, st.floats(1.2, 4), st.floats(5, 20))
+def test_units_and_bits_are_planned_together(heights: list[float], ratio: float, smaller: float) -> None:
+    shape, target = minilm(), Target(latency_ratio=ratio, bytes_ratio=smaller)
+    found = hasten(fill(JOINT, target, shape), target, shape, profile(shape, heights))
+    assert '"auto"' not in found.recipe.model_dump_json()
+    assert found.ms <= SPARE * TEACHER_MS / ratio
+    assert size_of(found.recipe, shape).file_bytes <= 4 * shape.parameters / smaller
+
+
+@settings(max_examples=20)
+@given(HEIGHTS, st.floats(5, 14))
+def test_both_together_lose_no_more_than_bits_alone(heights: list[float], smaller: float) -> None:
+    shape, target = minilm(), Target(bytes_ratio=smaller)
+    made = profile(shape, heights)
+    both, alone = (spend(fill(one, target, shape), target, shape, made) for one in (JOINT, BITS))
+    assert both.loss <= 1.5 * alone.loss  # the matrices of a block share their bits
+
+
+@pytest.mark.parametrize(("recipe", "dial"), [(AUTO, "latency_ratio"), (JOINT, "bytes_ratio"), (BITS, "bytes_ratio")])
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(HEIGHTS, st.floats(0.05, 50), st.floats(1.1, 4))
+def test_a_free_dial_goes_as_far_as_the_loss_allows(
+    recipe: Recipe, dial: str, heights: list[float], loss: float, more: float
+) -> None:
+    shape, target = minilm(), Target(min_retention=0.99)
+    made = profile(shape, heights)
+    assert recipe.aim(target) == dial
+    assert fill(recipe, target, shape).open_for(target)
+
+    def turned(most: float) -> tuple[float, float]:
+        found = spend(fill(recipe, target, shape), target, shape, made, most_loss=most)
+        assert '"auto"' not in found.recipe.model_dump_json()
+        left = found.ms if dial == "latency_ratio" else size_of(found.recipe, shape).file_bytes
+        return found.loss, left
+
+    (lost, left), (lost_more, left_less), (least, most) = turned(loss), turned(loss * more), turned(0)
+    assert lost <= loss or lost == least
+    assert left_less <= 1.02 * left
+    assert left <= 1.001 * most
+
+
+def test_a_free_dial_leaves_the_other_where_it_is() -> None:
+    shape, target = minilm(), Target(latency_ratio=2, min_retention=0.99)
+    assert JOINT.aim(target) == "bytes_ratio"
+    assert AUTO.aim(target) is None
+    found = spend(JOINT, target, shape, profile(shape, [1.0]), most_loss=3)
+    assert found.ms <= SPARE * TEACHER_MS / 2
+    assert found.loss <= 3
+    looser = spend(JOINT, target, shape, profile(shape, [1.0]), most_loss=8)
+    assert size_of(looser.recipe, shape).file_bytes < size_of(found.recipe, shape).file_bytes
+
+
+def test_a_recipe_of_which_nothing_is_asked_is_refused() -> None:
+    for recipe in (AUTO, JOINT, BITS):
+        with pytest.raises(RecipeInvalid, match="min_retention"):
+            fill(recipe, Target(), minilm())
+    with pytest.raises(RecipeInvalid, match="bytes_ratio or max_bytes in place of parameter_ratio"):
+        fill(JOINT, Target(parameter_ratio=3, latency_ratio=2), minilm())

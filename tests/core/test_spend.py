@@ -48,7 +48,7 @@ def test_the_bytes_are_kept_and_those_left_do_not_buy_another_bit(
 ) -> None:
     shape = minilm()
     target = Target(bytes_ratio=ratio)
-    found = spend(fill(recipe, target, shape), target, shape, profile(shape, heights))
+    found = spend(fill(recipe, target, shape), target, shape, profile(shape, heights)).recipe
     limit = 4 * shape.parameters / ratio
     assert size_of(found, shape).file_bytes <= limit
     assert '"auto"' not in found.model_dump_json()
@@ -64,7 +64,7 @@ def test_the_bytes_are_kept_and_those_left_do_not_buy_another_bit(
 def test_what_costs_more_when_it_errs_is_stored_no_coarser(heights: list[float]) -> None:
     """Of two matrices of one shape, in bits alone."""
     shape = minilm()
-    (step,) = spend(BITS, Target(bytes_ratio=9), shape, profile(shape, heights)).steps
+    (step,) = spend(BITS, Target(bytes_ratio=9), shape, profile(shape, heights)).recipe.steps
     queries = [(heights[place % len(heights)], step.each[m.name]) for place, m in enumerate(shape.matrices)
                if (m.rows, m.cols) == (384, 384)]  # fmt: skip
     for low, high in ((a, b) for a in queries for b in queries if a[0] * 16 < b[0]):
@@ -73,7 +73,7 @@ def test_what_costs_more_when_it_errs_is_stored_no_coarser(heights: list[float])
 
 def test_ranks_are_cut_where_bits_alone_cannot_reach() -> None:
     shape = minilm()
-    first, second = spend(BOTH, Target(bytes_ratio=30), shape, profile(shape, [1.0])).steps
+    first, second = spend(BOTH, Target(bytes_ratio=30), shape, profile(shape, [1.0])).recipe.steps
     assert first.each
     assert set(second.each) == {curve.name for curve in profile(shape, [1.0]).curves}
     with pytest.raises(TargetImpossible):
@@ -85,7 +85,7 @@ def test_the_limit_that_is_named_can_be_reached() -> None:
     with pytest.raises(TargetImpossible, match=r"the limit for this model is (\d+)") as caught:
         spend(BITS, Target(max_bytes=2_000_000), shape, profile(shape, [1.0]))
     limit = int(str(caught.value).rsplit(" ", 1)[1])
-    assert size_of(spend(BITS, Target(max_bytes=limit), shape, profile(shape, [1.0])), shape).file_bytes <= limit
+    assert size_of(spend(BITS, Target(max_bytes=limit), shape, profile(shape, [1.0])).recipe, shape).file_bytes <= limit
 
 
 def test_bytes_that_cannot_be_enough_are_refused_before_anything_is_measured() -> None:
@@ -134,4 +134,4 @@ def test_a_matrix_that_is_not_there_is_refused() -> None:
 
 def test_a_recipe_with_numbers_is_left_as_it_is() -> None:
     recipe = Recipe.model_validate({"steps": [{"method": "gptq", "bits": 4}]})
-    assert spend(recipe, Target(bytes_ratio=4), minilm(), profile(minilm(), [1.0])) == recipe
+    assert spend(recipe, Target(bytes_ratio=4), minilm(), profile(minilm(), [1.0])).recipe == recipe
