@@ -98,7 +98,7 @@ class Grid:
 
 
 def whole(weight: torch.Tensor) -> Grid:
-    """-127 to 127 times one scale a row (fp16), the largest entry at the end: int8 as runtimes multiply it.
+    """-64 to 64 times one scale a row (fp16), the largest entry at the end: int8 that every runtime multiplies exactly.
 
     A scale for the whole matrix would be no faster: the product of integers is scaled afterwards, column by column.
     """

@@ -20,7 +20,7 @@ from core.errors import RecipeInvalid
 from core.family import FAMILIES, block_of
 from core.method import LEVELS, Tensor
 from core.plan import TENSOR_BYTES, UNPACK_BYTES, ModelShape, file_limit, misses, ratios, size_of
-from core.profile import PRODUCTS, LatencyTable, Products, Profile
+from core.profile import PRODUCTS, Products, Profile
 from core.recipe import Recipe, Target
 
 SPARE = 0.97  # of the milliseconds: what two timings of one model differ by

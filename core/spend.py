@@ -54,7 +54,7 @@ def spend(
     items = {curve.name: list(_options(curve, bits, factors)) for curve in profile.curves}
 
     def made(chosen: Mapping[str, Option[Way]]) -> Planned:
-        resolved = _resolved(recipe, bits, factors, {name: option.what for name, option in chosen.items()})
+        resolved = _resolved(recipe, factors, {name: option.what for name, option in chosen.items()})
         return Planned(resolved, sum(option.loss for option in chosen.values()))
 
     if limit is None:
@@ -100,7 +100,7 @@ def _options(curve: Curve, bits: Method, factors: Method | None) -> Iterator[Opt
             yield Option(Way(rank, width), cost, loss)
 
 
-def _resolved(recipe: Recipe, bits: Method, factors: Method | None, ways: Mapping[str, Way]) -> Recipe:
+def _resolved(recipe: Recipe, factors: Method | None, ways: Mapping[str, Way]) -> Recipe:
     ranks = {name: way.rank for name, way in ways.items() if way.rank is not None}
     cut = (step.model_copy(update={"keep": 1.0, "each": ranks}) if step is factors else step for step in recipe.steps)
     return recipe.model_copy(update={"steps": tuple(cut)}).with_bits({name: way.bits for name, way in ways.items()})

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from onnx import ModelProto, NodeProto, numpy_helper
 
+from core import codes
 from core.errors import ExportFailed
 from core.export.int8_graph import multiply_whole
 from core.export.weights import Whole
@@ -52,8 +53,11 @@ def narrowed(proto: ModelProto, blocks: Mapping[Block, int], family: Family, tok
     return made
 
 
+MOST = codes.INT8 // 2
+
+
 def _whole(weight: Array) -> Whole:
-    scale = np.maximum(np.abs(weight).max(axis=1, keepdims=True), 1e-8) / 127
+    scale = np.maximum(np.abs(weight).max(axis=1, keepdims=True), 1e-8) / MOST
     return Whole(np.round(weight / scale).astype(np.int8), scale.astype(np.float16))
 
 

@@ -1,6 +1,6 @@
 """Eight bits for speed: integer products of weights rounded once and inputs rounded batch by batch.
 
-Every encoder linear, or both its factors, is multiplied in int8: weights are whole numbers from -127 to 127 with one
+Every encoder linear, or both its factors, is multiplied in int8: weights are whole numbers from -64 to 64 with one
 scale a row, inputs are rounded to 256 evenly spaced values at the scale of each batch, sums are int32 (dynamic
 quantization of ONNX Runtime; Jacob et al. 2018, arXiv 1712.05877). On processors with integer dot products (VNNI, Arm
 dotprod) that is two to three times as fast as fp32; the file is a quarter. What is left takes codes of eight bits and
@@ -9,8 +9,8 @@ fp16, which save bytes only; so does the word embedding, in fewer bits where the
 As the last step it costs seconds and next to no accuracy. A `distill` after it trains through the rounding of both.
 Does not help where int8 products have no hardware, or in factors so thin that rounding inputs costs more than it saves.
 An answer depends a little on the rows that share its batch, for these share the scale of inputs. On x86 without VNNI
-ONNX Runtime adds pairs of products in 16 bits, which large ones overflow: its session option
-`session.x64quantprecision` = 1 makes it exact there, at half the speed.
+ONNX Runtime adds pairs of products in 16 bits; larger weights would overflow them, so that one file would answer
+differently from machine to machine. Training through the rounding makes up for the bit that this takes.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ REST = 256  # levels of what is not multiplied
 
 
 class Int8(Method):
+    version: ClassVar[int] = 2
     multiplies: ClassVar[bool] = True
 
     method: Literal["int8"] = "int8"
