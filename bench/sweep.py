@@ -89,8 +89,10 @@ class Bench:
             if step.trains:
                 asked = [getattr(step, name) for name in ("max_rows", "max_length", "augment_to")]
                 self.shared.recorded(self.shared.text(*asked))
+        planned = None
         if recipe.open_for(target):
-            (recipe,) = self.profiler(recipe, target).plan([(recipe, target)])
+            (planned,) = self.profiler(recipe, target).plan([(recipe, target)])
+            recipe = planned.recipe
         start = cpu_seconds()
         build = self.shared.student()
         for step in recipe.steps:
@@ -99,7 +101,8 @@ class Bench:
         spent = cpu_seconds() - start
         logits = predict(build.model, self.select, self.shared.device)
         kl = divergence(logits, self.followed)
-        return {"agreement": agreement(logits, self.followed), "kl": kl, "cpu_s": spent}
+        loss = {} if planned is None or planned.loss is None else {"planned_loss": planned.loss}
+        return {"agreement": agreement(logits, self.followed), "kl": kl, "cpu_s": spent, **loss}
 
 
 def varied(recipe: Recipe, changes: dict[str, Any]) -> Recipe:

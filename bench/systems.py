@@ -78,7 +78,9 @@ class System:
         if self.recipe is not None:
             return self.recipe, own
         preset = PRESETS[self.preset or self.name]
-        return preset.recipe, own.over(preset.target)
+        # A ladder sets the size or the time; what the preset wants to retain is for its users.
+        dials = {**preset.target.sizes(), **preset.target.times()}
+        return preset.recipe, own.over(Target.model_validate(dials) if self.ladder else preset.target)
 
     def ladder_of(self) -> dict[str, list[float]] | None:
         """As a request has it."""

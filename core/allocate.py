@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 What = TypeVar("What")
 TINY = 1e-30
@@ -67,7 +67,7 @@ def priced(items: Mapping[str, Sequence[Option[What]]], price: float, most_ms: f
 def part_way(
     now: Mapping[str, Option[What]],
     other: Mapping[str, Option[What]],
-    room: Option[object],
+    room: Option[Any],
     by: Callable[[Option[What]], float],
 ) -> dict[str, Option[What]]:
     """Items go over from one choice to the other, those first that gain most of `by` for what they take of `room`.

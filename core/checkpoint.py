@@ -1,8 +1,9 @@
 """Checkpoints of a running compression: enough to go on as if nothing had happened.
 
 A checkpoint is one flat folder: `state.safetensors` (weights, masks, optimizers, random state), one tar of every
-point that is finished, `checkpoint.json` with the place in the job, what hooks and optimizers hold beside tensors,
-and the sha256 of the other files. It is written beside and renamed, so a folder with its final name is whole.
+point that is finished, `best.safetensors` of a search that tries again, `checkpoint.json` with the place in the job,
+tries that are over, what hooks and optimizers hold beside tensors, and the sha256 of the other files. It is written
+beside and renamed, so a folder with its final name is whole.
 
 Only training is worth keeping: what comes before it (calibration, factors) is computed again, to the same bits. A
 checkpoint counts only for the same inputs, recipes, seed, device, threads and code (`fingerprint`); one that is
@@ -19,7 +20,7 @@ import shutil
 import tarfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -31,17 +32,19 @@ from safetensors.torch import load_file, save_file
 from core.data import digest
 from core.grid import Grid
 from core.phase import Build, Phase
+from core.report import Plan, Try
 
-FORMAT = 2
+FORMAT = 3
 KEPT = 2
-STATE, INDEX = "state.safetensors", "checkpoint.json"
+STATE, BEST, INDEX = "state.safetensors", "best.safetensors", "checkpoint.json"
 
 
 @dataclass(frozen=True, order=True)
 class Place:
-    """Where a job is: point of the ladder, step of the recipe, phase of the step."""
+    """Where a job is: point of the ladder, try of the point, step of the recipe, phase of the step."""
 
     point: int
+    attempt: int
     step: int
     phase: int
 
@@ -52,6 +55,15 @@ class Done:
 
     steps: int = 0
     fraction: float = 0.0
+
+
+@dataclass
+class Search:
+    """Of the point at work: tries that are over, the plan of the one that is not, weights of the best so far."""
+
+    tries: list[Try] = field(default_factory=list)
+    plan: Plan | None = None
+    best: dict[str, torch.Tensor] = field(default_factory=dict)
 
 
 class BuiltAnew(Exception):
@@ -101,6 +113,7 @@ class Keeper:
         self._number = _next_number(given.folder)
         self._written = time.monotonic()
         self._found = next((found for found in map(self._read, given.earlier) if found is not None), None)
+        self.search = Search() if self._found is None else self._searched(*self._found)
 
     # What an earlier attempt left
 
@@ -112,7 +125,7 @@ class Keeper:
         for number in range(index["place"]["point"]):
             with tarfile.open(folder / f"point-{number}.tar") as tar:
                 tar.extractall(work / str(number), filter="data")
-            self.finish(work / str(number))
+            self._finished.append(work / str(number))
         return int(index["place"]["point"])
 
     def enter(self, place: Place) -> bool:
@@ -136,14 +149,7 @@ class Keeper:
         for number, (hook, held) in enumerate(zip(phase.hooks, index["hooks"], strict=True)):
             hook.load_state_dict(held)
             hook.load_tensors(_part(tensors, f"hook.{number}"))
-        device = build.device
-        build.model.load_state_dict(_part(tensors, "model"))
-        build.masks = {name: mask.bool().to(device) for name, mask in _part(tensors, "mask").items()}
-        grids = {
-            name: replace(grid, levels=tensors[f"grid.{name}.levels"], scales=tensors[f"grid.{name}.scales"])
-            for name, grid in _grids(build).items()
-        }
-        build.values |= {name: grid.to(device) for name, grid in grids.items()}
+        put(tensors, build)
         for number, (optimizer, groups) in enumerate(zip(optimizers, index["optimizers"], strict=True)):
             state: dict[int, dict[str, torch.Tensor]] = {}
             for name, tensor in _part(tensors, f"optimizer.{number}").items():
@@ -160,16 +166,24 @@ class Keeper:
                 return None
             if any(digest(folder / name) != sha256 for name, sha256 in index["files"].items()):
                 return None
-            load_file(folder / STATE)
+            for name in {STATE, BEST} & index["files"].keys():
+                load_file(folder / name)
         except (OSError, ValueError, KeyError, TypeError, SafetensorError):
             return None  # damaged, or of another time: the one before it, or the beginning
         return index, folder
+
+    @staticmethod
+    def _searched(index: dict[str, Any], folder: Path) -> Search:
+        best = load_file(folder / BEST) if BEST in index["files"] else {}
+        tries = [Try.model_validate(one) for one in index["tries"]]
+        return Search(tries, None if index["plan"] is None else Plan.model_validate(index["plan"]), best)
 
     # What this attempt leaves
 
     def finish(self, point: Path) -> None:
         """A point is done; its files go into every later checkpoint."""
         self._finished.append(point)
+        self.search = Search()
 
     def due(self) -> bool:
         """Whether it is time for a checkpoint."""
@@ -194,10 +208,7 @@ class Keeper:
         return None
 
     def _write(self, beside: Path, phase: Phase, build: Build, optimizers: Sequence[Any], done: Done) -> None:
-        tensors = {f"model.{name}": tensor for name, tensor in build.model.state_dict().items()}
-        tensors |= {f"mask.{name}": mask.to(torch.uint8) for name, mask in build.masks.items()}
-        for name, grid in _grids(build).items():
-            tensors |= {f"grid.{name}.levels": grid.levels, f"grid.{name}.scales": grid.scales}
+        tensors = tensors_of(build)
         groups = []
         for number, optimizer in enumerate(optimizers):
             state = optimizer.state_dict()
@@ -208,7 +219,9 @@ class Keeper:
             tensors |= {f"hook.{number}.{key}": value for key, value in hook.tensors().items()}
         tensors["random"] = torch.get_rng_state()
         beside.mkdir(parents=True)
-        save_file({key: tensor.detach().cpu().contiguous().clone() for key, tensor in tensors.items()}, beside / STATE)
+        save_file({key: _plain(tensor) for key, tensor in tensors.items()}, beside / STATE)
+        if self.search.best:
+            save_file(self.search.best, beside / BEST)
         for number, point in enumerate(self._finished):
             with tarfile.open(beside / f"point-{number}.tar", "w") as tar:
                 tar.add(point, arcname=".")
@@ -218,6 +231,8 @@ class Keeper:
             "place": asdict(self.place) if self.place else None,
             "done": asdict(done),
             "form": phase.form,
+            "tries": [one.model_dump(mode="json") for one in self.search.tries],
+            "plan": None if self.search.plan is None else self.search.plan.model_dump(mode="json"),
             "hooks": [hook.state_dict() for hook in phase.hooks],
             "optimizers": groups,
             "files": {path.name: digest(path) for path in sorted(beside.iterdir())},
@@ -231,6 +246,33 @@ def _next_number(folder: Path | None) -> int:
     """One above every checkpoint that lies in the folder."""
     there = [] if folder is None else [path.name.rpartition("-")[2] for path in folder.glob("checkpoint-*")]
     return max([int(number) + 1 for number in there if number.isdigit()], default=0)
+
+
+def tensors_of(build: Build) -> dict[str, torch.Tensor]:
+    """All that a finished student is, beside what its recipe builds again."""
+    tensors = {f"model.{name}": tensor for name, tensor in build.model.state_dict().items()}
+    tensors |= {f"mask.{name}": mask.to(torch.uint8) for name, mask in build.masks.items()}
+    for name, grid in _grids(build).items():
+        tensors |= {f"grid.{name}.levels": grid.levels, f"grid.{name}.scales": grid.scales}
+    return {name: _plain(tensor) for name, tensor in tensors.items()}
+
+
+def put(tensors: dict[str, torch.Tensor], build: Build) -> None:
+    """Into a student that its recipe has built, what `tensors_of` took. Raises BuiltAnew where it does not fit."""
+    if not _fits(tensors, build):
+        raise BuiltAnew
+    device = build.device
+    build.model.load_state_dict(_part(tensors, "model"))
+    build.masks = {name: mask.bool().to(device) for name, mask in _part(tensors, "mask").items()}
+    grids = {
+        name: replace(grid, levels=tensors[f"grid.{name}.levels"], scales=tensors[f"grid.{name}.scales"])
+        for name, grid in _grids(build).items()
+    }
+    build.values |= {name: grid.to(device) for name, grid in grids.items()}
+
+
+def _plain(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.detach().cpu().contiguous().clone()
 
 
 def _fits(tensors: dict[str, torch.Tensor], build: Build) -> bool:

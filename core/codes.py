@@ -16,7 +16,8 @@ DIGITS = {
 
 
 # Whole numbers from -64 to 64 with one scale a row, as runtimes multiply them: stored as int8, not in digits. No
-# larger, for processors without integer dot products add pairs of products with 0 to 255 in 16 bits: 2 x 255 x 64 < 2^15.
+# larger, for processors without integer dot products add pairs of products with 0 to 255 in 16 bits:
+# 2 x 255 x 64 < 2^15.
 INT8 = 129
 
 

@@ -12,13 +12,17 @@ from core.family import block_of
 from core.hasten import widths_of
 from core.method import module_of
 from core.plan import ModelShape, Size, fill, misses, ratios, size_of
-from core.profile import LatencyTable, Profile
+from core.profile import LatencyTable, Profile, Retained
 from core.recipe import Recipe, Target
 from core.spend import spend
 
 
 class Forecast(BaseModel):
-    """Of one point. `shortfall`: targets that it misses by these figures -> the value reached."""
+    """Of one point. `shortfall`: targets that it misses by these figures -> the value reached.
+
+    `retention_low` and `retention_high` hold the retention that `eval` will show in nine cases of ten. All three are
+    None where no profile says what the recipe costs.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -32,6 +36,9 @@ class Forecast(BaseModel):
     bytes_ratio: float
     latency_ms: float | None = None
     latency_ratio: float | None = None
+    retention: float | None = None
+    retention_low: float | None = None
+    retention_high: float | None = None
     target_met: bool | None  # None where a target is named of which nothing is known before the job
     shortfall: dict[str, float]
 
@@ -43,15 +50,22 @@ def forecast(recipe: Recipe, target: Target, shape: ModelShape, profile: Profile
         RecipeInvalid, TargetImpossible: see `core.plan.fill` and `core.spend.spend`.
     """
     filled = fill(recipe, target, shape)
+    retained = None
     if filled.open_for(target):
-        filled = spend(filled, target, shape, profile).recipe
+        planned = spend(filled, target, shape, profile)
+        filled, kl = planned.recipe, profile.kl(planned.loss or 0.0, trained=recipe.trained)
+        retained = None if kl is None else profile.retained(kl)
     size = size_of(filled, shape)
     ms = milliseconds(filled, shape, profile)
     reached = {**ratios(size, shape), **_times(ms, profile.latency)}
-    return _forecast(filled, target, size, reached)
+    if retained is not None:
+        reached["min_retention"] = retained.expected
+    return _forecast(filled, target, size, reached, retained)
 
 
-def _forecast(recipe: Recipe, target: Target, size: Size, reached: dict[str, float]) -> Forecast:
+def _forecast(
+    recipe: Recipe, target: Target, size: Size, reached: dict[str, float], retained: Retained | None
+) -> Forecast:
     shortfall = misses(target.given(), reached)
     unknown = target.given().keys() - reached.keys() - {"max_minutes"}  # a budget is kept, not reached
     return Forecast(
@@ -65,6 +79,9 @@ def _forecast(recipe: Recipe, target: Target, size: Size, reached: dict[str, flo
         bytes_ratio=reached["bytes_ratio"],
         latency_ms=reached.get("max_latency_ms"),
         latency_ratio=reached.get("latency_ratio"),
+        retention=None if retained is None else retained.expected,
+        retention_low=None if retained is None else retained.low,
+        retention_high=None if retained is None else retained.high,
         target_met=None if unknown and not shortfall else not shortfall,
         shortfall=shortfall,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -11,11 +12,11 @@ from sklearn import metrics as sk
 
 Metric = Literal["accuracy", "macro_f1", "f1", "mcc"]
 
-_SCORES: dict[Metric, Callable[[np.ndarray, np.ndarray], float]] = {
-    "accuracy": lambda truth, guess: float(sk.accuracy_score(truth, guess)),
-    "macro_f1": lambda truth, guess: float(sk.f1_score(truth, guess, average="macro", zero_division=0.0)),
-    "f1": lambda truth, guess: float(sk.f1_score(truth, guess, zero_division=0.0)),  # of class 1, two classes only
-    "mcc": lambda truth, guess: float(sk.matthews_corrcoef(truth, guess)),
+_SCORES: dict[Metric, Callable[..., float]] = {
+    "accuracy": sk.accuracy_score,
+    "macro_f1": partial(sk.f1_score, average="macro", zero_division=0.0),
+    "f1": partial(sk.f1_score, zero_division=0.0),  # of class 1, two classes only
+    "mcc": sk.matthews_corrcoef,
 }
 
 
@@ -24,9 +25,18 @@ def score(metric: Metric, logits: np.ndarray, labels: list[int]) -> float:
     return class_score(metric, np.asarray(labels), logits.argmax(axis=1))
 
 
-def class_score(metric: Metric, truth: np.ndarray, guess: np.ndarray) -> float:
-    """`metric` of predicted class ids (rows,) against true ones."""
-    return _SCORES[metric](truth, guess)
+def class_score(metric: Metric, truth: np.ndarray, guess: np.ndarray, weight: np.ndarray | None = None) -> float:
+    """`metric` of predicted class ids (rows,) against true ones, rows counted by `weight`."""
+    return float(_SCORES[metric](truth, guess, sample_weight=weight))
+
+
+def expected_score(metric: Metric, chances: np.ndarray, guess: np.ndarray) -> float:
+    """`metric` of predicted class ids (rows,) where each row is of each class with a chance, (rows, classes)."""
+    if metric == "accuracy":
+        return float(np.take_along_axis(chances, guess[:, None], axis=1).mean())
+    rows, classes = chances.shape
+    truth = np.tile(np.arange(classes), rows)
+    return class_score(metric, truth, np.repeat(guess, classes), chances.ravel())
 
 
 def agreement(a: np.ndarray, b: np.ndarray) -> float:

@@ -19,34 +19,27 @@ from tempfile import TemporaryDirectory
 import torch
 
 from core import data as data_files
-from core.batches import Split, load_tokenizer
-from core.checkpoint import BuiltAnew, Checkpoints, Keeper, Place, fingerprint
+from core.batches import FLOAT, Split, load_tokenizer
+from core.checkpoint import Checkpoints, Keeper, fingerprint
 from core.data import Data, Rows
 from core.errors import ExportFailed
 from core.export import artifact
 from core.inspect import check_metric, shape_of
 from core.measure import hardware
-from core.metrics import Metric, agreement, score
+from core.metrics import Metric, score
 from core.model import Loaded, load
-from core.phase import Build
 from core.plan import ModelShape, check_ladder, fill
 from core.point import Yardstick, measure
 from core.profile import Profile
 from core.progress import Meter, Progress, Silent
+from core.promise import Judge, calibrated
 from core.recipe import Ladder, Recipe, Target
 from core.report import Report
 from core.resolve import Profiler
+from core.search import TRIES
+from core.seek import Seeker
 from core.shared import Shared
-from core.train import train
 from core.verify import logits
-
-STAGE_OF = {
-    "structure": "prune",
-    "factorize": "factorize",
-    "prune": "prune",
-    "quantize": "quantize",
-    "distill": "distill",
-}
 
 
 @dataclass(frozen=True)
@@ -137,7 +130,7 @@ def compress(
     threads = threads or len(os.sched_getaffinity(0))
     torch.set_num_threads(threads)
     targets = _targets(recipe, target or Target(), ladder or Ladder())
-    meter = Meter(progress or Silent(), points=len(targets))
+    meter = Meter(progress or Silent(), points=sum(TRIES if recipe.aim(each) else 1 for each in targets))
     where = torch.device("cuda" if device == "auto" and torch.cuda.is_available() else device.replace("auto", "cpu"))
     with meter.stage("plan"):
         shape, labels = shape_of(model)
@@ -155,9 +148,9 @@ def compress(
             shared, select = _share(model, loaded, roles, seed, where, work)
             shared.followed()
         with meter.stage("profile"):
-            profiler = Profiler(shared, shape, work / "teacher" / "model.onnx", profile or Profile())
+            judge = Judge(metric, shared.followed(), _chances(shared, select), len(roles.eval), seed)
+            profiler = Profiler(shared, shape, work / "teacher" / "model.onnx", profile or Profile(), judge)
             planned = profiler.plan([(step.recipe, step.target) for step in steps])
-            steps = [Step(found, step.target) for found, step in zip(planned, steps, strict=True)]
             measured = profiler.known if profiler.known != Profile() else None
             if measured is not None and profiled is not None:
                 profiled(measured)
@@ -171,7 +164,8 @@ def compress(
         mark = fingerprint(
             inputs=hashes, columns=asdict(data.columns), formats=dict(data.formats), seed=seed, device=str(where),
             threads=threads, metric=metric,
-            points=[[step.recipe.model_dump(mode="json"), step.target.given()] for step in steps],
+            points=[[one.recipe.model_dump(mode="json"), step.target.given()]
+                    for one, step in zip(planned, steps, strict=True)],
         )  # fmt: skip
         keeper = Keeper(checkpoints or Checkpoints(), mark)
         for number in range(keeper.finished_before(work)):
@@ -180,17 +174,15 @@ def compress(
         for number, step in list(enumerate(steps))[len(reports) :]:
             begun, warned = len(meter.stages), len(meter.warnings)
             left_s = None if ends is None else (ends - time.monotonic()) / (len(steps) - number)
-            build = _student(shared, step.recipe, meter, left_s, keeper, number)
+            seeker = Seeker(profiler, judge, meter, keeper)
+            found = seeker.find(number, step.recipe, step.target, planned[number], left_s)
             with meter.stage("export"):
-                build.model.cpu()
-                artifact.write(
-                    build.model, build.masks, model, work / str(number), torch_form=True, values=build.values
-                )
+                artifact.write_student(found.build, model, work / str(number))
             with meter.stage("verify"):
-                point = measure(against, work / str(number), build, step.recipe, step.target)
+                point = measure(against, work / str(number), found.build, found.recipe, step.target)
             report = Report(
                 preset=preset,
-                recipe=step.recipe.model_dump(mode="json"),
+                recipe=found.recipe.model_dump(mode="json"),
                 target=step.target.given(),
                 seed=seed,
                 task=loaded.task,
@@ -200,6 +192,7 @@ def compress(
                 input_hashes=hashes,
                 point=point,
                 stages=(*meter.stages[:common], *meter.stages[begun:]),
+                tries=found.tries,
                 hardware=hardware(device=str(where), threads=threads),
                 warnings=(*meter.warnings[:said], *meter.warnings[warned:]),
             )
@@ -251,6 +244,10 @@ def _share(
     return Shared(teacher, loaded.family, train_split, seed, device, scratch, select), select
 
 
+def _chances(shared: Shared, select: Split) -> FLOAT:
+    return calibrated(shared.followed(), select.rows.labels)
+
+
 def _yardstick(
     teacher: Path, metric: Metric, shape: ModelShape, select: Split, graded: Rows, loaded: Loaded, threads: int,
     seed: int, meter: Meter,
@@ -263,42 +260,6 @@ def _yardstick(
     return Yardstick(
         teacher, metric, found, run.bytes_in_memory, shape, select, graded, loaded.max_tokens, threads, seed
     )
-
-
-def _student(shared: Shared, recipe: Recipe, meter: Meter, left_s: float | None, keeper: Keeper, point: int) -> Build:
-    """The finished student of one point; from its beginning where a checkpoint does not fit what is built again."""
-    while True:
-        torch.manual_seed(shared.seed)  # a point does not depend on those before it
-        build = shared.student()
-        try:
-            _run(build, recipe, meter, left_s, keeper, point)
-        except BuiltAnew:
-            meter.warning("began_anew", f"point {point}: its checkpoint does not fit what the recipe builds now")
-        else:
-            return build
-
-
-def _run(build: Build, recipe: Recipe, meter: Meter, left_s: float | None, keeper: Keeper, point: int) -> None:
-    """Compile and train every step; after each, how far the student still predicts what its teacher does."""
-    shared, behind = build.shared, False  # behind: trained weights are still to come from a checkpoint
-    ends = None if left_s is None else time.monotonic() + left_s
-    left = sum(step.trains for step in recipe.steps)
-    for number, step in enumerate(recipe.steps):
-        with meter.stage(STAGE_OF[step.family()]):
-            for index, phase in enumerate(step.compile(build)):
-                if behind := keeper.enter(Place(point, number, index)):
-                    continue  # an earlier attempt ended this phase; what it did is in the state of a later one
-                # Each training that is left has the same share, so that the last one is not left without any.
-                budget = None if ends is None else max(1e-3, (ends - time.monotonic()) / max(1, left))
-                train(phase, meter, device=build.device, budget_s=budget, keeper=keeper, build=build)
-            left -= step.trains
-            changed = step.trains or not step.acts_in_training()
-            near = agreement(shared.on_select(build.model), shared.followed()) if changed and not behind else None
-        if near is not None:
-            meter.agreement(near)
-    if behind:  # the checkpoint was of a phase that is no longer there
-        keeper.forget()
-        raise BuiltAnew
 
 
 def _hashes(model: Path, data: Data) -> dict[str, str]:

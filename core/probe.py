@@ -14,6 +14,8 @@ from core.shared import Shared
 
 PROBES, PROBE_TOKENS, PROBE_BATCH = 128, 128, 16  # training rows that the loss is measured on, at most
 PROBED = 512  # tokens of them
+SMALL = 1.0  # losses below it are of models that still do their task
+TINY = 1e-30
 
 
 class Loss:
@@ -24,17 +26,25 @@ class Loss:
         sample = sample.sample(max(2 * PROBE_BATCH, PROBED * len(sample) // sum(map(len, sample.ids))), shared.seed)
         self.batches = list(Batches(sample, PROBE_BATCH, seed=shared.seed, device=shared.device))
         self.answers = [self._run(shared.teacher, batch) for batch in self.batches]
+        self.seen: list[tuple[float, float]] = []  # every loss that was measured, and the KL of the logits beside it
 
     @torch.no_grad()
     def of(self, model: nn.Module) -> float:
         """Mean over batches."""
-        total = 0.0
+        total = kl = 0.0
         for batch, (logits, hidden) in zip(self.batches, self.answers, strict=True):
             ours, states = self._run(model, batch)
             mask = batch["attention_mask"][:, :, None].to(ours.dtype)
             total += float(soft_logits(ours, logits, 2.0))
+            kl += float(soft_logits(ours, logits, 1.0))
             total += sum(float(relative_mse(s, t, mask)) for s, t in zip(states, hidden, strict=True))
-        return total / len(self.batches)
+        self.seen.append((total / len(self.batches), kl / len(self.batches)))
+        return self.seen[-1][0]
+
+    def kl_per_loss(self) -> float:
+        """KL(teacher || student) a row, in units of the loss, over the small changes that were measured."""
+        small = [pair for pair in self.seen if 0 < pair[0] < SMALL] or self.seen
+        return max(sum(kl for _, kl in small), 0.0) / max(sum(loss for loss, _ in small), TINY)
 
     @torch.no_grad()
     def _run(

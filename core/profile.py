@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Mapping
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 from pydantic import BaseModel, ConfigDict
 
@@ -83,6 +83,32 @@ def _between(line: Mapping[int, float], at: int) -> float:
     return line[low] + (line[high] - line[low]) * (at - low) / (high - low)
 
 
+class Near(BaseModel):
+    """Of a student so near its teacher: KL(teacher || student) a row, share of equal answers, retention of the metric
+    that is expected, standard deviation of what will be measured."""
+
+    model_config = ConfigDict(frozen=True)
+
+    kl: float
+    agreement: float
+    retention: float
+    sd: float
+
+
+# What training leaves of the KL that a loss stands for, and a factor within which that holds: fitted on SST-2
+# (docs/decisions/0010).
+LEARNT, UNSURE = 0.5, 2.0
+SURE = 1.64  # standard deviations: 95 % of one side
+
+
+class Retained(NamedTuple):
+    """Expected retention, and what lies below and above it in 5 % of cases each."""
+
+    expected: float
+    low: float
+    high: float
+
+
 class Profile(BaseModel):
     """Of one model on one text, as far as a recipe asked for it."""
 
@@ -93,8 +119,51 @@ class Profile(BaseModel):
     int8: float | None = None  # loss of int8 products in every encoder linear
     latency: LatencyTable | None = None
     timed: dict[str, float] = {}  # widths that were planned -> their milliseconds in units of the teacher's
+    kl_per_loss: float | None = None  # KL on `select` text that a unit of loss is, before training
+    nears: tuple[Near, ...] = ()  # in falling order of nearness
 
     def ms_of(self, widths: str) -> float | None:
         """Milliseconds of widths as `core.hasten.widths_of` names them; None where nobody has timed them."""
         share = self.timed.get(widths)
         return None if share is None or self.latency is None else share * self.latency.teacher_ms
+
+    def kl(self, loss: float, *, trained: bool) -> float | None:
+        """KL of a student whose recipe loses so much, after training or without any."""
+        return None if self.kl_per_loss is None else loss * self.kl_per_loss * (LEARNT if trained else 1.0)
+
+    def retained(self, kl: float, unsure: float = UNSURE) -> Retained | None:
+        """Retention at a KL that is known to within a factor."""
+        if not self.nears:
+            return None
+        worst, (middle, sd), best = (self._near(one) for one in (kl * unsure, kl, kl / unsure))
+        return Retained(middle, worst[0] - SURE * sd, best[0] + SURE * sd)
+
+    def most_kl(self, retention: float) -> float:
+        """The largest KL at which a retention can be promised; 0 where none is small enough."""
+        if not self.nears:
+            return 0.0
+        low, high = self.nears[0].kl / 1e3, self.nears[-1].kl
+        for _ in range(40):
+            middle = (low * high) ** 0.5
+            expected, sd = self._near(middle)
+            low, high = (middle, high) if expected - spare(retention, sd) >= retention else (low, middle)
+        return low
+
+    def most_loss(self, retention: float, *, trained: bool) -> float:
+        """The largest loss of a recipe at which a retention can be promised."""
+        unit = self.kl(1.0, trained=trained)
+        return self.most_kl(retention) / unit if unit else 0.0
+
+    def _near(self, kl: float) -> tuple[float, float]:
+        """Retention and standard deviation, linear between those that are known; at no KL nothing is lost."""
+        known = (Near(kl=0.0, agreement=1.0, retention=1.0, sd=0.0), *self.nears)
+        place = min(max(1, bisect_left([one.kl for one in known], kl)), len(known) - 1)
+        one, other = known[place - 1], known[place]
+        share = min(1.0, (kl - one.kl) / (other.kl - one.kl))
+        return one.retention + share * (other.retention - one.retention), one.sd + share * (other.sd - one.sd)
+
+
+def spare(retention: float, sd: float) -> float:
+    """How far above the retention that is asked for a promise has to be: so far that chance takes it away once in
+    twenty, and no more than halfway to the teacher, beyond which nothing could be promised of few rows."""
+    return min(SURE * sd, (1 - retention) / 2)

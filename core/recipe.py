@@ -74,6 +74,11 @@ class Recipe(Closed):
         """What its linears multiply in; fp32 where no step says."""
         return next((step.products for step in self.steps if hasattr(step, "products")), "fp32")
 
+    @property
+    def trained(self) -> bool:
+        """Whether any of its steps trains."""
+        return any(step.trains for step in self.steps)
+
     def stored(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         """What all steps, in order, make of stored tensors: their size laws."""
         found = list(tensors)

@@ -85,6 +85,24 @@ class Point(Frozen):
     student_by_file: dict[str, float]  # metric measured on each delivered form
 
 
+class Plan(Frozen):
+    """Of one try: the recipe as resolved, and the loss that it was planned for; None where nothing says."""
+
+    recipe: dict[str, object]
+    planned_loss: float | None = None
+
+
+class Try(Plan):
+    """One training of a point, judged on `select`: KL(teacher || student) a row, share of equal answers, expected
+    retention, standard deviation of what `eval` will show; whether the retention that was asked for can be promised."""
+
+    kl: float
+    agreement: float
+    retention: float
+    sd: float
+    kept: bool
+
+
 class Report(Frozen):
     """Of one job."""
 
@@ -100,5 +118,6 @@ class Report(Frozen):
     input_hashes: dict[str, str]
     point: Point
     stages: tuple[Stage, ...]
+    tries: tuple[Try, ...] = ()  # more than one where a search corrected the plan
     hardware: Hardware
     warnings: tuple[str, ...] = ()

@@ -9,10 +9,12 @@ from functools import cached_property
 from pathlib import Path
 
 from core.factorize.weighted_svd import WeightedSvd
+from core.hasten import Planned
 from core.measure.latency_table import latency_table, machine, timed
 from core.plan import ModelShape
 from core.probe import Loss, Prober
 from core.profile import Profile
+from core.promise import Judge
 from core.quantize.gptq import Gptq
 from core.quantize.int8 import Int8
 from core.recipe import Recipe, Target
@@ -29,6 +31,7 @@ class Profiler:
 
     Args:
         teacher: its model.onnx, where milliseconds may be asked for.
+        judge: where plans are to say what a student retains.
         known: a profile of the same model, text and steps (`Recipe.profiled`), measured before.
     """
 
@@ -36,8 +39,9 @@ class Profiler:
     shape: ModelShape
     teacher: Path | None = None
     known: Profile = field(default_factory=Profile)
+    judge: Judge | None = None
 
-    def plan(self, asked: Sequence[tuple[Recipe, Target]]) -> list[Recipe]:
+    def plan(self, asked: Sequence[tuple[Recipe, Target]]) -> list[Planned]:
         """Every recipe as `resolve` gives it for its target."""
         for recipe, target in asked:
             self.measure(recipe, target)
@@ -45,12 +49,20 @@ class Profiler:
 
     def measure(self, recipe: Recipe, target: Target) -> Profile:
         """What is known now; at least all that `recipe` decides for `target` by."""
+        self._measure(recipe, target)
+        if "_probe" in self.__dict__ and self.known.kl_per_loss is None:
+            self._learn(kl_per_loss=self._probe.loss.kl_per_loss())
+        if recipe.open_for(target) and self.judge is not None and not self.known.nears:
+            self._learn(nears=self.judge.nears())
+        return self.known
+
+    def _measure(self, recipe: Recipe, target: Target) -> None:
         bits, units = recipe.spender, recipe.narrower
         factors = next((step for step in recipe.steps if isinstance(step, WeightedSvd)), None)
         if isinstance(bits, Gptq) and not self.known.curves:
             self._learn(curves=curves(self.shared, factors, bits, self._probe))
-        if not (isinstance(units, Structured) and target.times()):
-            return self.known
+        if not (isinstance(units, Structured) and recipe.is_paced(target)):
+            return
         if not self.known.units:
             self._learn(units=unit_curves(self.shared, units, self._probe))
         int8 = next((step for step in recipe.steps if isinstance(step, Int8)), None)
@@ -62,18 +74,20 @@ class Profiler:
         table = self.known.latency
         if self.teacher is not None and (table is None or table.machine != machine()):
             self._learn(latency=latency_table(self.teacher, self.shape), timed={})
-        return self.known
 
-    def resolve(self, recipe: Recipe, target: Target) -> Recipe:
+    def resolve(self, recipe: Recipe, target: Target, most_loss: float | None = None) -> Planned:
         """The recipe with no "auto" left, on what is known. Planned widths are timed, and planned anew where they take
         longer than the table says.
+
+        Args:
+            most_loss: see `core.spend.spend`.
 
         Raises:
             TargetImpossible: see `core.spend.spend`.
         """
         if not recipe.open_for(target):
-            return recipe
-        return spend(recipe, target, self.shape, self.known, self._ms).recipe
+            return Planned(recipe)
+        return spend(recipe, target, self.shape, self.known, self._ms, most_loss)
 
     def _ms(self, widths: str) -> float | None:
         """Of the teacher's graph in these widths, timed once: a second attempt plans as the first."""

@@ -40,11 +40,14 @@ def spend(
 
     Args:
         ms_of: milliseconds of planned widths; those that the profile holds where None.
-        most_loss: where the target leaves a dial free (`Recipe.aim`), it is turned as far as this loss allows.
+        most_loss: where the target leaves a dial free (`Recipe.aim`), it is turned as far as this loss allows; where
+            None, as far as the profile promises the retention.
 
     Raises:
         TargetImpossible: even the fewest bytes that the recipe can make of this model are too many.
     """
+    if most_loss is None and recipe.aim(target) and target.min_retention is not None:
+        most_loss = profile.most_loss(target.min_retention, trained=recipe.trained)
     if recipe.is_paced(target):
         return hasten_timed(recipe, target, shape, profile, ms_of or profile.ms_of, most_loss)
     limit, bits = file_limit(target, shape), recipe.spender

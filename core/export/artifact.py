@@ -14,6 +14,7 @@ from core import transport
 from core.export import onnx, tokenizer
 from core.export import torch_form as pytorch
 from core.grid import Values
+from core.phase import Build
 from core.report import Report
 
 MANIFEST, REPORT = "manifest.json", "report.json"
@@ -42,6 +43,12 @@ def write(
     onnx.write(model, masks, folder / "model.onnx", values=values)
     if torch_form:
         pytorch.write(model, masks, source, folder / "pytorch", values=values)
+
+
+def write_student(build: Build, source: Path, folder: Path) -> None:
+    """As `write`, both forms of a finished student; it is on the CPU from now on."""
+    build.model.cpu()
+    write(build.model, build.masks, source, folder, torch_form=True, values=build.values)
 
 
 def finish(folder: Path, report: Report) -> None:

@@ -7,15 +7,16 @@ import pytest
 import torch
 from safetensors import SafetensorError
 
-from core.checkpoint import Checkpoints, Keeper
+from core.checkpoint import Checkpoints, Keeper, Place
 from core.model import Loaded
 from core.phase import Build
-from core.pipeline import _student
 from core.progress import Meter, Silent
 from core.recipe import Recipe
+from core.seek import student
 from core.shared import Shared
 from tests.methods.conftest import text
 
+FIRST = Place(0, 0, 0, 0)
 TRAINING = {"method": "distill", "epochs": 2, "batch_size": 16}
 STEPS = 10  # of one training on 80 rows
 SVD = {"method": "weighted_svd", "calibration_rows": 64, "keep": 0.5}
@@ -49,7 +50,8 @@ class Run:
 
     def __call__(self, steps: Sequence[object], checkpoints: Checkpoints | None = None) -> tuple[Build, Meter]:
         meter, recipe = Meter(Silent()), Recipe.model_validate({"steps": steps})
-        return _student(self.shared(), recipe, meter, None, Keeper(checkpoints or Checkpoints(), ""), 0), meter
+        keeper = Keeper(checkpoints or Checkpoints(), "")
+        return student(self.shared(), recipe, meter, None, keeper, FIRST)[0], meter
 
     def killed(self, steps: Sequence[object], count: int) -> Checkpoints:
         """What a run leaves that dies when told of its n-th checkpoint, which is after its n-th step."""
@@ -147,9 +149,9 @@ def test_trainings_share_the_time_that_is_left(run: Run, monkeypatch: pytest.Mon
     def note(*_: object, budget_s: float, **__: object) -> None:
         budgets.append(budget_s)
 
-    monkeypatch.setattr("core.pipeline.train", note)
+    monkeypatch.setattr("core.seek.train", note)
     recipe = Recipe.model_validate({"steps": (TRAINING, MAGNITUDE, TRAINING)})
-    _student(run.shared(), recipe, Meter(Silent()), 1000.0, Keeper(Checkpoints(), ""), 0)
+    student(run.shared(), recipe, Meter(Silent()), 1000.0, Keeper(Checkpoints(), ""), FIRST)
     assert budgets == [pytest.approx(500, abs=50), pytest.approx(1000, abs=100)]
 
 
