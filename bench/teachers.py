@@ -50,7 +50,7 @@ def labels_of(data: Path) -> dict[int, str]:
     return dict(enumerate(names)) or {int(i): f"class {i}" for i in sorted(set(table["label"].to_pylist()))}
 
 
-def make(data: Path, out: Path, threads: int) -> float:
+def make(data: Path, out: Path, threads: int, device: str = "cpu") -> float:
     """Fine-tune and save; returns accuracy on `select`."""
     torch.set_num_threads(threads)
     torch.manual_seed(SEED)
@@ -72,12 +72,13 @@ def make(data: Path, out: Path, threads: int) -> float:
         Split.encode(load_tokenizer(out), part, max_tokens=MAX_TOKENS, pad_id=0)
         for part in data_files.split_select(rows, SEED)
     )
-    batches = Batches(train, BATCH, seed=SEED, device=torch.device("cpu"))
+    batches = Batches(train, BATCH, seed=SEED, device=torch.device(device))
     steps = schedule.epochs * len(batches)
     optimizer = torch.optim.AdamW(model.parameters(), lr=schedule.learning_rate, weight_decay=0.01)
     decay = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: min((step + 1) / (WARMUP * steps), (steps - step) / (steps * (1 - WARMUP)))
     )
+    torch.nn.Module.to(model, device)
     model.train()
     for _ in range(schedule.epochs):
         for batch in batches:
@@ -88,10 +89,11 @@ def make(data: Path, out: Path, threads: int) -> float:
             optimizer.step()
             decay.step()
     model.train(mode=False)
-    model.save_pretrained(out)
+    model.cpu().save_pretrained(out)
+    torch.nn.Module.to(model, device)
     right = 0
     with torch.no_grad():
-        for batch in Batches(select, 64, seed=SEED, device=torch.device("cpu")):
+        for batch in Batches(select, 64, seed=SEED, device=torch.device(device)):
             right += int((model(**inputs(batch)).logits.argmax(-1) == batch["labels"]).sum())
     return right / len(select)
 
@@ -101,9 +103,11 @@ def main() -> None:
     parser.add_argument("data", type=Path, nargs="+")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", default="cpu")
     given = parser.parse_args()
     for data in given.data:
-        print(f"{data.name}: {make(data, given.out / data.name, given.threads):.4f} on select", flush=True)
+        found = make(data, given.out / data.name, given.threads, given.device)
+        print(f"{data.name}: {found:.4f} on select", flush=True)
 
 
 if __name__ == "__main__":

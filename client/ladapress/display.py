@@ -174,14 +174,17 @@ def result_table(point: JobPoint) -> Table:
 
 def plan_table(plan: Plan) -> Table:
     """One row per point: what is asked for and what it would be."""
-    table = Table("target", "parameters", "model.onnx", "milliseconds", "met", box=None, pad_edge=False)
+    table = Table("target", "parameters", "model.onnx", "milliseconds", "retention", "met", box=None, pad_edge=False)
     for point in plan.points:
         asked = " ".join(f"{name}={value:g}" for name, value in point.target.items())
         ms = "-" if point.latency_ms is None else f"{point.latency_ms:.2f}, {point.latency_ratio:.2f}x"
         missed = ", ".join(f"{name} {value:.4g}" for name, value in point.shortfall.items())
         size = f"{_megabytes(point.file_bytes)}, {point.bytes_ratio:.2f}x"
         count = f"{point.nonzero:,}, {point.parameter_ratio:.2f}x"
-        table.add_row(asked, count, size, ms, {True: "yes", None: "?"}.get(point.target_met, f"no: {missed}"))
+        kept = "-" if point.retention is None else f"{100 * point.retention:.1f} %"
+        if point.retention_low is not None and point.retention_high is not None:
+            kept += f" ({100 * point.retention_low:.1f} to {100 * point.retention_high:.1f})"
+        table.add_row(asked, count, size, ms, kept, {True: "yes", None: "?"}.get(point.target_met, f"no: {missed}"))
     return table
 
 

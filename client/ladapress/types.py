@@ -672,6 +672,21 @@ class Transition(BaseModel):
     reason: str | None
 
 
+class Try(BaseModel):
+    """
+    One training of a point, judged on `select`: KL(teacher || student) a row, share of equal answers, expected
+    retention, standard deviation of what `eval` will show; whether the retention that was asked for can be promised.
+    """
+
+    recipe: dict[str, Any]
+    planned_loss: float | None = None
+    kl: float
+    agreement: float
+    retention: float
+    sd: float
+    kept: bool
+
+
 class WeightedSvd(BaseModel):
     method: Literal["weighted_svd"] = "weighted_svd"
     keep: float | Literal["auto"] = "auto"
@@ -845,6 +860,7 @@ class Report(BaseModel):
     input_hashes: dict[str, str]
     point: Point
     stages: list[Stage]
+    tries: Annotated[list[Try], Field(validate_default=True)] = []
     hardware: Hardware
     warnings: list[str] = []
 
@@ -866,6 +882,9 @@ class Artifact(BaseModel):
 class Forecast(BaseModel):
     """
     Of one point. `shortfall`: targets that it misses by these figures -> the value reached.
+
+    `retention_low` and `retention_high` hold the retention that `eval` will show in nine cases of ten. All three are
+    None where no profile says what the recipe costs.
     """
 
     recipe: Recipe
@@ -878,6 +897,9 @@ class Forecast(BaseModel):
     bytes_ratio: float
     latency_ms: float | None = None
     latency_ratio: float | None = None
+    retention: float | None = None
+    retention_low: float | None = None
+    retention_high: float | None = None
     target_met: bool | None
     shortfall: dict[str, float]
 

@@ -28,7 +28,10 @@ def imports(path: Path) -> set[str]:
 
 @pytest.mark.parametrize(
     ("module", "allowed"),
-    [("bench.graded", {"__main__.py"}), ("bench.systems", {"__main__.py", "graded.py", "cuda.py"})],
+    [
+        ("bench.graded", {"__main__.py"}),
+        ("bench.systems", {"__main__.py", "graded.py", "cuda.py", "direct.py", "targets.py"}),
+    ],
 )
 def test_nothing_that_decides_imports_what_opens_graded_rows(module: str, allowed: set[str]) -> None:
     assert {path.name for path in FOLDER.rglob("*.py") if module in imports(path)} == allowed

@@ -10,7 +10,7 @@ from core.forecast import forecast
 from core.hasten import SPARE, hasten, hasten_timed, widths_of
 from core.method import LEVELS
 from core.plan import ModelShape, check_ladder, fill, ratios, size_of
-from core.profile import Curve, LatencyTable, Products, Profile, Units
+from core.profile import Curve, LatencyTable, Near, Products, Profile, Units
 from core.recipe import PRESETS, Ladder, Recipe, Target
 from core.spend import spend
 from tests.core.test_plan import minilm as nameless
@@ -271,3 +271,20 @@ def test_a_recipe_of_which_nothing_is_asked_is_refused() -> None:
             fill(recipe, Target(), minilm())
     with pytest.raises(RecipeInvalid, match="bytes_ratio or max_bytes in place of parameter_ratio"):
         fill(JOINT, Target(parameter_ratio=3, latency_ratio=2), minilm())
+
+
+def test_a_forecast_says_what_is_retained_where_the_profile_can_tell() -> None:
+    shape, target = minilm(), Target(latency_ratio=3)
+    bare = forecast(AUTO, target, shape, profile(shape, [0.1]))
+    assert (bare.retention, bare.retention_low, bare.retention_high) == (None, None, None)
+    nears = tuple(Near(kl=kl, agreement=1 - kl, retention=1 - kl / 2, sd=0.002) for kl in (1e-4, 1e-3, 1e-2, 0.1))
+    made = profile(shape, [0.1]).model_copy(update={"nears": nears, "kl_per_loss": 0.05})
+    told = forecast(AUTO, target, shape, made)
+    assert told.retention is not None
+    assert told.retention_low < told.retention < told.retention_high
+    tighter = forecast(AUTO, Target(latency_ratio=5), shape, made)
+    assert tighter.retention < told.retention
+    assert forecast(AUTO, Target(latency_ratio=5, min_retention=0.999999), shape, made).shortfall["min_retention"] < 1
+    free = forecast(AUTO, Target(min_retention=0.99), shape, made)
+    assert free.target_met
+    assert free.latency_ratio > 1
