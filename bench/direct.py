@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -73,11 +74,13 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--teacher", type=Path, required=True)
     parser.add_argument("--system", choices=[*ALONE, *SYSTEMS], required=True)
+    parser.add_argument("--ladder", type=float, nargs="+", help="in place of the system's own")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
     system = {**SYSTEMS, **ALONE}[given.system]
+    system = replace(system, ladder=tuple(given.ladder)) if given.ladder else system
     with TemporaryDirectory() as name:
         scratch = Path(name)
         task = prepare(given.data, scratch, given.seed, system.rows)
