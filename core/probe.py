@@ -16,6 +16,7 @@ PROBES, PROBE_TOKENS, PROBE_BATCH = 128, 128, 16  # training rows that the loss 
 PROBED = 512  # tokens of them
 SMALL = 1.0  # losses below it are of models that still do their task
 TINY = 1e-30
+LEAST_KL = 0.005
 
 
 class Loss:
@@ -42,9 +43,12 @@ class Loss:
         return self.seen[-1][0]
 
     def kl_per_loss(self) -> float:
-        """KL(teacher || student) a row, in units of the loss, over the small changes that were measured."""
+        """KL(teacher || student) a row, in units of the loss, over the small changes that were measured.
+
+        Not below `LEAST_KL`: of a teacher that is sure of every probed row its logits tell nothing.
+        """
         small = [pair for pair in self.seen if 0 < pair[0] < SMALL] or self.seen
-        return max(sum(kl for _, kl in small), 0.0) / max(sum(loss for loss, _ in small), TINY)
+        return max(sum(kl for _, kl in small) / max(sum(loss for loss, _ in small), TINY), LEAST_KL)
 
     @torch.no_grad()
     def _run(
