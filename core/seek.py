@@ -64,14 +64,14 @@ class Seeker:
             planned: the plan of its first try.
             left_s: wall seconds. The first try may take them all; another is begun only where the last would fit.
         """
-        search, retention = self.keeper.search, target.min_retention if recipe.aim(target) else None
+        search, aimed, wanted = self.keeper.search, recipe.aim(target) is not None, target.min_retention
         ends = None if left_s is None else time.monotonic() + left_s
         best: Build | None = None
         took, plan = 0.0, search.plan or _plan(planned)
         while True:
-            if len(search.tries) and (search.plan is None):
+            if search.tries and search.plan is None:
                 over = ends is not None and time.monotonic() + took > ends
-                again = None if over or retention is None else self._again(search.tries, recipe, target, retention)
+                again = None if over or not aimed else self._again(search.tries, recipe, target)
                 if again is None:
                     break
                 plan = again
@@ -84,36 +84,38 @@ class Seeker:
             promise = self.judge.of(logits)
             if promise is None:
                 return Found(build, _recipe(plan), ())
-            kept = is_kept(promise.retention, promise.sd, retention)
+            kept = is_kept(promise.retention, promise.sd, wanted)
             search.tries.append(Try(**plan.model_dump(), **asdict(promise), kept=kept))
             if best_of(search.tries) == len(search.tries) - 1:
                 best = build
-                search.best = {} if retention is None else tensors_of(build)
-        if retention is not None:
-            for _ in range(TRIES - len(search.tries)):
-                self.meter.skip_point()
-        place = best_of(search.tries)
-        if retention is not None and not search.tries[place].kept:
-            self.meter.warning("retention_not_promised", f"point {number}: select rows do not bear {retention:g} out")
-        made = _recipe(search.tries[place])
-        return Found(best or self._built(made), made, tuple(search.tries))
+                search.best = tensors_of(build) if aimed else {}
+        for _ in range(TRIES - len(search.tries) if aimed else 0):
+            self.meter.skip_point()
+        found = search.tries[best_of(search.tries)]
+        if not found.kept:
+            self.meter.warning("retention_not_promised", f"point {number}: select rows do not bear {wanted:g} out")
+        return Found(best or self._built(_recipe(found), number), _recipe(found), tuple(search.tries))
 
-    def _again(self, tries: list[Try], recipe: Recipe, target: Target, retention: float) -> Plan | None:
+    def _again(self, tries: list[Try], recipe: Recipe, target: Target) -> Plan | None:
         """The plan of another try, if it is worth one."""
-        loss = next_loss(tries, retention, self.profiler.known)
+        loss = None if target.min_retention is None else next_loss(tries, target.min_retention, self.profiler.known)
         if loss is None:
             return None
         found = _plan(self.profiler.resolve(recipe, target, loss))
         return None if any(found.recipe == one.recipe for one in tries) else found
 
-    def _built(self, recipe: Recipe) -> Build:
-        """The best student so far, of which an earlier attempt left the weights."""
+    def _built(self, recipe: Recipe, number: int) -> Build:
+        """The best student so far, of which an earlier attempt left the weights; trained anew where they do not fit."""
         torch.manual_seed(self.shared.seed)
         build = self.shared.student()
         for step in recipe.steps:
             for _ in step.compile(build):
                 pass
-        put(self.keeper.search.best, build)
+        try:
+            put(self.keeper.search.best, build)
+        except BuiltAnew:
+            self.keeper.forget()
+            return student(self.shared, recipe, self.meter, None, self.keeper, Place(number, TRIES, 0, 0))[0]
         return build
 
 
