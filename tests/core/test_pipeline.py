@@ -178,3 +178,21 @@ def test_a_file_that_is_not_the_student_is_never_handed_over(
     with pytest.raises(VerificationFailed, match=r"model\.onnx"):
         compress(teacher, recipe, Data(rows["train"], rows["eval"]), out=tmp_path / "out", threads=1)
     assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_retention_alone_is_searched_for_and_the_try_that_is_delivered_is_the_one_reported(
+    teacher: Path, rows: dict[str, Path], tmp_path: Path
+) -> None:
+    bits = {"method": "gptq", "bits": "auto", "group": 16, "calibration_rows": 64}
+    recipe = Recipe.model_validate({"steps": [bits, {"method": "distill", "epochs": 0.5}]})
+    found = compress(
+        teacher, recipe, Data(rows["train"], rows["eval"]), target=Target(min_retention=0.9), out=tmp_path / "out",
+        threads=1,
+    )  # fmt: skip
+    report = found.report
+    assert report.recipe in [one.recipe for one in report.tries]
+    assert report.point.target == {"min_retention": 0.9}
+    assert report.point.target_met == (report.point.retention >= 0.9)
+    assert report.point.bytes_ratio > 1
+    assert found.profile is not None
+    assert found.profile.nears
