@@ -7,6 +7,7 @@ of the compressible entries that stays (LadaBERT's P_hybrid = P_svd x P_prune). 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
 from itertools import pairwise
 from typing import Literal
 
@@ -124,7 +125,8 @@ def misses(target: Mapping[str, float], reached: Mapping[str, float]) -> dict[st
 
 
 def fill(recipe: Recipe, target: Target, shape: ModelShape) -> Recipe:
-    """The recipe with every "auto" replaced: the largest model that meets all size targets; as it is, if it has none.
+    """The recipe with every "auto" replaced, and every pattern by the matrices that it names: the largest model that
+    meets all size targets; all that this model has, if it has none.
 
     Where bits are "auto" it stays as it is, and is known to have a solution: `core.spend` fills it in the job.
 
@@ -133,7 +135,7 @@ def fill(recipe: Recipe, target: Target, shape: ModelShape) -> Recipe:
             matrix named by a step that the model does not have.
         TargetImpossible: the smallest model that this recipe can make is still too large.
     """
-    _check_names(recipe, shape)
+    recipe = _spelled_out(recipe, shape)
     sizes, dials = target.sizes(), _auto_steps(recipe)
     asked = sizes or recipe.aim(target) or (recipe.narrower and target.times())
     if (dials or recipe.spender) and not asked:
@@ -246,17 +248,27 @@ def check_ladder(recipe: Recipe, ladder: Ladder) -> None:
         )
 
 
-def _check_names(recipe: Recipe, shape: ModelShape) -> None:
+def _spelled_out(recipe: Recipe, shape: ModelShape) -> Recipe:
+    """The recipe in which every `each` names single matrices: patterns (`*`, `?`, `[seq]`) give their number to all
+    that they match and that have no line of their own; of two patterns the longer one counts."""
     every = [matrix.name for matrix in (*shape.matrices, *shape.rest)]
     readers = [matrix.name for matrix in shape.matrices if matrix.unit]
+    steps = []
     for index, step in enumerate(recipe.steps):
+        given: Mapping[str, float] = getattr(step, "each", None) or {}
         what, known = ("linear that reads heads or neurons", readers) if step.reads_units else ("matrix", every)
-        if unknown := sorted(set(getattr(step, "each", None) or {}).difference(known)):
-            raise RecipeInvalid(
-                f"steps[{index}].each names {unknown[0]}, which is no {what} of this model; "
-                + (f"one is {known[0]}" if known else "it has none"),
-                param=f"/recipe/steps/{index}/each",
-            )
+        found: dict[str, float] = {}
+        for name, number in sorted(given.items(), key=lambda item: (item[0] in known, len(item[0]), item[0])):
+            matched = [name] if name in known else [one for one in known if fnmatchcase(one, name)]
+            if not matched:
+                raise RecipeInvalid(
+                    f"steps[{index}].each names {name}, which is no {what} of this model; "
+                    + (f"one is {known[0]}" if known else "it has none"),
+                    param=f"/recipe/steps/{index}/each",
+                )
+            found |= dict.fromkeys(matched, number)
+        steps.append(step.model_copy(update={"each": found}) if given else step)
+    return recipe.model_copy(update={"steps": tuple(steps)})
 
 
 def _refuse_missed(sizes: Mapping[str, float], reached: Mapping[str, float]) -> None:

@@ -106,3 +106,17 @@ def test_every_method_keeps_every_fixed_entry_and_adds_none(name: str) -> None:
     fixed = [[(t.name, t.kept) for t in each if t.kind == "fixed"] for each in (before, after)]
     assert fixed[0] == fixed[1]
     assert sum(t.kept for t in after) <= sum(t.kept for t in before)
+
+
+def test_a_pattern_names_every_matrix_that_it_matches_and_a_name_of_its_own_comes_first() -> None:
+    shape = minilm()
+    names = [matrix.name for matrix in (*shape.matrices, *shape.rest)]
+    first = names[0]
+    step = {"method": "gptq", "bits": 8, "each": {first: 2, "*": 4}}
+    (found,) = fill(Recipe.model_validate({"steps": [step]}), Target(), shape).steps
+    assert found.each == {name: 2 if name == first else 4 for name in names}
+    later = {"method": "gptq", "bits": 8, "each": {f"{first[:1]}*": 3, "*": 4}}
+    (found,) = fill(Recipe.model_validate({"steps": [later]}), Target(), shape).steps
+    assert found.each[first] == 3
+    with pytest.raises(RecipeInvalid, match=r"steps\[0\]\.each names nothing\*, which is no matrix of this model"):
+        fill(Recipe.model_validate({"steps": [{**step, "each": {"nothing*": 4}}]}), Target(), shape)
