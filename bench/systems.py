@@ -14,7 +14,7 @@ from bench.teachers import SCHEDULES
 from bench.teachers import SEED as TEACHER_SEED
 from core.data import split_indices
 from core.metrics import Metric
-from core.recipe import PRESETS, Recipe, Target
+from core.recipe import PRESETS, Ladder, Recipe, Target
 
 METRICS: dict[str, Metric] = {"cola": "mcc"}
 
@@ -78,9 +78,7 @@ class System:
         if self.recipe is not None:
             return self.recipe, own
         preset = PRESETS[self.preset or self.name]
-        # A ladder sets the size or the time; what the preset wants to retain is for its users.
-        dials = {**preset.target.sizes(), **preset.target.times()}
-        return preset.recipe, own.over(Target.model_validate(dials) if self.ladder else preset.target)
+        return preset.recipe, preset.asked(own, Ladder.model_validate(self.ladder_of() or {}))
 
     def ladder_of(self) -> dict[str, list[float]] | None:
         """As a request has it."""

@@ -274,6 +274,18 @@ class Preset(Closed):
     recipe: Recipe
     target: Target = Target()
 
+    def asked(self, own: Target, ladder: Ladder) -> Target:
+        """What a job of this preset aims at: the user's constraints in place of the preset's.
+
+        The retention that the preset finds a size or a time for goes where that is given: a fixed size is to retain as
+        much as it can, and whoever asks for both names both.
+        """
+        found = own.over(self.target.without(ladder.given()))
+        aims = self.recipe.aim(self.target) and not self.recipe.aim(ladder.targets(found)[0])
+        if aims and own.min_retention is None:
+            return found.model_copy(update={"min_retention": None})
+        return found
+
 
 def _load_presets(folder: Path) -> dict[str, Preset]:
     raw: dict[str, dict[str, Any]] = {

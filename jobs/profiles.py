@@ -40,7 +40,7 @@ def key_of(s: Session, scope: Scope, request: PlanRequest, recipe: Recipe, targe
             "metric": request.metric,
             "device": request.resources.device,
             "steps": recipe.profiled(),
-            "times": any(each.times() for each in asked),
+            "times": any(recipe.is_paced(each) for each in asked),
             "version": VERSION,
         }
     )

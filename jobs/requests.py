@@ -116,8 +116,7 @@ class PlanRequest(Closed):
         if self.recipe is not None:
             return None, self.recipe, own
         preset = PRESETS[self.preset or DEFAULT_PRESET]
-        aimed = preset.target.without(self.ladder.given()) if self.ladder else preset.target
-        return preset.name, preset.recipe, own.over(aimed)
+        return preset.name, preset.recipe, preset.asked(own, self.ladder or Ladder())
 
 
 class JobRequest(PlanRequest):

@@ -103,3 +103,17 @@ def test_a_ladder_takes_the_place_of_its_own_target_and_of_no_other(ratios: list
     assert [point.parameter_ratio for point in points] == ratios
     assert all(point.model_copy(update={"parameter_ratio": 3.0}) == limits for point in points)
     assert Ladder().targets(limits) == [limits]
+
+
+def test_a_preset_that_finds_a_size_leaves_its_retention_behind_where_the_size_is_given() -> None:
+    small, fast, balanced = (PRESETS[name] for name in ("small", "fast", "balanced"))
+    nothing = Ladder()
+    assert small.asked(Target(), nothing).given() == {"min_retention": 0.99}
+    assert small.asked(Target(bytes_ratio=12), nothing).given() == {"bytes_ratio": 12}
+    assert small.asked(Target(bytes_ratio=12, min_retention=0.9), nothing).given() == {
+        "bytes_ratio": 12, "min_retention": 0.9,
+    }  # fmt: skip
+    assert fast.asked(Target(), Ladder(latency_ratio=(2, 3))).given() == {}
+    assert fast.asked(Target(bytes_ratio=8), nothing).given() == {"bytes_ratio": 8, "min_retention": 0.99}
+    assert balanced.asked(Target(max_latency_ms=5), nothing).given() == {"max_latency_ms": 5, "min_retention": 0.995}
+    assert balanced.asked(Target(bytes_ratio=10), nothing).given() == {"latency_ratio": 2, "bytes_ratio": 10}
