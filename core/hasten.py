@@ -69,13 +69,15 @@ def hasten(
     plans = [_Plan(recipe, target, shape, profile, one) for one in kinds]
     if most_loss is None:
         found = [plan.paced(limit) for plan in plans]
-        return min(found, key=lambda one: (one.ms > limit and one.ms, one.too_large, one.loss))
+        return min(found, key=lambda one: (_too_slow(one.ms, limit) and one.ms, one.too_large, one.loss))
     if recipe.aim(target) == "latency_ratio":
         found = [plan.fastest(most_loss) for plan in plans]
         return min(found, key=lambda one: (one.too_large, one.loss > most_loss and one.loss, one.ms))
     found = [plan.smallest(limit, most_loss) for plan in plans]
     sizes = {id(one): size_of(one.recipe, shape).file_bytes for one in found}
-    return min(found, key=lambda one: (one.ms > limit and one.ms, one.loss > most_loss and one.loss, sizes[id(one)]))
+    return min(
+        found, key=lambda one: (_too_slow(one.ms, limit) and one.ms, one.loss > most_loss and one.loss, sizes[id(one)])
+    )
 
 
 def hasten_timed(
@@ -126,6 +128,11 @@ def most_ms(target: Target, profile: Profile) -> float:
     return SPARE * min(ratio, float("inf") if target.max_latency_ms is None else target.max_latency_ms)
 
 
+def _too_slow(ms: float, limit: float) -> bool:
+    """Beyond what sums of the same terms in another order differ by."""
+    return ms > limit * (1 + 1e-9)
+
+
 class _Found(Planned):
     """All figures are known."""
 
@@ -163,7 +170,7 @@ class _Plan:
     def paced(self, limit: float) -> _Found:
         """The least loss within so many milliseconds and the target's sizes; the smallest where these are too small."""
         found = self._at(0.0, limit)
-        if not found.too_large or found.ms > limit:
+        if not found.too_large or _too_slow(found.ms, limit):
             return found
         # Bytes, or entries, of what is chosen stand for every size: they get the least price at which sizes are met.
         cheap = furthest(1 / DEAREST, 1 / FREE, lambda cheap: not self._at(1 / cheap, limit).too_large, STEPS)
@@ -175,7 +182,7 @@ class _Plan:
 
     def smallest(self, limit: float, most_loss: float) -> _Found:
         """The fewest bytes within so many milliseconds and such a loss; the least loss where that is too small."""
-        price = furthest(FREE, DEAREST, lambda price: self._at(price, limit).loss <= most_loss, STEPS)
+        price = furthest(FREE, DEAREST, lambda price: self._loss(self._take(price, limit)) <= most_loss, STEPS)
         now, other = self._take(price, limit), self._take(price / NEXT, limit)
         found = self._made(now)
         room = Option(None, float("inf"), most_loss - found.loss, limit - found.ms)
@@ -186,8 +193,13 @@ class _Plan:
         most = self.paced(float("inf")).ms
         slowest = {name: max(one.ms for one in each) for name, each in self.items.items()}
         least = max(self.base, 1e-3 * sum(slowest.values()))
-        ratio = furthest(1.0, max(1.0, most / least), lambda ratio: self.paced(most / ratio).loss <= most_loss, steps=8)
-        return self.paced(most / ratio)
+
+        def good(ratio: float) -> bool:
+            if self.target.sizes():
+                return self.paced(most / ratio).loss <= most_loss
+            return self._loss(self._take(0.0, most / ratio)) <= most_loss
+
+        return self.paced(most / furthest(1.0, max(1.0, most / least), good, steps=8))
 
     def _at(self, price: float, limit: float) -> _Found:
         return self._made(self._take(price, limit))
@@ -198,6 +210,9 @@ class _Plan:
         if found is None:
             found = {name: min(each, key=lambda one: (one.ms, one.loss)) for name, each in self.items.items()}
         return found
+
+    def _loss(self, taken: Mapping[str, Option[Choice]]) -> float:
+        return sum(one.loss for one in taken.values()) + self.rounding
 
     def _room(self, found: _Found) -> float:
         """Bytes, or entries where no target counts bytes, that are left within the target's sizes."""
@@ -211,7 +226,7 @@ class _Plan:
         recipe = _resolved(self.recipe, {name: one.what for name, one in found.items()}, self._writers)
         return _Found(
             recipe=recipe,
-            loss=sum(one.loss for one in found.values()) + self.rounding,
+            loss=self._loss(found),
             ms=self.base + sum(one.ms for one in found.values()),
             least_ms=self.base,
             too_large=bool(misses(self.target.sizes(), ratios(size_of(recipe, self.shape), self.shape))),
@@ -257,7 +272,9 @@ class _Plan:
         ]
 
     def _cost(self, names: set[str], chosen: Chosen) -> float:
-        """Bytes of these tensors; entries where no target counts bytes."""
+        """Bytes of these tensors; entries where no target counts bytes, and nothing where none counts entries."""
+        if not self.target.sizes():
+            return 0.0
         recipe = _resolved(self.recipe, chosen, self._writers)
         stored = recipe.stored([one for one in self.shape.tensors() if one.name in names])
         if file_limit(self.target, self.shape) is None:

@@ -1,7 +1,7 @@
 """Milliseconds spent on heads and neurons: within the target, little left over, never worse with more of them."""
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from core.errors import RecipeInvalid, TargetImpossible
@@ -213,12 +213,13 @@ def test_a_ladder_goes_towards_less(values: tuple[float, float]) -> None:
 
 
 @settings(max_examples=20)
+@example([1.0, 27.0], 1.2, 5.0)  # the milliseconds are met to the last digit
 @given(HEIGHTS, st.floats(1.2, 4), st.floats(5, 20))
 def test_units_and_bits_are_planned_together(heights: list[float], ratio: float, smaller: float) -> None:
     shape, target = minilm(), Target(latency_ratio=ratio, bytes_ratio=smaller)
     found = hasten(fill(JOINT, target, shape), target, shape, profile(shape, heights))
     assert '"auto"' not in found.recipe.model_dump_json()
-    assert found.ms <= SPARE * TEACHER_MS / ratio
+    assert found.ms <= SPARE * TEACHER_MS / ratio * (1 + 1e-9)
     assert size_of(found.recipe, shape).file_bytes <= 4 * shape.parameters / smaller
 
 
