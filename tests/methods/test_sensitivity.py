@@ -79,7 +79,7 @@ def test_the_choice_is_stored_as_planned_and_beats_one_number_of_bits_for_all(
     for limit in range(uniform.file_bytes, 2 * uniform.file_bytes, 128):
         target = Target(max_bytes=limit)
         profiler.measure(asked, target)
-        found = profiler.resolve(asked, target)
+        found = profiler.resolve(asked, target).recipe
         assert size_of(found, shape).file_bytes <= limit
         if size_of(found, shape).size_bytes > uniform.size_bytes:
             break

@@ -62,7 +62,7 @@ def test_the_job_fills_what_milliseconds_leave_open(shared: Shared, shape: Model
     profiler = Profiler(shared, shape, tmp_path / "model.onnx")
     measured = profiler.measure(AUTO, target)
     assert measured.latency is not None
-    found = profiler.resolve(AUTO, target)
+    found = profiler.resolve(AUTO, target).recipe
     assert '"auto"' not in found.model_dump_json()
     assert size_of(found, shape).parameters <= shape.parameters
     table, each = measured.latency, found.steps[0].model_dump()["each"]
