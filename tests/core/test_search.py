@@ -4,7 +4,7 @@ from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from core.profile import LEARNT, Near, Profile, spare
@@ -35,6 +35,7 @@ def searched(wanted: float, kl_of: Callable[[float], float], slope: float) -> li
     return tries
 
 
+@example(0.96875, 0.003, 1.0, 1.0)  # goes as far as one step may
 @given(st.floats(0.9, 0.995), st.floats(0.003, 0.2), st.floats(0.1, 1.5), st.floats(0.7, 1.4))
 def test_a_search_ends_and_delivers_what_keeps_the_retention_if_anything_did(
     wanted: float, unit: float, slope: float, power: float
@@ -49,7 +50,8 @@ def test_a_search_ends_and_delivers_what_keeps_the_retention_if_anything_did(
         assert best.retention == max(one.retention for one in tries)
     for before, after in pairwise(tries):
         assert after.planned_loss > before.planned_loss if before.kept else after.planned_loss < before.planned_loss
-        assert 1 / REACH <= after.planned_loss / before.planned_loss <= REACH
+        # As products: a quotient of the two may be rounded to above the factor.
+        assert before.planned_loss / REACH <= after.planned_loss <= before.planned_loss * REACH
 
 
 @given(st.floats(0.95, 0.99), st.floats(0.01, 0.06))
