@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,13 +17,11 @@ from typing import Any
 import torch
 
 from bench import rows
-from bench.systems import BYTES, ROWS, SYSTEMS, TIMES, System, Task, prepare
+from bench.systems import ROWS, SYSTEMS, System, Task, predictions, prepare
 from core.catalogue import METHODS
-from core.data import Columns, Data, read
-from core.inspect import shape_of
+from core.data import Data
 from core.pipeline import Result, compress
 from core.recipe import Ladder, Recipe, Target
-from core.verify import logits
 
 DISTILL = {"method": "distill", "epochs": 1.5, "min_steps": 300, "enough": 0.001, "look_every": 0.1}
 
@@ -44,10 +41,9 @@ ALONE = {
     "structure-bits": _alone(
         "structure-bits", "bytes_ratio", (8.0, 12.0), {"method": "structured"}, {"method": "gptq", "bits": "auto"}
     ),
-    "joint": System("joint", (8.0, 12.0), ROWS, preset="small", axis="bytes_ratio"),
-    "joint-ms": System("joint-ms", (3.0,), ROWS, preset="fast", axis="latency_ratio"),
-    "small-front": System("small-front", BYTES, ROWS, preset="small", axis="bytes_ratio"),
-    "fast-front": System("fast-front", TIMES, ROWS, preset="fast", axis="latency_ratio"),
+    "joint": replace(SYSTEMS["small"], name="joint", preset="small", ladder=(8.0, 12.0)),
+    "joint-ms": replace(SYSTEMS["fast"], name="joint-ms", preset="fast", ladder=(3.0,)),
+    **{f"{name}-front": replace(SYSTEMS[name], name=f"{name}-front", preset=name) for name in ("small", "fast")},
 }
 
 
@@ -87,16 +83,13 @@ def main() -> None:
         recipe, target = system.asked()
         ladder = Ladder.model_validate(system.ladder_of() or {})
         result = made(given.teacher, task, recipe, target, ladder, given.seed, given.device, scratch / "out")
-        asked = read(task.eval, "eval", Columns(), shape_of(given.teacher)[1])
         lines = []
         for point, called in zip(result.points, system.names, strict=True):
-            found = logits("onnx", point.folder, asked.inputs(), max_length=512, threads=1)
             lines.append(
                 {
                     "system": called,
                     **stamp(task, given.seed, given.device),
-                    "predictions": found.logits.argmax(axis=1).tolist(),
-                    "labels": asked.labels,
+                    **predictions(point.folder, given.teacher, task),
                     "report": point.report.model_dump(mode="json"),
                 }
             )
@@ -105,7 +98,6 @@ def main() -> None:
     given.out.parent.mkdir(parents=True, exist_ok=True)
     with given.out.open("a", encoding="utf-8") as file:
         file.writelines(json.dumps(line) + "\n" for line in lines)
-        os.fsync(file.fileno())
 
 
 if __name__ == "__main__":

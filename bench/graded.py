@@ -19,7 +19,7 @@ from ladapress.client import Client
 from bench import own_runtime, rows
 from bench.made import Made, Material
 from bench.reference import measure, r0
-from bench.systems import System, Task
+from bench.systems import System, Task, predictions
 from core.batches import Split, load_tokenizer
 from core.catalogue import METHODS
 from core.data import Columns, digest, read, split_select
@@ -106,7 +106,7 @@ def run(client: Client, teacher: Path, task: Task, system: System, seed: int, sc
             "job_cpu_s": whole,
             "job_cpu_s_scaled": whole * r0() / r,
             "reference_cpu_s": r,
-            **_predictions(folder, teacher, task),
+            **predictions(folder, teacher, task),
             "report": report,
         }
         rows.write(path, row)
@@ -192,10 +192,3 @@ def job_cpu_s(reports: Sequence[Mapping[str, Any]]) -> float:
     """CPU-seconds from claim to export; stages that the points share are equal in their reports and count once."""
     stages = {json.dumps(stage) for report in reports for stage in report["stages"] if stage["name"] in TO_EXPORT}
     return float(sum(json.loads(stage)["cpu_s"] for stage in stages))
-
-
-def _predictions(folder: Path, teacher: Path, task: Task) -> Mapping[str, list[int]]:
-    """Class per graded row by the downloaded file, beside the true one: paired tests need both."""
-    asked = read(task.eval, "eval", Columns(), shape_of(teacher)[1])
-    found = logits("onnx", folder, asked.inputs(), max_length=512, threads=1)
-    return {"predictions": found.logits.argmax(axis=1).tolist(), "labels": asked.labels}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,11 @@ from pyarrow import parquet
 
 from bench.teachers import SCHEDULES
 from bench.teachers import SEED as TEACHER_SEED
-from core.data import split_indices
+from core.data import Columns, read, split_indices
+from core.inspect import shape_of
 from core.metrics import Metric
 from core.recipe import PRESETS, Ladder, Recipe, Target
+from core.verify import logits
 
 METRICS: dict[str, Metric] = {"cola": "mcc"}
 
@@ -49,6 +52,13 @@ def prepare(data: Path, scratch: Path, seed: int, most: int) -> Task:
     parquet.write_table(table, task.train)
     parquet.write_table(graded, task.eval)
     return task
+
+
+def predictions(folder: Path, teacher: Path, task: Task) -> Mapping[str, list[int]]:
+    """Class per graded row by the downloaded file, beside the true one: paired tests need both."""
+    asked = read(task.eval, "eval", Columns(), shape_of(teacher)[1])
+    found = logits("onnx", folder, asked.inputs(), max_length=512, threads=1)
+    return {"predictions": found.logits.argmax(axis=1).tolist(), "labels": asked.labels}
 
 
 @dataclass(frozen=True)

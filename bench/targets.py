@@ -24,7 +24,7 @@ from tempfile import TemporaryDirectory
 from typing import Literal
 
 from bench.direct import made, stamp
-from bench.systems import ROWS, prepare
+from bench.systems import ROWS, SYSTEMS, prepare
 from core.errors import CompressionError
 from core.forecast import forecast
 from core.inspect import shape_of
@@ -33,7 +33,7 @@ from core.progress import cpu_seconds
 from core.recipe import PRESETS, Ladder, Target
 
 Kind = Literal["bytes", "latency", "retention", "unreachable"]
-AXES = {"small": "bytes_ratio", "fast": "latency_ratio"}
+AXES = {name: SYSTEMS[name].axis for name in ("small", "fast")}
 INSIDE, HALF_A_POINT = 0.95, 0.005
 
 

@@ -144,12 +144,12 @@ class Keeper:
         index, folder = self._found
         self._found = None
         tensors = load_file(folder / STATE)
-        if index["form"] != phase.form or not _fits(tensors, build):
+        if index["form"] != phase.form:
             raise BuiltAnew
+        put(tensors, build)
         for number, (hook, held) in enumerate(zip(phase.hooks, index["hooks"], strict=True)):
             hook.load_state_dict(held)
             hook.load_tensors(_part(tensors, f"hook.{number}"))
-        put(tensors, build)
         for number, (optimizer, groups) in enumerate(zip(optimizers, index["optimizers"], strict=True)):
             state: dict[int, dict[str, torch.Tensor]] = {}
             for name, tensor in _part(tensors, f"optimizer.{number}").items():
@@ -208,18 +208,17 @@ class Keeper:
         return None
 
     def _write(self, beside: Path, phase: Phase, build: Build, optimizers: Sequence[Any], done: Done) -> None:
-        tensors = tensors_of(build)
+        beside_it: dict[str, torch.Tensor] = {"random": torch.get_rng_state()}
         groups = []
         for number, optimizer in enumerate(optimizers):
             state = optimizer.state_dict()
             groups.append(state["param_groups"])
             for parameter, values in state["state"].items():
-                tensors |= {f"optimizer.{number}.{parameter}.{key}": value for key, value in values.items()}
+                beside_it |= {f"optimizer.{number}.{parameter}.{key}": value for key, value in values.items()}
         for number, hook in enumerate(phase.hooks):
-            tensors |= {f"hook.{number}.{key}": value for key, value in hook.tensors().items()}
-        tensors["random"] = torch.get_rng_state()
+            beside_it |= {f"hook.{number}.{key}": value for key, value in hook.tensors().items()}
         beside.mkdir(parents=True)
-        save_file({key: _plain(tensor) for key, tensor in tensors.items()}, beside / STATE)
+        save_file(tensors_of(build) | {key: _plain(tensor) for key, tensor in beside_it.items()}, beside / STATE)
         if self.search.best:
             save_file(self.search.best, beside / BEST)
         for number, point in enumerate(self._finished):

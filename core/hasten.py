@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from core.allocate import Option, furthest, part_way, priced
 from core.errors import RecipeInvalid
-from core.family import FAMILIES, block_of
+from core.family import FAMILIES, Block, block_of
 from core.method import LEVELS, Tensor
 from core.plan import TENSOR_BYTES, UNPACK_BYTES, ModelShape, file_limit, misses, ratios, size_of
 from core.profile import PRODUCTS, Products, Profile
@@ -73,11 +73,8 @@ def hasten(
     if recipe.aim(target) == "latency_ratio":
         found = [plan.fastest(most_loss) for plan in plans]
         return min(found, key=lambda one: (one.too_large, one.loss > most_loss and one.loss, one.ms))
-    found = [plan.smallest(limit, most_loss) for plan in plans]
-    sizes = {id(one): size_of(one.recipe, shape).file_bytes for one in found}
-    return min(
-        found, key=lambda one: (_too_slow(one.ms, limit) and one.ms, one.loss > most_loss and one.loss, sizes[id(one)])
-    )
+    (plan,) = plans  # where bits are "auto" products are fp32: a recipe quantises once
+    return plan.smallest(limit, most_loss)
 
 
 def hasten_timed(
@@ -153,7 +150,7 @@ class _Plan:
         self.items: dict[str, list[Option[Choice]]] = {
             units.reader: self._units(units.loss, units.every, units.reader) for units in profile.units
         }
-        of_blocks = {name for reader in self.items for name in (reader, *self._writers(reader))}
+        of_blocks = {name for reader in self.items for name in (reader, *_block(reader).writers)}
         embedding = FAMILIES[shape.family].embedding
         for curve in profile.curves:
             if recipe.spender is not None and curve.name not in of_blocks:
@@ -223,28 +220,22 @@ class _Plan:
         return min(ratio, self.target.max_nonzero or ratio) - size.nonzero
 
     def _made(self, found: Mapping[str, Option[Choice]]) -> _Found:
-        recipe = _resolved(self.recipe, {name: one.what for name, one in found.items()}, self._writers)
+        sizes = self.target.sizes()
+        recipe = _resolved(self.recipe, {name: one.what for name, one in found.items()})
         return _Found(
             recipe=recipe,
             loss=self._loss(found),
             ms=self.base + sum(one.ms for one in found.values()),
             least_ms=self.base,
-            too_large=bool(misses(self.target.sizes(), ratios(size_of(recipe, self.shape), self.shape))),
+            too_large=bool(sizes and misses(sizes, ratios(size_of(recipe, self.shape), self.shape))),
         )
 
-    def _writers(self, reader: str) -> tuple[str, ...]:
-        block = block_of(reader)
-        if block is None:
-            raise RecipeInvalid(f"{reader} reads neither heads nor neurons", param="/recipe")
-        return block.writers
-
     def _units(self, losses: Mapping[int, float], every: int, reader: str) -> list[Option[Choice]]:
-        writers, block = self._writers(reader), block_of(reader)
-        assert block is not None  # noqa: S101 - just seen by _writers
+        block = _block(reader)
         ms = {count: self.table.of(block.what, count, self.products) if self.table else 0.0 for count in losses}
         if self.recipe.spender is not None:
             return self._coded(losses, every, reader, ms)
-        names = {reader, *writers, *(f"{writer}.bias" for writer in writers)}
+        names = {reader, *block.writers, *(f"{writer}.bias" for writer in block.writers)}
         shapes = tuple((each.rows, each.cols) for each in self.shape.tensors() if each.name in names)
         alike = self._costs.setdefault(shapes, {})  # layers that look the same cost the same
         for count in losses:
@@ -257,7 +248,7 @@ class _Plan:
     ) -> list[Option[Choice]]:
         """Each number of units in each number of bits."""
         curves = {curve.name: curve for curve in self.profile.curves}
-        reads, writes = curves[reader], [curves[name] for name in self._writers(reader)]
+        reads, writes = curves[reader], [curves[name] for name in _block(reader).writers]
         rounded = {bits: sum(each.dense[bits] for each in (reads, *writes)) for bits in LEVELS}
         return [
             Option(
@@ -275,7 +266,7 @@ class _Plan:
         """Bytes of these tensors; entries where no target counts bytes, and nothing where none counts entries."""
         if not self.target.sizes():
             return 0.0
-        recipe = _resolved(self.recipe, chosen, self._writers)
+        recipe = _resolved(self.recipe, chosen)
         stored = recipe.stored([one for one in self.shape.tensors() if one.name in names])
         if file_limit(self.target, self.shape) is None:
             return sum(tensor.kept for tensor in stored)
@@ -291,12 +282,19 @@ def coded_bytes(rows: int, cols: int, bits: float, group: int) -> int:
     return coded.size_bytes + UNPACK_BYTES + TENSOR_BYTES
 
 
-def _resolved(recipe: Recipe, chosen: Chosen, writers: Callable[[str], tuple[str, ...]]) -> Recipe:
+def _block(reader: str) -> Block:
+    block = block_of(reader)
+    if block is None:
+        raise RecipeInvalid(f"{reader} reads neither heads nor neurons", param="/recipe")
+    return block
+
+
+def _resolved(recipe: Recipe, chosen: Chosen) -> Recipe:
     """The recipe with what is chosen; embedding bits that are not are 8."""
     units = {name: one.units for name, one in chosen.items() if one.units is not None}
     bits = {name: one.bits for name, one in chosen.items() if one.bits is not None}
     found = recipe.with_units(units)
     if recipe.spender is None:
         return found.with_auto(embedding_bits=next(iter(bits.values()), 8.0))
-    each = bits | {name: bits[reader] for reader in units for name in writers(reader)}
+    each = bits | {name: bits[reader] for reader in units for name in _block(reader).writers}
     return found.with_bits(each)

@@ -168,13 +168,13 @@ def compress(
                     for one, step in zip(planned, steps, strict=True)],
         )  # fmt: skip
         keeper = Keeper(checkpoints or Checkpoints(), mark)
+        seeker = Seeker(profiler, judge, meter, keeper)
         for number in range(keeper.finished_before(work)):
             reports.append(Report.model_validate_json((work / str(number) / "report.json").read_bytes()))
             meter.skip_point()
         for number, step in list(enumerate(steps))[len(reports) :]:
             begun, warned = len(meter.stages), len(meter.warnings)
             left_s = None if ends is None else (ends - time.monotonic()) / (len(steps) - number)
-            seeker = Seeker(profiler, judge, meter, keeper)
             found = seeker.find(number, step.recipe, step.target, planned[number], left_s)
             with meter.stage("export"):
                 artifact.write_student(found.build, model, work / str(number))

@@ -11,6 +11,8 @@ from typing import Literal, NamedTuple, get_args
 
 from pydantic import BaseModel, ConfigDict
 
+from core.allocate import furthest
+
 VERSION = 1  # raised by whoever changes the numbers that a profile holds or what is bought by it
 
 
@@ -131,23 +133,23 @@ class Profile(BaseModel):
         """KL of a student whose recipe loses so much, after training or without any."""
         return None if self.kl_per_loss is None else loss * self.kl_per_loss * (LEARNT if trained else 1.0)
 
-    def retained(self, kl: float, unsure: float = UNSURE) -> Retained | None:
-        """Retention at a KL that is known to within a factor."""
+    def retained(self, kl: float) -> Retained | None:
+        """Retention at a KL that is known to within the factor `UNSURE`."""
         if not self.nears:
             return None
-        worst, (middle, sd), best = (self._near(one) for one in (kl * unsure, kl, kl / unsure))
+        worst, (middle, sd), best = (self._near(one) for one in (kl * UNSURE, kl, kl / UNSURE))
         return Retained(middle, worst[0] - SURE * sd, best[0] + SURE * sd)
 
     def most_kl(self, retention: float) -> float:
         """The largest KL at which a retention can be promised; 0 where none is small enough."""
         if not self.nears:
             return 0.0
-        low, high = self.nears[0].kl / 1e3, self.nears[-1].kl
-        for _ in range(40):
-            middle = (low * high) ** 0.5
-            expected, sd = self._near(middle)
-            low, high = (middle, high) if expected - spare(retention, sd) >= retention else (low, middle)
-        return low
+
+        def promised(kl: float) -> bool:
+            expected, sd = self._near(kl)
+            return expected - spare(retention, sd) >= retention
+
+        return furthest(self.nears[0].kl / 1e3, self.nears[-1].kl, promised, steps=40)
 
     def most_loss(self, retention: float, *, trained: bool) -> float:
         """The largest loss of a recipe at which a retention can be promised."""
