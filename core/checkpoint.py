@@ -133,6 +133,13 @@ class Keeper:
         self.place = place
         return self._found is not None and place < Place(**self._found[0]["place"])
 
+    def goes_on_in(self, place: Place) -> bool:
+        """Whether a checkpoint lies in this try of this point."""
+        if self._found is None:
+            return False
+        found = Place(**self._found[0]["place"])
+        return (found.point, found.attempt) == (place.point, place.attempt)
+
     def forget(self) -> None:
         """What an earlier attempt left is of no use."""
         self._found = None

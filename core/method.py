@@ -156,6 +156,10 @@ class Method(BaseModel):
         """Whether this step, as it is set, acts during the next training phase."""
         return self.needs_training
 
+    def narrows(self, _before: Method) -> bool:
+        """Whether this step, after `_before` has run, removes but more of the same units."""
+        return False
+
     def stored(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         """The size law: what this step makes of the stored tensors. Exact, before anything runs."""
         return list(tensors)

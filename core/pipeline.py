@@ -37,7 +37,7 @@ from core.recipe import Ladder, Recipe, Target
 from core.report import Report
 from core.resolve import Profiler
 from core.search import TRIES
-from core.seek import Seeker
+from core.seek import Seeker, Trained
 from core.shared import Shared
 from core.verify import logits
 
@@ -139,7 +139,6 @@ def compress(
         roles = _read(data, labels, seed)
         loaded = load(model)
     folders = _fresh(out, len(steps))
-    reports: list[Report] = []
     with TemporaryDirectory(dir=out, prefix=".work-") as scratch:
         # Everything is written here first; only points that were proved get their names.
         work = Path(scratch)
@@ -168,10 +167,9 @@ def compress(
                     for one, step in zip(planned, steps, strict=True)],
         )  # fmt: skip
         keeper = Keeper(checkpoints or Checkpoints(), mark)
-        seeker = Seeker(profiler, judge, meter, keeper)
-        for number in range(keeper.finished_before(work)):
-            reports.append(Report.model_validate_json((work / str(number) / "report.json").read_bytes()))
-            meter.skip_point()
+        reports = _finished(keeper, work, meter)
+        before = Trained(Recipe.model_validate(reports[-1].recipe)) if reports else None
+        seeker = Seeker(profiler, judge, meter, keeper, before)
         for number, step in list(enumerate(steps))[len(reports) :]:
             begun, warned = len(meter.stages), len(meter.warnings)
             left_s = None if ends is None else (ends - time.monotonic()) / (len(steps) - number)
@@ -192,6 +190,7 @@ def compress(
                 input_hashes=hashes,
                 point=point,
                 stages=(*meter.stages[:common], *meter.stages[begun:]),
+                continued=found.build.continued,
                 tries=found.tries,
                 hardware=hardware(device=str(where), threads=threads),
                 warnings=(*meter.warnings[:said], *meter.warnings[warned:]),
@@ -213,6 +212,15 @@ def _ends(target: Target | None, used_s: float) -> float | None:
     """When, on the monotonic clock, the time budget is over; None without one."""
     minutes = (target or Target()).max_minutes
     return time.monotonic() + 60 * minutes - used_s if minutes else None
+
+
+def _finished(keeper: Keeper, work: Path, meter: Meter) -> list[Report]:
+    """Of the points that an earlier attempt finished; their files are in `work` again."""
+    found = []
+    for number in range(keeper.finished_before(work)):
+        found.append(Report.model_validate_json((work / str(number) / "report.json").read_bytes()))
+        meter.skip_point()
+    return found
 
 
 def _fresh(out: Path, points: int) -> list[Path]:

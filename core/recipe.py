@@ -79,6 +79,16 @@ class Recipe(Closed):
         """Whether any of its steps trains."""
         return any(step.trains for step in self.steps)
 
+    def goes_on_from(self, before: Recipe) -> bool:
+        """Whether a student of `before`, as its training left it, may be narrowed and trained on to be one of this.
+
+        So it is where heads and neurons go, the training comes next and has a share for that (`continued`), and no
+        unit stays that `before` has not.
+        """
+        if min(len(self.steps), len(before.steps)) < 2 or not getattr(self.steps[1], "continued", 0.0):
+            return False
+        return self.steps[0].narrows(before.steps[0]) and self.steps[1] == before.steps[1]
+
     def stored(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         """What all steps, in order, make of stored tensors: their size laws."""
         found = list(tensors)
@@ -137,6 +147,11 @@ class Recipe(Closed):
             if step.reads_units and any(earlier.trains for earlier in self.steps[:index]):
                 raise ValueError(f"steps.{index} ({step.name()}) cannot come after a training: it judges the teacher")
             if step.trains:
+                if getattr(step, "continued", 0) and not (index == 1 and before and before[0].reads_units):
+                    raise ValueError(
+                        f"steps.{index}.continued ({step.name()}) needs the step before it to be the first and to "
+                        "remove heads and neurons: only such a student goes on from another"
+                    )
                 acting = None
                 if getattr(step, "attention", 0) and any(one.reads_units for one in before):
                     raise ValueError(

@@ -8,7 +8,7 @@ refitted costs tr(G W_S ([C⁻¹]_SS)⁻¹ W_Sᵀ); then W -= W_S ([C⁻¹]_SS)�
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -42,6 +42,19 @@ class Reader:
         weight = torch.linalg.solve(c[columns][:, columns], c[columns] @ self.weight.T).T
         return weight.float().contiguous(), (self.bias + self.weight @ self.mean - weight @ mean).float()
 
+    def narrowed(self, columns: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> Reader:
+        """The reader of which only `columns` are left, weight (out, columns) and bias (out,) being what they are now.
+
+        To narrow in two steps is then to narrow in one: least squares on fewer columns of what was fitted to more.
+        """
+        return replace(
+            self,
+            weight=weight.double().cpu(),
+            bias=bias.double().cpu(),
+            mean=self.mean[columns],
+            covariance=self.covariance[columns][:, columns],
+        )
+
     def error(self, columns: torch.Tensor, weight: torch.Tensor) -> float:
         """tr(G D C Dᵀ) of a weight (out, columns) in the place of all, its bias being the best one."""
         difference = self.weight.clone()
@@ -50,8 +63,8 @@ class Reader:
 
 
 def reader(build: Build, name: str, calibration_rows: int, damping: float) -> Reader:
-    """The reader called `name` as it is in `build`; its block must have all units."""
-    module = build.model.get_submodule(name)
+    """The teacher's reader called `name`, with all units."""
+    module = build.teacher.get_submodule(name)
     moments = build.shared.moments(calibration_rows)[name]
     weight = module.get_parameter("weight").detach().double().cpu()
     bias = torch.zeros(len(weight)) if module.bias is None else module.get_parameter("bias").detach()

@@ -118,6 +118,7 @@ class Report(Frozen):
     input_hashes: dict[str, str]
     point: Point
     stages: tuple[Stage, ...]
+    continued: bool = False  # this student began as that of the point before it, trained
     tries: tuple[Try, ...] = ()  # more than one where a search corrected the plan
     hardware: Hardware
     warnings: tuple[str, ...] = ()

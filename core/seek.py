@@ -1,11 +1,13 @@
 """One point of a job: its student, built step by step, and built anew while the target may be better met so.
 
 Where a target of retention leaves a dial free, `core.search` corrects the plan after each training. The best so far is
-kept, in memory and in checkpoints: a job whose time is over, or that dies and comes back, delivers it.
+kept, in memory and in checkpoints: a job whose time is over, or that dies and comes back, delivers it. A point of a
+ladder may go on from the trained student of the point before (`Recipe.goes_on_from`).
 """
 
 from __future__ import annotations
 
+import copy
 import time
 from dataclasses import asdict, dataclass, replace
 
@@ -35,6 +37,24 @@ STAGE_OF = {
 
 
 @dataclass(frozen=True)
+class Trained:
+    """A student after its training, not yet rounded by steps behind it; without a build where an earlier attempt
+    trained it."""
+
+    recipe: Recipe
+    build: Build | None = None
+
+
+@dataclass(frozen=True)
+class Student:
+    """A finished student, its logits on `select`, (rows, classes), and what the next point may go on from."""
+
+    build: Build
+    logits: FLOAT
+    trained: Trained
+
+
+@dataclass(frozen=True)
 class Found:
     """The student of one point, the recipe that made it, and every try on the way."""
 
@@ -43,14 +63,15 @@ class Found:
     tries: tuple[Try, ...]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Seeker:
-    """Finds the students of all points of one job."""
+    """Finds the students of all points of one job. `before`: the student of the point before the next one."""
 
     profiler: Profiler
     judge: Judge
     meter: Meter
     keeper: Keeper
+    before: Trained | None = None
 
     @property
     def shared(self) -> Shared:
@@ -66,7 +87,7 @@ class Seeker:
         """
         search, aimed, wanted = self.keeper.search, recipe.aim(target) is not None, target.min_retention
         ends = None if left_s is None else time.monotonic() + left_s
-        best: Build | None = None
+        best: Student | None = None
         took, plan = 0.0, search.plan or _plan(planned)
         while True:
             if search.tries and search.plan is None:
@@ -77,24 +98,26 @@ class Seeker:
                 plan = again
             search.plan, begun = plan, time.monotonic()
             left = None if ends is None else ends - begun
-            build, logits = student(
-                self.shared, _recipe(plan), self.meter, left, self.keeper, Place(number, len(search.tries), 0, 0)
-            )
+            made = self._student(_recipe(plan), left, Place(number, len(search.tries), 0, 0))
             took, search.plan = max(took, time.monotonic() - begun), None
-            promise = self.judge.of(logits)
+            promise = self.judge.of(made.logits)
             if promise is None:
-                return Found(build, _recipe(plan), ())
+                return self._found(made, ())
             kept = is_kept(promise.retention, promise.sd, wanted)
             search.tries.append(Try(**plan.model_dump(), **asdict(promise), kept=kept))
             if best_of(search.tries) == len(search.tries) - 1:
-                best = build
-                search.best = tensors_of(build) if aimed else {}
+                best = made
+                search.best = tensors_of(made.build) if aimed else {}
         for _ in range(TRIES - len(search.tries) if aimed else 0):
             self.meter.skip_point()
         found = search.tries[best_of(search.tries)]
         if not found.kept:
             self.meter.warning("retention_not_promised", f"point {number}: select rows do not bear {wanted:g} out")
-        return Found(best or self._built(_recipe(found), number), _recipe(found), tuple(search.tries))
+        return self._found(best or self._built(_recipe(found), number), tuple(search.tries))
+
+    def _found(self, made: Student, tries: tuple[Try, ...]) -> Found:
+        self.before = made.trained
+        return Found(made.build, made.trained.recipe, tries)
 
     def _again(self, tries: list[Try], recipe: Recipe, target: Target) -> Plan | None:
         """The plan of another try, if it is worth one."""
@@ -104,7 +127,10 @@ class Seeker:
         found = _plan(self.profiler.resolve(recipe, target, loss))
         return None if any(found.recipe == one.recipe for one in tries) else found
 
-    def _built(self, recipe: Recipe, number: int) -> Build:
+    def _student(self, recipe: Recipe, left_s: float | None, place: Place) -> Student:
+        return student(self.shared, recipe, self.meter, left_s, self.keeper, place, self.before)
+
+    def _built(self, recipe: Recipe, number: int) -> Student:
         """The best student so far, of which an earlier attempt left the weights; trained anew where they do not fit."""
         torch.manual_seed(self.shared.seed)
         build = self.shared.student()
@@ -115,8 +141,8 @@ class Seeker:
             put(self.keeper.search.best, build)
         except BuiltAnew:
             self.keeper.forget()
-            return student(self.shared, recipe, self.meter, None, self.keeper, Place(number, TRIES, 0, 0))[0]
-        return build
+            return self._student(recipe, None, Place(number, TRIES, 0, 0))
+        return Student(build, self.shared.on_select(build.model), Trained(recipe))
 
 
 def _plan(planned: Planned) -> Plan:
@@ -128,28 +154,43 @@ def _recipe(plan: Plan) -> Recipe:
 
 
 def student(
-    shared: Shared, recipe: Recipe, meter: Meter, left_s: float | None, keeper: Keeper, place: Place
-) -> tuple[Build, FLOAT]:
-    """A finished student and its logits on `select`; from its beginning where a checkpoint does not fit what is built
-    again."""
+    shared: Shared,
+    recipe: Recipe,
+    meter: Meter,
+    left_s: float | None,
+    keeper: Keeper,
+    place: Place,
+    before: Trained | None = None,
+) -> Student:
+    """A finished student; from its beginning where a checkpoint does not fit what is built again."""
     while True:
-        torch.manual_seed(shared.seed)  # a point does not depend on those before it
-        build = shared.student()
+        torch.manual_seed(shared.seed)  # chance does not depend on the points before
+        build = _begun(shared, recipe, keeper.goes_on_in(place), before)
         try:
-            logits = _run(build, recipe, meter, left_s, keeper, place)
+            return _run(build, recipe, meter, left_s, keeper, place)
         except BuiltAnew:
             meter.warning("began_anew", f"point {place.point}: its checkpoint does not fit what the recipe builds now")
-        else:
-            return build, shared.on_select(build.model) if logits is None else logits
 
 
-def _run(
-    build: Build, recipe: Recipe, meter: Meter, left_s: float | None, keeper: Keeper, place: Place
-) -> FLOAT | None:
+def _begun(shared: Shared, recipe: Recipe, resumed: bool, before: Trained | None) -> Build:
+    """The teacher, or what the point before made of it where this one may go on from there.
+
+    Where an earlier attempt trained that, its weights are gone, but so they are needed no more: a checkpoint of this
+    very point holds them as they are by now.
+    """
+    build = shared.student()
+    if before is None or not recipe.goes_on_from(before.recipe):
+        return build
+    if before.build is None:
+        return replace(build, continued=resumed)
+    return replace(build, model=copy.deepcopy(before.build.model), left=dict(before.build.left), continued=True)
+
+
+def _run(build: Build, recipe: Recipe, meter: Meter, left_s: float | None, keeper: Keeper, place: Place) -> Student:
     """Compile and train every step; after each, how far the student still predicts what its teacher does."""
     shared, behind = build.shared, False  # behind: trained weights are still to come from a checkpoint
     ends = None if left_s is None else time.monotonic() + left_s
-    left, logits = sum(step.trains for step in recipe.steps), None
+    left, logits, trained = sum(step.trains for step in recipe.steps), None, Trained(recipe)
     for number, step in enumerate(recipe.steps):
         with meter.stage(STAGE_OF[step.family()]):
             for index, phase in enumerate(step.compile(build)):
@@ -161,9 +202,11 @@ def _run(
             left -= step.trains
             changed = (step.trains or not step.acts_in_training()) and not behind
             logits = shared.on_select(build.model) if changed else None
+            if getattr(step, "continued", 0.0):
+                trained = Trained(recipe, replace(build, model=copy.deepcopy(build.model), left=dict(build.left)))
         if logits is not None:
             meter.agreement(agreement(logits, shared.followed()))
     if behind:  # the checkpoint was of a phase that is no longer there
         keeper.forget()
         raise BuiltAnew
-    return logits
+    return Student(build, shared.on_select(build.model) if logits is None else logits, trained)

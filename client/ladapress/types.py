@@ -140,6 +140,10 @@ class Distill(BaseModel):
     """
     Of matrices; biases and norms have none.
     """
+    continued: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
+    """
+    Share of the steps where a point goes on from the one before; 0: none does.
+    """
     patience: Annotated[int, Field(ge=0, le=1000)] = 0
     """
     Looks at select without a gain that end it; 0: never.
@@ -860,6 +864,7 @@ class Report(BaseModel):
     input_hashes: dict[str, str]
     point: Point
     stages: list[Stage]
+    continued: bool = False
     tries: Annotated[list[Try], Field(validate_default=True)] = []
     hardware: Hardware
     warnings: list[str] = []

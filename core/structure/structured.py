@@ -55,6 +55,16 @@ class Structured(Method):
         step = self.align if unit == 1 else 1
         return min(every, max(1, round(resolved(self.keep) * every / step)) * step)
 
+    def narrows(self, before: Method) -> bool:
+        """Whether it is the same but for how many units stay, and none stays that `before` removed."""
+        alike = {"keep": 1.0, "each": None}
+        if not isinstance(before, Structured) or self.model_copy(update=alike) != before.model_copy(update=alike):
+            return False
+        if self.each is None or before.each is None:
+            return self.each == before.each and resolved(self.keep) <= resolved(before.keep)
+        each = self.each
+        return all(name in each and each[name] <= count for name, count in before.each.items())
+
     def stored(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         """Fewer columns of the readers, as many fewer rows of the writers and entries of their biases."""
         widths: dict[str, int] = {}  # reader, writer, or bias of a writer -> columns, rows or entries that are left
@@ -80,14 +90,18 @@ class Structured(Method):
         from core.surgery import narrow
 
         for name, block, unit in self.blocks(build):
-            every = build.weight(name).shape[1]
+            every = build.teacher.get_submodule(name).get_parameter("weight").shape[1]
             count = self.units(name, every, unit)
-            if count * unit == every:
+            if count * unit == build.weight(name).shape[1]:
                 continue
             reader, way = self.way(build, name)
             stays = torch.tensor(sorted(way.order[reader.units - count :]), dtype=torch.long)
-            columns = columns_of(stays, reader.unit)
-            narrow(build.model, block, columns, *reader.refitted(columns))
+            columns = places = columns_of(stays, reader.unit)
+            if (left := build.left.get(name, (None, None))[1]) is not None:
+                # A student that goes on: its training has moved what is left of it.
+                bias = build.model.get_submodule(name).get_parameter("bias").detach()
+                reader, places = reader.narrowed(left, build.weight(name), bias), torch.searchsorted(left, columns)
+            narrow(build.model, block, places, *reader.refitted(places))
             build.left[name] = (None, columns)
             build.left |= dict.fromkeys(block.writers, (columns, None))
         return ()
@@ -100,7 +114,7 @@ class Structured(Method):
         return [(name, block, unit_of(build, block)) for name, block in found if block]
 
     def way(self, build: Build, name: str) -> tuple[Reader, Removal]:
-        """A reader of the teacher, and the way from all its units to none; that is computed once for a job."""
+        """The teacher's reader of that name; the way from all its units to none, which is computed once for a job."""
         from core.removal import reader, removal
 
         found = reader(build, name, self.calibration_rows, self.damping)

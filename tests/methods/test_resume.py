@@ -51,7 +51,7 @@ class Run:
     def __call__(self, steps: Sequence[object], checkpoints: Checkpoints | None = None) -> tuple[Build, Meter]:
         meter, recipe = Meter(Silent()), Recipe.model_validate({"steps": steps})
         keeper = Keeper(checkpoints or Checkpoints(), "")
-        return student(self.shared(), recipe, meter, None, keeper, FIRST)[0], meter
+        return student(self.shared(), recipe, meter, None, keeper, FIRST).build, meter
 
     def killed(self, steps: Sequence[object], count: int) -> Checkpoints:
         """What a run leaves that dies when told of its n-th checkpoint, which is after its n-th step."""
