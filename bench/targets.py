@@ -94,7 +94,7 @@ def main() -> None:
             line |= {"error": error.as_dict()}
         else:
             report = result.report
-            told = forecast(recipe, target, shape_of(given.teacher)[0], result.profile or Profile())
+            told = forecast(recipe, target, shape_of(given.teacher)[0], result.profile or Profile(), result.report.rows)
             line |= {
                 "cpu_s": cpu_seconds() - begun,
                 "seconds": time.monotonic() - wall,

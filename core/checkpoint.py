@@ -133,12 +133,13 @@ class Keeper:
         self.place = place
         return self._found is not None and place < Place(**self._found[0]["place"])
 
-    def goes_on_in(self, place: Place) -> bool:
-        """Whether a checkpoint lies in this try of this point."""
+    def continued(self, place: Place) -> bool:
+        """Whether a checkpoint holds a student of this try of this point that went on from the point before."""
         if self._found is None:
             return False
-        found = Place(**self._found[0]["place"])
-        return (found.point, found.attempt) == (place.point, place.attempt)
+        index, _ = self._found
+        found = Place(**index["place"])
+        return bool(index["continued"]) and (found.point, found.attempt) == (place.point, place.attempt)
 
     def forget(self) -> None:
         """What an earlier attempt left is of no use."""
@@ -237,6 +238,7 @@ class Keeper:
             "place": asdict(self.place) if self.place else None,
             "done": asdict(done),
             "form": phase.form,
+            "continued": build.continued,
             "tries": [one.model_dump(mode="json") for one in self.search.tries],
             "plan": None if self.search.plan is None else self.search.plan.model_dump(mode="json"),
             "hooks": [hook.state_dict() for hook in phase.hooks],

@@ -6,13 +6,16 @@ latency table and hold for dense layers of any width; of factors the table says 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from pydantic import BaseModel, ConfigDict
 
+from core.cost import share_of, training_of
 from core.family import block_of
 from core.hasten import widths_of
 from core.method import module_of
 from core.plan import ModelShape, Size, fill, misses, ratios, size_of
-from core.profile import LatencyTable, Profile, Retained
+from core.profile import LEARNT, LatencyTable, Profile, Retained
 from core.recipe import Recipe, Target
 from core.spend import spend
 
@@ -20,8 +23,10 @@ from core.spend import spend
 class Forecast(BaseModel):
     """Of one point. `shortfall`: targets that it misses by these figures -> the value reached.
 
-    `retention_low` and `retention_high` hold the retention that `eval` will show in nine cases of ten. All three are
-    None where no profile says what the recipe costs.
+    `retention_low` and `retention_high` hold the retention that `eval` will show in nine cases of ten. `seconds` and
+    `cpu_s` are of a job that makes this point alone, its profile being stored, on the worker that measured it;
+    `memory_bytes` is the most that it will hold (of the device, where that is a GPU). All are None where no profile
+    says what the recipe costs.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -39,28 +44,52 @@ class Forecast(BaseModel):
     retention: float | None = None
     retention_low: float | None = None
     retention_high: float | None = None
+    seconds: float | None = None
+    cpu_s: float | None = None
+    memory_bytes: int | None = None
     target_met: bool | None  # None where a target is named of which nothing is known before the job
     shortfall: dict[str, float]
 
 
-def forecast(recipe: Recipe, target: Target, shape: ModelShape, profile: Profile) -> Forecast:
+def forecast(
+    recipe: Recipe, target: Target, shape: ModelShape, profile: Profile, rows: Mapping[str, int] | None = None
+) -> Forecast:
     """The point that a job would make.
+
+    Args:
+        rows: of each role, by which time is told.
 
     Raises:
         RecipeInvalid, TargetImpossible: see `core.plan.fill` and `core.spend.spend`.
     """
     filled = fill(recipe, target, shape)
-    retained = None
+    retained = loss = None
     if filled.open_for(target):
         planned = spend(filled, target, shape, profile)
-        filled, kl = planned.recipe, profile.kl(planned.loss or 0.0, trained=recipe.trained)
+        filled, loss = planned.recipe, planned.loss or 0.0
+        kl = profile.kl(loss, trained=recipe.trained)
         retained = None if kl is None else profile.retained(kl)
     size = size_of(filled, shape)
     ms = milliseconds(filled, shape, profile)
     reached = {**ratios(size, shape), **_times(ms, profile.latency)}
     if retained is not None:
         reached["min_retention"] = retained.expected
-    return _forecast(filled, target, size, reached, retained)
+    found = _forecast(filled, target, size, reached, retained)
+    return (
+        found if rows is None or loss is None else found.model_copy(update=_takes(filled, shape, profile, rows, loss))
+    )
+
+
+def _takes(
+    recipe: Recipe, shape: ModelShape, profile: Profile, rows: Mapping[str, int], loss: float
+) -> dict[str, float]:
+    costs = profile.costs
+    if costs is None:
+        return {}
+    share = share_of(recipe.stored(shape.tensors()), shape.tensors())
+    kl = profile.kl(loss, trained=False)
+    seconds, cpu_s = costs.job(training_of(recipe), rows, share, kl=kl, learnt=LEARNT)
+    return {"seconds": seconds, "cpu_s": cpu_s, "memory_bytes": costs.device_bytes or costs.memory_bytes}
 
 
 def _forecast(

@@ -31,13 +31,13 @@ from core.model import Loaded, load
 from core.plan import ModelShape, check_ladder, fill
 from core.point import Yardstick, measure
 from core.profile import Profile
-from core.progress import Meter, Progress, Silent
+from core.progress import Meter, Progress, Silent, peak_bytes
 from core.promise import Judge, calibrated
 from core.recipe import Ladder, Recipe, Target
 from core.report import Report
 from core.resolve import Profiler
 from core.search import TRIES
-from core.seek import Seeker, Trained
+from core.seek import Seeker
 from core.shared import Shared
 from core.verify import logits
 
@@ -168,8 +168,7 @@ def compress(
         )  # fmt: skip
         keeper = Keeper(checkpoints or Checkpoints(), mark)
         reports = _finished(keeper, work, meter)
-        before = Trained(Recipe.model_validate(reports[-1].recipe)) if reports else None
-        seeker = Seeker(profiler, judge, meter, keeper, before)
+        seeker = Seeker(profiler, judge, meter, keeper)
         for number, step in list(enumerate(steps))[len(reports) :]:
             begun, warned = len(meter.stages), len(meter.warnings)
             left_s = None if ends is None else (ends - time.monotonic()) / (len(steps) - number)
@@ -192,6 +191,7 @@ def compress(
                 stages=(*meter.stages[:common], *meter.stages[begun:]),
                 continued=found.build.continued,
                 tries=found.tries,
+                memory_bytes=peak_bytes(),
                 hardware=hardware(device=str(where), threads=threads),
                 warnings=(*meter.warnings[:said], *meter.warnings[warned:]),
             )

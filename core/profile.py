@@ -12,8 +12,9 @@ from typing import Literal, NamedTuple, get_args
 from pydantic import BaseModel, ConfigDict
 
 from core.allocate import furthest
+from core.cost import Costs
 
-VERSION = 1  # raised by whoever changes the numbers that a profile holds or what is bought by it
+VERSION = 2  # raised by whoever changes the numbers that a profile holds or what is bought by it
 
 
 class Curve(BaseModel):
@@ -123,6 +124,7 @@ class Profile(BaseModel):
     timed: dict[str, float] = {}  # widths that were planned -> their milliseconds in units of the teacher's
     kl_per_loss: float | None = None  # KL on `select` text that a unit of loss is, before training
     nears: tuple[Near, ...] = ()  # in falling order of nearness
+    costs: Costs | None = None  # where the recipe trains
 
     def ms_of(self, widths: str) -> float | None:
         """Milliseconds of widths as `core.hasten.widths_of` names them; None where nobody has timed them."""

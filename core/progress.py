@@ -51,6 +51,11 @@ def cpu_seconds() -> float:
     return sum(usage.ru_utime + usage.ru_stime for usage in both)
 
 
+def peak_bytes() -> int:
+    """The most memory that this process has held."""
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
 class Meter:
     """Keeps the time of each stage, and turns a stage's own fraction into one of the whole job of `points` points."""
 

@@ -121,4 +121,5 @@ class Report(Frozen):
     continued: bool = False  # this student began as that of the point before it, trained
     tries: tuple[Try, ...] = ()  # more than one where a search corrected the plan
     hardware: Hardware
+    memory_bytes: int | None = None  # the most that the job's process had held by now; None in reports of before
     warnings: tuple[str, ...] = ()

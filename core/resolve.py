@@ -8,6 +8,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+import torch
+
+from core.cost import Spent, training_of
+from core.costing import costs, spent
 from core.factorize.weighted_svd import WeightedSvd
 from core.hasten import Planned
 from core.measure.latency_table import latency_table, machine, timed
@@ -49,12 +53,23 @@ class Profiler:
 
     def measure(self, recipe: Recipe, target: Target) -> Profile:
         """What is known now; at least all that `recipe` decides for `target` by."""
-        self._measure(recipe, target)
+        measuring = spent(self.shared.device, lambda: self._measure(recipe, target))
         if "_probe" in self.__dict__ and self.known.kl_per_loss is None:
             self._learn(kl_per_loss=self._probe.loss.kl_per_loss())
-        if recipe.open_for(target) and self.judge is not None and not self.known.nears:
-            self._learn(nears=self.judge.nears())
+        if recipe.open_for(target):
+            if self.judge is not None and not self.known.nears:
+                self._learn(nears=self.judge.nears())
+            self._cost(recipe, measuring)
         return self.known
+
+    def _cost(self, recipe: Recipe, measuring: Spent) -> None:
+        """Time steps of this recipe's training, where nobody has on this machine."""
+        name = f"{machine(threads=torch.get_num_threads())}; {self.shared.device}"
+        training = training_of(recipe)
+        if training is None or (self.known.costs is not None and self.known.costs.machine == name):
+            return
+        found = costs(self.shared, training.step, rounded=training.rounded, machine=name)
+        self._learn(costs=found.model_copy(update={"profile": measuring}))
 
     def _measure(self, recipe: Recipe, target: Target) -> None:
         bits, units = recipe.spender, recipe.narrower

@@ -38,11 +38,10 @@ STAGE_OF = {
 
 @dataclass(frozen=True)
 class Trained:
-    """A student after its training, not yet rounded by steps behind it; without a build where an earlier attempt
-    trained it."""
+    """A student after its training, not yet rounded by steps behind it."""
 
     recipe: Recipe
-    build: Build | None = None
+    build: Build
 
 
 @dataclass(frozen=True)
@@ -50,8 +49,9 @@ class Student:
     """A finished student, its logits on `select`, (rows, classes), and what the next point may go on from."""
 
     build: Build
+    recipe: Recipe
     logits: FLOAT
-    trained: Trained
+    trained: Trained | None = None  # None where it may not, or no step was made
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ class Seeker:
 
     def _found(self, made: Student, tries: tuple[Try, ...]) -> Found:
         self.before = made.trained
-        return Found(made.build, made.trained.recipe, tries)
+        return Found(made.build, made.recipe, tries)
 
     def _again(self, tries: list[Try], recipe: Recipe, target: Target) -> Plan | None:
         """The plan of another try, if it is worth one."""
@@ -142,7 +142,7 @@ class Seeker:
         except BuiltAnew:
             self.keeper.forget()
             return self._student(recipe, None, Place(number, TRIES, 0, 0))
-        return Student(build, self.shared.on_select(build.model), Trained(recipe))
+        return Student(build, recipe, self.shared.on_select(build.model))
 
 
 def _plan(planned: Planned) -> Plan:
@@ -165,24 +165,24 @@ def student(
     """A finished student; from its beginning where a checkpoint does not fit what is built again."""
     while True:
         torch.manual_seed(shared.seed)  # chance does not depend on the points before
-        build = _begun(shared, recipe, keeper.goes_on_in(place), before)
+        build = _begun(shared, recipe, keeper.continued(place), before)
         try:
             return _run(build, recipe, meter, left_s, keeper, place)
         except BuiltAnew:
             meter.warning("began_anew", f"point {place.point}: its checkpoint does not fit what the recipe builds now")
 
 
-def _begun(shared: Shared, recipe: Recipe, resumed: bool, before: Trained | None) -> Build:
+def _begun(shared: Shared, recipe: Recipe, kept: bool, before: Trained | None) -> Build:
     """The teacher, or what the point before made of it where this one may go on from there.
 
-    Where an earlier attempt trained that, its weights are gone, but so they are needed no more: a checkpoint of this
-    very point holds them as they are by now.
+    kept: a checkpoint holds a student that went on so. The weights that it began with are gone with an earlier attempt,
+    and needed no more.
     """
     build = shared.student()
+    if kept:
+        return replace(build, continued=True)
     if before is None or not recipe.goes_on_from(before.recipe):
         return build
-    if before.build is None:
-        return replace(build, continued=resumed)
     return replace(build, model=copy.deepcopy(before.build.model), left=dict(before.build.left), continued=True)
 
 
@@ -190,7 +190,7 @@ def _run(build: Build, recipe: Recipe, meter: Meter, left_s: float | None, keepe
     """Compile and train every step; after each, how far the student still predicts what its teacher does."""
     shared, behind = build.shared, False  # behind: trained weights are still to come from a checkpoint
     ends = None if left_s is None else time.monotonic() + left_s
-    left, logits, trained = sum(step.trains for step in recipe.steps), None, Trained(recipe)
+    left, logits, trained = sum(step.trains for step in recipe.steps), None, None
     for number, step in enumerate(recipe.steps):
         with meter.stage(STAGE_OF[step.family()]):
             for index, phase in enumerate(step.compile(build)):
@@ -198,15 +198,15 @@ def _run(build: Build, recipe: Recipe, meter: Meter, left_s: float | None, keepe
                     continue  # an earlier attempt ended this phase; what it did is in the state of a later one
                 # Each training that is left has the same share, so that the last one is not left without any.
                 budget = None if ends is None else max(1e-3, (ends - time.monotonic()) / max(1, left))
-                train(phase, meter, device=build.device, budget_s=budget, keeper=keeper, build=build)
+                steps = train(phase, meter, device=build.device, budget_s=budget, keeper=keeper, build=build)
+                if steps > 0 and getattr(step, "continued", False):
+                    trained = Trained(recipe, replace(build, model=copy.deepcopy(build.model), left=dict(build.left)))
             left -= step.trains
             changed = (step.trains or not step.acts_in_training()) and not behind
             logits = shared.on_select(build.model) if changed else None
-            if getattr(step, "continued", 0.0):
-                trained = Trained(recipe, replace(build, model=copy.deepcopy(build.model), left=dict(build.left)))
         if logits is not None:
             meter.agreement(agreement(logits, shared.followed()))
     if behind:  # the checkpoint was of a phase that is no longer there
         keeper.forget()
         raise BuiltAnew
-    return Student(build, shared.on_select(build.model) if logits is None else logits, trained)
+    return Student(build, recipe, shared.on_select(build.model) if logits is None else logits, trained)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
@@ -29,11 +30,12 @@ class Known:
     targets: tuple[Target, ...]
     shape: ModelShape
     profile: Profile
+    rows: Mapping[str, int]
 
     def points(self) -> tuple[Forecast, ...]:
         """Raises Refused: recipe_invalid, target_impossible."""
         try:
-            return tuple(forecast(self.recipe, each, self.shape, self.profile) for each in self.targets)
+            return tuple(forecast(self.recipe, each, self.shape, self.profile, self.rows) for each in self.targets)
         except CompressionError as error:
             raise Refused(Problem.from_error(error)) from None
 
@@ -65,8 +67,11 @@ def plan(s: Session, scope: Scope, request: PlanRequest) -> Planned:
     found = profiles.find(s, scope.project_id, key)
     if key is not None and found is None:
         return Planned(inspection, making=_making(s, scope, request, key))
-    shape = ModelShape.model_validate((inspection.verdict or {})["shape"])
-    return Planned(inspection, known=Known(recipe, tuple(ladder.targets(target)), shape, found or Profile()))
+    verdict = inspection.verdict or {}
+    shape = ModelShape.model_validate(verdict["shape"])
+    return Planned(
+        inspection, known=Known(recipe, tuple(ladder.targets(target)), shape, found or Profile(), verdict["rows"])
+    )
 
 
 def _making(s: Session, scope: Scope, request: PlanRequest, key: str) -> Job:

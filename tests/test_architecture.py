@@ -36,6 +36,7 @@ LIGHT = {
             "spend",
             "hasten",
             "forecast",
+            "cost",
             "family",
         ),
         *("report", "errors", "transport"),

@@ -68,6 +68,10 @@ class Distill(Method):
             raise ValueError("logits, hidden and attention are all 0: at least one must be above 0")
         return self
 
+    def steps(self, batches: int) -> int:
+        """At most, of a text of so many batches."""
+        return max(1, self.min_steps, round(self.epochs * batches))
+
     def compile(self, build: Build) -> Iterable[Phase]:
         import torch
 
@@ -89,7 +93,7 @@ class Distill(Method):
             recorded=recorded,
         )
         batches = Batches(rows, self.batch_size, seed=build.seed, device=build.device)
-        steps = max(1, self.min_steps, round(self.epochs * len(batches)))
+        steps = self.steps(len(batches))
         if build.continued:
             steps = max(1, round(self.continued * steps))
         decay = [p for p in build.model.parameters() if p.dim() >= 2]
@@ -108,7 +112,7 @@ class Distill(Method):
             # The first step of a warm-up has rate zero: where the warm-up is shorter than a step there is none.
             schedule=linear_decay(self.warmup if self.warmup * steps >= 1 else 0.0),
             hooks=(*build.take_hooks(), *self._watch(build)),
-            form=("live teacher" if recorded is None else "recorded teacher") + ", continued" * build.continued,
+            form="live teacher" if recorded is None else "recorded teacher",
         )
 
     def _watch(self, build: Build) -> Iterable[Hook]:

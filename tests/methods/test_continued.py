@@ -30,14 +30,12 @@ HALF, LITTLE = (
 Train = Callable[..., Student]
 
 
-def recipe(
-    each: dict[str, int] | None, *, keep: float = 1.0, continued: float = 0.4, align: int = 1, epochs: float = 4
-) -> Recipe:
+def recipe(each: dict[str, int] | None, *, keep: float = 1.0, align: int = 1, **training: float) -> Recipe:
     return Recipe.model_validate(
         {
             "steps": [
                 {"method": "structured", "each": each, "keep": keep, "align": align, "calibration_rows": 64},
-                {"method": "distill", "epochs": epochs, "batch_size": 16, "continued": continued},
+                {"method": "distill", "epochs": 4, "batch_size": 16, "continued": 0.4, **training},
                 {"method": "int8"},
             ]
         }
@@ -132,7 +130,7 @@ def test_who_goes_on_is_nearer_the_teacher_than_who_begins_there_with_as_many_st
 
 def test_the_student_that_is_gone_on_from_stays_as_it_was(trained: Train) -> None:
     wide = trained(recipe(WIDE), point=0)
-    assert wide.trained.build is not None
+    assert wide.trained is not None
     was = {name: tensor.clone() for name, tensor in wide.trained.build.model.state_dict().items()}
     ends = {name: tensor.clone() for name, tensor in wide.build.model.state_dict().items()}
     trained(recipe(NARROW), wide.trained)
@@ -145,7 +143,7 @@ def test_the_student_that_is_gone_on_from_stays_as_it_was(trained: Train) -> Non
 def test_a_point_that_died_while_it_went_on_is_what_it_would_have_been(
     trained: Train, tmp_path: Path, count: int
 ) -> None:
-    """The student before it is gone with the process that trained it; its recipe is known."""
+    """The student before it is gone with the process that trained it."""
     before = trained(recipe(WIDE), point=0).trained
     told: list[Path] = []
 
@@ -156,12 +154,12 @@ def test_a_point_that_died_while_it_went_on_is_what_it_would_have_been(
 
     with pytest.raises(Died):
         trained(recipe(NARROW), before, Checkpoints(tmp_path / "kept", every_s=0, told=tell))
-    resumed = trained(recipe(NARROW), Trained(before.recipe), Checkpoints(None, (told[-1],)))
+    resumed = trained(recipe(NARROW), None, Checkpoints(None, (told[-1],)))
     assert resumed.build.continued
     assert same(resumed.build, trained(recipe(NARROW), before).build)
 
 
-def test_where_neither_the_student_nor_a_checkpoint_is_left_a_point_begins_at_the_teacher(trained: Train) -> None:
-    found = trained(recipe(NARROW), Trained(recipe(WIDE)))
-    assert not found.build.continued
-    assert same(found.build, trained(recipe(NARROW)).build)
+def test_nobody_goes_on_from_a_student_that_was_near_enough_untrained(trained: Train) -> None:
+    """The point after it has all its steps."""
+    assert trained(recipe(WIDE, enough=100), point=0).trained is None
+    assert trained(recipe(WIDE), point=0).trained is not None

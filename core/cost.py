@@ -1,0 +1,145 @@
+"""What a job will take, before it runs: seconds and memory of the worker that measured the profile. Pure Python.
+
+Nearly all of a job is training, and then passes over rows: the teacher's over the training rows, which are recorded,
+and everybody's over `eval`. `core.costing` times both on the job's own text, a step at two widths and with rounded
+weights; what a recipe takes is linear in the entries that its encoder multiplies with and in all that an optimizer
+moves. A student that comes near enough before its steps are over (`distill.enough`) ends early: KL is taken to fall by
+the same factor in each step.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from pydantic import BaseModel, ConfigDict
+
+from core.distill.distill import Distill
+from core.method import Tensor
+
+if TYPE_CHECKING:
+    from core.recipe import Recipe
+
+SELECT, MOST = 0.1, 2000  # share of train that is held back where no `select` is given, rows at most
+# Of exports, of processes that start and load a file, on the machine of bench/reference.json.
+FIXED_S = 45.0
+TIMED_TOKENS = 21 * (128 + 32 + 8 * 32 + 32 * 32 + 8 * 128)  # that the runs which measure latency read, of each model
+STARTED = 0.25  # building a student, in units of measuring the curves that it is planned on
+
+
+class Spent(NamedTuple):
+    """Wall and CPU seconds (user + system); where the device is a GPU, wall seconds are its."""
+
+    seconds: float
+    cpu_s: float
+
+    def times(self, count: float) -> Spent:
+        return Spent(self.seconds * count, self.cpu_s * count)
+
+
+class Share(NamedTuple):
+    """Of the teacher's entries that a student has: those that its encoder multiplies with, and all."""
+
+    multiplied: float
+    stored: float
+
+
+class Costs(BaseModel):
+    """Of one model on one text and machine.
+
+    token: the teacher's forward pass, of one token of a batch. step: one training step of a student as wide as the
+    teacher; narrow: of one with `share` of the entries; update: the part of `step` that moves the weights; rounded:
+    what it takes more where weights are on grids. tokens: of a training row, as padded.
+    profile: what it took to measure the curves. memory_bytes: the most that the process held while all this was
+    measured, device_bytes on a GPU.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    machine: str
+    batch_size: int
+    tokens: float
+    token: Spent
+    step: Spent
+    narrow: Spent
+    update: Spent
+    share: Share
+    rounded: Spent = Spent(0.0, 0.0)
+    profile: Spent = Spent(0.0, 0.0)
+    memory_bytes: int = 0
+    device_bytes: int = 0
+
+    def step_of(self, share: Share, batch_size: int, *, rounded: bool) -> Spent:
+        """One training step of a student with such a share of the teacher's entries."""
+        found = []
+        for full, narrow, update, more in zip(self.step, self.narrow, self.update, self.rounded, strict=True):
+            slope = (full - narrow - update * (1 - self.share.stored)) / (1 - self.share.multiplied)
+            slope = min(max(slope, 0.0), full - update)
+            here = full - slope * (1 - share.multiplied) - update * (1 - share.stored)
+            found.append(here * batch_size / self.batch_size + rounded * share.stored * more)
+        return Spent(*found)
+
+    def job(
+        self,
+        training: Training | None,
+        rows: Mapping[str, int],
+        share: Share,
+        *,
+        kl: float | None,
+        learnt: float,
+    ) -> Spent:
+        """A job of one point whose profile is stored.
+
+        Args:
+            rows: of each role.
+            share: of the teacher's entries that the student has.
+            kl: of the untrained student; None where nobody knows.
+            learnt: what training leaves of it.
+        """
+        select = rows.get("select") or min(MOST, round(SELECT * rows["train"]))
+        train = rows["train"] + rows.get("unlabelled", 0) - (0 if rows.get("select") else select)
+        forwards, parts = rows["eval"] + select + (1 + share.multiplied) * (rows["eval"] + select), []
+        if training is not None:
+            step, done = training.step, _done(training.step, kl, learnt)
+            read = max(min(train, step.max_rows or train), step.augment_to)
+            steps = done * step.steps(-(-read // step.batch_size))
+            forwards += read + share.multiplied * select * done / step.look_every
+            parts.append(self.step_of(share, step.batch_size, rounded=training.rounded).times(steps))
+        parts.append(self.token.times(forwards * self.tokens + (1 + share.multiplied) * TIMED_TOKENS))
+        parts.append(self.profile.times(STARTED))
+        return Spent(*(FIXED_S + sum(each) for each in zip(*parts, strict=True)))
+
+
+def _done(training: Distill, kl: float | None, learnt: float) -> float:
+    """The share of its steps after which a student is near enough."""
+    if not training.enough or not kl:
+        return 1.0
+    return min(1.0, max(0.0, math.log(kl / training.enough) / -math.log(learnt)))
+
+
+class Training(NamedTuple):
+    """The first training of a recipe, and whether weights are on grids in it."""
+
+    step: Distill
+    rounded: bool
+
+
+def training_of(recipe: Recipe) -> Training | None:
+    """None where nothing trains."""
+    rounded = False
+    for step in recipe.steps:
+        if isinstance(step, Distill):
+            return Training(step, rounded)
+        rounded |= step.family() == "quantize"
+    return None
+
+
+def share_of(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Share:
+    """By the tensors of both. An encoder multiplies with all entries of its linears or their factors, zeros too."""
+
+    def entries(tensors: Sequence[Tensor]) -> tuple[int, int]:
+        linear = sum(tensor.entries for tensor in tensors if tensor.kind == "linear")
+        return linear, sum(tensor.entries for tensor in tensors)
+
+    return Share(*(ours / theirs for ours, theirs in zip(entries(student), entries(teacher), strict=True)))

@@ -1,0 +1,139 @@
+"""Times what `core.cost` foretells a job by: forward passes and training steps on the job's own text."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from core.batches import Batches, predict
+from core.cost import Costs, Share, Spent
+from core.distill.distill import Distill
+from core.phase import Build, Hook
+from core.progress import Meter, Silent, cpu_seconds, peak_bytes
+from core.removal import unit_of
+from core.rounding import round_rest
+from core.shared import Shared
+from core.surgery import narrow
+from core.train import train
+
+STEPS, WARM, UPDATES = 10, 2, 3  # of each kind of student; the first ones are not timed
+FORWARD, ROWS = 512, 64  # rows, and those of a batch
+LEVELS, GROUP = 16, 64
+CPU = torch.device("cpu")
+
+
+def costs(shared: Shared, training: Distill, *, rounded: bool, machine: str) -> Costs:
+    """Of the teacher's shape.
+
+    Args:
+        rounded: whether weights are on grids while the recipe trains them.
+        machine: what this runs on, by name.
+    """
+    short = training.model_copy(
+        update={"max_rows": STEPS * training.batch_size, "epochs": 1.0, "min_steps": STEPS, "augment_to": 0,
+                "patience": 0, "enough": 0.0, "continued": 0.0}
+    )  # fmt: skip
+    sample = (shared.select or shared.train).sample(FORWARD, shared.seed)
+    forward = spent(shared.device, lambda: predict(shared.teacher, sample, shared.device, ROWS))
+    batches = [*sample.by_length(ROWS)]
+    teacher = shared.student()
+    slim = shared.student()
+    _halve(slim)
+    share = Share(*(ours / theirs for ours, theirs in zip(_entries(slim), _entries(teacher), strict=True)))
+    full, half, more = _step(teacher, short), _step(slim, short), Spent(0.0, 0.0)
+    if rounded:
+        coarse = shared.student()
+        round_rest(coarse, lambda _: LEVELS, GROUP)
+        more = Spent(*(max(0.0, a - b) for a, b in zip(_step(coarse, short), full, strict=True)))
+    text = Batches(shared.text(training.max_rows, training.max_length), training.batch_size, seed=0, device=CPU)
+    rows, padded = 0, 0
+    for batch in text:
+        rows, padded = rows + len(batch["rows"]), padded + batch["input_ids"].numel()
+    return Costs(
+        machine=machine,
+        batch_size=training.batch_size,
+        tokens=padded / rows,
+        token=forward.times(1 / sum(len(rows) * max(len(sample.ids[row]) for row in rows) for rows in batches)),
+        step=full,
+        narrow=half,
+        update=_update(teacher),
+        share=share,
+        rounded=more,
+        memory_bytes=peak_bytes(),
+        device_bytes=torch.cuda.max_memory_allocated() if shared.device.type == "cuda" else 0,
+    )
+
+
+class _Watch(Hook):
+    """Times the steps of a phase but the first ones."""
+
+    def __init__(self, shared: Shared) -> None:
+        self.device, self.steps = shared.device, 0
+        self.begun = self.ended = (0.0, 0.0)
+
+    def after_step(self, fraction: float) -> None:  # noqa: ARG002 - every step counts alike
+        self.steps += 1
+        self.ended = _now(self.device)
+        if self.steps == WARM:
+            self.begun = self.ended
+
+    def each(self) -> Spent:
+        return Spent(*((b - a) / (self.steps - WARM) for a, b in zip(self.begun, self.ended, strict=True)))
+
+
+def _step(build: Build, training: Distill) -> Spent:
+    """One training step of this student, which is thrown away."""
+    watch = _Watch(build.shared)
+    build.hooks.append(watch)
+    for phase in training.compile(build):
+        train(phase, Meter(Silent()), device=build.device)
+    return watch.each()
+
+
+def spent(device: torch.device, what: Callable[[], object]) -> Spent:
+    """What a call takes."""
+    begun = _now(device)
+    what()
+    return Spent(*(b - a for a, b in zip(begun, _now(device), strict=True)))
+
+
+def _now(device: torch.device) -> tuple[float, float]:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter(), cpu_seconds()
+
+
+def _halve(build: Build) -> None:
+    """Leave half of the heads and neurons of every block, whichever: only the time is asked for."""
+    for name in [*build.compressible()]:
+        block = build.family.block(name)
+        if block is not None:
+            unit = unit_of(build, block)
+            module: nn.Module = build.model.get_submodule(name)
+            width = build.weight(name).shape[1]
+            columns = torch.arange(max(1, width // unit // 2) * unit)
+            narrow(build.model, block, columns, build.weight(name)[:, columns], module.get_parameter("bias").detach())
+
+
+def _entries(build: Build) -> tuple[int, int]:
+    """That the encoder multiplies with, and all."""
+    linears = (name for name in build.compressible() if name != build.family.embedding)
+    return sum(build.weight(name).numel() for name in linears), sum(p.numel() for p in build.model.parameters())
+
+
+def _update(build: Build) -> Spent:
+    """What the optimizer takes to move all weights once."""
+    weights = [*build.model.parameters()]
+    for weight in weights:
+        weight.grad = torch.zeros_like(weight)
+    optimizer = torch.optim.AdamW(weights)
+
+    def update(_: int) -> None:
+        nn.utils.clip_grad_norm_(weights, 1.0)
+        optimizer.step()
+
+    update(0)  # its state is made
+    return spent(build.device, lambda: [*map(update, range(UPDATES))]).times(1 / UPDATES)
