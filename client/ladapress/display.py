@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from ladapress.types import Job, JobEvent, JobPoint, Plan
+from ladapress.types import Forecast, Job, JobEvent, JobPoint, Plan
 
 LINE_EVERY_S = 30.0  # a log without a terminal gets a line at each stage, each tenth, and at least so often
 ETA_WINDOW = 40  # progress events that the speed is taken from
@@ -174,7 +174,8 @@ def result_table(point: JobPoint) -> Table:
 
 def plan_table(plan: Plan) -> Table:
     """One row per point: what is asked for and what it would be."""
-    table = Table("target", "parameters", "model.onnx", "milliseconds", "retention", "met", box=None, pad_edge=False)
+    columns = ("target", "parameters", "model.onnx", "milliseconds", "retention", "takes", "met")
+    table = Table(*columns, box=None, pad_edge=False)
     for point in plan.points:
         asked = " ".join(f"{name}={value:g}" for name, value in point.target.items())
         ms = "-" if point.latency_ms is None else f"{point.latency_ms:.2f}, {point.latency_ratio:.2f}x"
@@ -184,8 +185,15 @@ def plan_table(plan: Plan) -> Table:
         kept = "-" if point.retention is None else f"{100 * point.retention:.1f} %"
         if point.retention_low is not None and point.retention_high is not None:
             kept += f" ({100 * point.retention_low:.1f} to {100 * point.retention_high:.1f})"
-        table.add_row(asked, count, size, ms, kept, {True: "yes", None: "?"}.get(point.target_met, f"no: {missed}"))
+        met = {True: "yes", None: "?"}.get(point.target_met, f"no: {missed}")
+        table.add_row(asked, count, size, ms, kept, _takes(point), met)
     return table
+
+
+def _takes(point: Forecast) -> str:
+    if point.seconds is None or point.memory_bytes is None:
+        return "-"
+    return f"{point.seconds / 60:.0f} min, {point.memory_bytes / 1e9:.1f} GB"
 
 
 def jobs_table(jobs: list[Job]) -> Table:

@@ -867,6 +867,7 @@ class Report(BaseModel):
     continued: bool = False
     tries: Annotated[list[Try], Field(validate_default=True)] = []
     hardware: Hardware
+    memory_bytes: int | None = None
     warnings: list[str] = []
 
 
@@ -888,8 +889,10 @@ class Forecast(BaseModel):
     """
     Of one point. `shortfall`: targets that it misses by these figures -> the value reached.
 
-    `retention_low` and `retention_high` hold the retention that `eval` will show in nine cases of ten. All three are
-    None where no profile says what the recipe costs.
+    `retention_low` and `retention_high` hold the retention that `eval` will show in nine cases of ten. `seconds` and
+    `cpu_s` are of a job that makes this point alone, its profile being stored, on the worker that measured it;
+    `memory_bytes` is the most that it will hold (of the device, where that is a GPU). All are None where no profile
+    says what the recipe costs.
     """
 
     recipe: Recipe
@@ -905,6 +908,9 @@ class Forecast(BaseModel):
     retention: float | None = None
     retention_low: float | None = None
     retention_high: float | None = None
+    seconds: float | None = None
+    cpu_s: float | None = None
+    memory_bytes: int | None = None
     target_met: bool | None
     shortfall: dict[str, float]
 

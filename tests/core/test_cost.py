@@ -1,0 +1,116 @@
+"""What a job will take: the measured widths come back, less of anything never takes longer."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from core.cost import Costs, Share, Spent, Training, share_of, training_of
+from core.distill.distill import Distill
+from core.forecast import forecast
+from core.method import Tensor
+from core.profile import Near
+from core.recipe import PRESETS, Recipe, Target
+from tests.core.test_hasten import AUTO, minilm, profile
+
+SHARES = st.builds(Share, st.floats(0.05, 1), st.floats(0.05, 1))
+TIMES = st.floats(0.01, 1)
+ROWS = {"train": 10_000, "eval": 500}
+
+
+def spent(seconds: float) -> Spent:
+    return Spent(seconds, 2 * seconds)
+
+
+COSTS = st.builds(
+    lambda step, narrow, update, more: Costs(
+        machine="", batch_size=32, tokens=20, token=spent(1e-4), step=spent(step), narrow=spent(step * narrow),
+        update=spent(step * update), share=Share(0.5, 0.7), rounded=spent(more),
+    ),
+    TIMES, TIMES, TIMES, TIMES,
+)  # fmt: skip
+
+
+def costs() -> Costs:
+    return Costs(
+        machine="", batch_size=32, tokens=20, token=spent(1e-4), step=spent(0.5), narrow=spent(0.3), update=spent(0.1),
+        share=Share(0.5, 0.7), rounded=spent(0.2), profile=spent(60), memory_bytes=10**9,
+    )  # fmt: skip
+
+
+def test_the_widths_that_were_measured_take_what_was_measured() -> None:
+    found = costs()
+    assert found.step_of(Share(1, 1), 32, rounded=False) == pytest.approx(found.step)
+    assert found.step_of(found.share, 32, rounded=False) == pytest.approx(found.narrow)
+    assert found.step_of(Share(1, 1), 32, rounded=True).seconds == pytest.approx(0.7)
+    assert found.step_of(Share(1, 1), 16, rounded=False).seconds == pytest.approx(0.25)
+
+
+@given(COSTS, SHARES, SHARES, st.booleans())
+def test_a_smaller_student_never_takes_longer(found: Costs, one: Share, other: Share, rounded: bool) -> None:
+    """However noisy the machine was that measured it."""
+    small = Share(*map(min, one, other))
+    assert found.step_of(small, 32, rounded=rounded).seconds >= 0
+    assert found.step_of(small, 32, rounded=rounded).cpu_s <= found.step_of(one, 32, rounded=rounded).cpu_s + 1e-9
+
+
+@given(COSTS, st.integers(100, 10**6), st.integers(1, 10**5), st.floats(1e-4, 1), st.floats(1e-4, 1))
+def test_more_rows_and_a_farther_student_never_take_less(
+    found: Costs, train: int, more: int, kl: float, farther: float
+) -> None:
+    training = Training(Distill(enough=0.01), rounded=True)
+
+    def job(rows: int, of: float) -> float:
+        return found.job(training, {"train": rows, "eval": 100}, Share(1, 1), kl=of, learnt=0.5).seconds
+
+    assert job(train, kl) <= job(train + more, kl)
+    assert job(train, min(kl, farther)) <= job(train, kl)
+
+
+def test_a_student_that_is_near_enough_is_not_trained() -> None:
+    training = Training(Distill(enough=0.01), rounded=False)
+    found = [costs().job(training, ROWS, Share(1, 1), kl=kl, learnt=0.5).seconds for kl in (0.01, 0.012, 0.02, 9, None)]
+    assert found == sorted(found)
+    steps = training.step.steps(-(-9_000 // 32))
+    assert found[3] - found[0] == pytest.approx(0.5 * steps + 20 * 1_000 * 20 * 1e-4)  # and the looks at select
+    assert found[2] == found[3] == found[4]
+
+
+def test_rows_that_select_takes_are_not_trained_on() -> None:
+    training = Training(Distill(), rounded=False)
+    whole, given_ = (
+        costs().job(training, rows, Share(1, 1), kl=None, learnt=0.5).seconds
+        for rows in (ROWS, {"train": 9_000, "select": 1_000, "eval": 500})
+    )
+    assert whole == pytest.approx(given_)
+
+
+def test_the_training_of_a_recipe_knows_whether_weights_are_rounded_in_it() -> None:
+    found = [training_of(PRESETS[name].recipe) for name in ("hybrid", "small", "fast", "balanced")]
+    assert [one and one.rounded for one in found] == [False, True, False, True]
+    assert training_of(Recipe.model_validate({"steps": [{"method": "int8"}]})) is None
+
+
+def test_the_teacher_has_all_of_itself() -> None:
+    tensors = minilm().tensors()
+    assert share_of(tensors, tensors) == (1, 1)
+    halved = [replace(one, rows=one.rows // 2) if one.kind == "linear" else one for one in tensors]
+    assert share_of(halved, tensors).multiplied == 0.5
+    assert 0.5 < share_of(halved, tensors).stored < 1
+    bare = [one for one in tensors if one.kind != "embedding"]
+    assert share_of(bare, tensors).multiplied == 1
+    assert isinstance(bare[0], Tensor)
+
+
+def test_a_forecast_says_what_it_takes_where_somebody_measured_that() -> None:
+    shape = minilm()
+    nears = tuple(Near(kl=kl, agreement=1 - kl, retention=1 - kl / 2, sd=0.002) for kl in (1e-4, 1e-3, 1e-2, 0.1))
+    bare = profile(shape, [0.1]).model_copy(update={"nears": nears, "kl_per_loss": 0.05})
+    known = bare.model_copy(update={"costs": costs()})
+    for found, rows in ((bare, ROWS), (known, None)):
+        told = forecast(AUTO, Target(latency_ratio=3), shape, found, rows)
+        assert (told.seconds, told.cpu_s, told.memory_bytes) == (None, None, None)
+    told, faster = (forecast(AUTO, Target(latency_ratio=ratio), shape, known, ROWS) for ratio in (3, 5))
+    assert told.memory_bytes == 10**9
+    assert 0 < (faster.seconds or 0) < (told.seconds or 0) < (told.cpu_s or 0)
