@@ -52,7 +52,7 @@ class Costs(BaseModel):
     teacher; narrow: of one with `share` of the entries; update: the part of `step` that moves the weights; rounded:
     what it takes more where weights are on grids. tokens: of a training row, as padded.
     profile: what it took to measure the curves. memory_bytes: the most that the process held while all this was
-    measured, device_bytes on a GPU.
+    measured, and the teacher's recorded answers, which are mapped; device_bytes on a GPU.
     """
 
     model_config = ConfigDict(frozen=True)

@@ -13,6 +13,7 @@ from core.cost import Costs, Share, Spent
 from core.distill.distill import Distill
 from core.phase import Build, Hook
 from core.progress import Meter, Silent, cpu_seconds, peak_bytes
+from core.recorded import size_of
 from core.removal import unit_of
 from core.rounding import round_rest
 from core.shared import Shared
@@ -48,9 +49,10 @@ def costs(shared: Shared, training: Distill, *, rounded: bool, machine: str) -> 
         coarse = shared.student()
         round_rest(coarse, lambda _: LEVELS, GROUP)
         more = Spent(*(max(0.0, a - b) for a, b in zip(_step(coarse, short), full, strict=True)))
-    text = Batches(shared.text(training.max_rows, training.max_length), training.batch_size, seed=0, device=CPU)
+    text, config = shared.text(training.max_rows, training.max_length), shared.teacher.config
+    recorded = size_of(text, int(getattr(config, shared.family.layers)), int(getattr(config, shared.family.hidden)))
     rows, padded = 0, 0
-    for batch in text:
+    for batch in Batches(text, training.batch_size, seed=0, device=CPU):
         rows, padded = rows + len(batch["rows"]), padded + batch["input_ids"].numel()
     return Costs(
         machine=machine,
@@ -62,7 +64,7 @@ def costs(shared: Shared, training: Distill, *, rounded: bool, machine: str) -> 
         update=_update(teacher),
         share=share,
         rounded=more,
-        memory_bytes=peak_bytes(),
+        memory_bytes=peak_bytes() + recorded,
         device_bytes=torch.cuda.max_memory_allocated() if shared.device.type == "cuda" else 0,
     )
 
