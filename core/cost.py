@@ -45,12 +45,39 @@ class Share(NamedTuple):
     stored: float
 
 
-class Costs(BaseModel):
-    """Of one model on one text and machine.
+class Timed(BaseModel):
+    """What of a training decides how long its steps take."""
 
-    token: the teacher's forward pass, of one token of a batch. step: one training step of a student as wide as the
-    teacher; narrow: of one with `share` of the entries; update: the part of `step` that moves the weights; rounded:
-    what it takes more where weights are on grids. tokens: of a training row, as padded.
+    model_config = ConfigDict(frozen=True)
+
+    batch_size: int
+    max_length: int
+    max_rows: int | None
+    augment_to: int
+    live: bool  # the teacher runs beside the student
+    rounded: bool  # weights are on grids
+
+
+class Training(NamedTuple):
+    """The training of a recipe, and whether weights are on grids in it."""
+
+    step: Distill
+    rounded: bool
+
+    @property
+    def timed(self) -> Timed:
+        one = self.step
+        named = {name: getattr(one, name) for name in ("batch_size", "max_length", "max_rows", "augment_to")}
+        return Timed(**named, live=one.attention > 0, rounded=self.rounded)
+
+
+class Costs(BaseModel):
+    """Of one model on one text and machine, for one kind of training.
+
+    token: the teacher's forward pass, of one token of a batch; cpu_token: on the CPU, where files are verified. step:
+    one training step of a student as wide as the teacher; narrow: of one with `share` of the entries; update: the part
+    of `step` that moves the weights; rounded: what it takes more where weights are on grids. tokens: of a training row,
+    as padded and cut; whole: of one as it is.
     profile: what it took to measure the curves. memory_bytes: the most that the process held while all this was
     measured, and the teacher's recorded answers, which are mapped; device_bytes on a GPU.
     """
@@ -58,9 +85,11 @@ class Costs(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     machine: str
-    batch_size: int
+    training: Timed
     tokens: float
+    whole: float
     token: Spent
+    cpu_token: Spent
     step: Spent
     narrow: Spent
     update: Spent
@@ -70,45 +99,57 @@ class Costs(BaseModel):
     memory_bytes: int = 0
     device_bytes: int = 0
 
-    def step_of(self, share: Share, batch_size: int, *, rounded: bool) -> Spent:
+    def step_of(self, share: Share) -> Spent:
         """One training step of a student with such a share of the teacher's entries."""
         found = []
         for full, narrow, update, more in zip(self.step, self.narrow, self.update, self.rounded, strict=True):
             slope = (full - narrow - update * (1 - self.share.stored)) / (1 - self.share.multiplied)
-            slope = min(max(slope, 0.0), full - update)
-            here = full - slope * (1 - share.multiplied) - update * (1 - share.stored)
-            found.append(here * batch_size / self.batch_size + rounded * share.stored * more)
+            slope = min(max(slope, 0.0), max(full - update, 0.0))
+            found.append(full - slope * (1 - share.multiplied) - (update + more) * (1 - share.stored) + more)
         return Spent(*found)
 
     def job(
         self,
-        training: Training | None,
+        training: Training,
         rows: Mapping[str, int],
         share: Share,
         *,
         kl: float | None,
         learnt: float,
+        minutes: float | None = None,
     ) -> Spent:
-        """A job of one point whose profile is stored.
+        """A job of one point whose profile is stored and whose first plan is kept.
 
         Args:
             rows: of each role.
             share: of the teacher's entries that the student has.
             kl: of the untrained student; None where nobody knows.
             learnt: what training leaves of it.
+            minutes: that training may take.
         """
+        step, done = training.step, _done(training.step, kl, learnt)
         select = rows.get("select") or min(MOST, round(SELECT * rows["train"]))
         train = rows["train"] + rows.get("unlabelled", 0) - (0 if rows.get("select") else select)
-        forwards, parts = rows["eval"] + select + (1 + share.multiplied) * (rows["eval"] + select), []
-        if training is not None:
-            step, done = training.step, _done(training.step, kl, learnt)
-            read = max(min(train, step.max_rows or train), step.augment_to)
-            steps = done * step.steps(-(-read // step.batch_size))
-            forwards += read + share.multiplied * select * done / step.look_every
-            parts.append(self.step_of(share, step.batch_size, rounded=training.rounded).times(steps))
-        parts.append(self.token.times(forwards * self.tokens + (1 + share.multiplied) * TIMED_TOKENS))
-        parts.append(self.profile.times(STARTED))
-        return Spent(*(FIXED_S + sum(each) for each in zip(*parts, strict=True)))
+        read = max(min(train, step.max_rows or train), step.augment_to)
+        looks = done / step.look_every if step.patience or step.enough else 0.0
+        learning = _sum(
+            self.step_of(share).times(done * step.steps(-(-read // step.batch_size))),
+            self.token.times(read * self.tokens + share.multiplied * select * looks * self.whole),
+        )
+        if minutes is not None and learning.seconds > 60 * minutes:
+            learning = learning.times(60 * minutes / learning.seconds)
+        passes = (2 + share.multiplied) * rows["eval"] * self.whole + (1 + share.multiplied) * TIMED_TOKENS
+        return _sum(
+            Spent(FIXED_S, FIXED_S),
+            self.profile.times(STARTED),
+            learning,
+            self.token.times((1 + share.multiplied) * select * self.whole),
+            self.cpu_token.times(passes),
+        )
+
+
+def _sum(*parts: Spent) -> Spent:
+    return Spent(*map(sum, zip(*parts, strict=True)))
 
 
 def _done(training: Distill, kl: float | None, learnt: float) -> float:
@@ -118,21 +159,13 @@ def _done(training: Distill, kl: float | None, learnt: float) -> float:
     return min(1.0, max(0.0, math.log(kl / training.enough) / -math.log(learnt)))
 
 
-class Training(NamedTuple):
-    """The first training of a recipe, and whether weights are on grids in it."""
-
-    step: Distill
-    rounded: bool
-
-
 def training_of(recipe: Recipe) -> Training | None:
-    """None where nothing trains."""
-    rounded = False
-    for step in recipe.steps:
-        if isinstance(step, Distill):
-            return Training(step, rounded)
-        rounded |= step.family() == "quantize"
-    return None
+    """The training of a recipe; None where it has none, or more than one, which nobody times."""
+    places = [place for place, step in enumerate(recipe.steps) if isinstance(step, Distill)]
+    if len(places) != 1:
+        return None
+    rounded = any(step.family() == "quantize" for step in recipe.steps[: places[0]])
+    return Training(recipe.steps[places[0]], rounded)  # type: ignore[arg-type]
 
 
 def share_of(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Share:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from torch import nn
 
-from core.batches import Batches, predict
-from core.cost import Costs, Share, Spent
+from core.batches import Batches, Split, predict
+from core.cost import Costs, Share, Spent, Training
 from core.distill.distill import Distill
 from core.phase import Build, Hook
 from core.progress import Meter, Silent, cpu_seconds, peak_bytes
-from core.recorded import size_of
+from core.recorded import fits, size_of
 from core.removal import unit_of
 from core.rounding import round_rest
 from core.shared import Shared
@@ -26,47 +30,63 @@ LEVELS, GROUP = 16, 64
 CPU = torch.device("cpu")
 
 
-def costs(shared: Shared, training: Distill, *, rounded: bool, machine: str) -> Costs:
+def costs(shared: Shared, training: Training, *, machine: str) -> Costs:
     """Of the teacher's shape.
 
     Args:
-        rounded: whether weights are on grids while the recipe trains them.
         machine: what this runs on, by name.
     """
-    short = training.model_copy(
-        update={"max_rows": STEPS * training.batch_size, "epochs": 1.0, "min_steps": STEPS, "augment_to": 0,
-                "patience": 0, "enough": 0.0, "continued": 0.0}
-    )  # fmt: skip
+    one = training.step
     sample = (shared.select or shared.train).sample(FORWARD, shared.seed)
-    forward = spent(shared.device, lambda: predict(shared.teacher, sample, shared.device, ROWS))
-    batches = [*sample.by_length(ROWS)]
-    teacher = shared.student()
-    slim = shared.student()
-    _halve(slim)
-    share = Share(*(ours / theirs for ours, theirs in zip(_entries(slim), _entries(teacher), strict=True)))
-    full, half, more = _step(teacher, short), _step(slim, short), Spent(0.0, 0.0)
-    if rounded:
-        coarse = shared.student()
-        round_rest(coarse, lambda _: LEVELS, GROUP)
-        more = Spent(*(max(0.0, a - b) for a, b in zip(_step(coarse, short), full, strict=True)))
-    text, config = shared.text(training.max_rows, training.max_length), shared.teacher.config
-    recorded = size_of(text, int(getattr(config, shared.family.layers)), int(getattr(config, shared.family.hidden)))
-    rows, padded = 0, 0
-    for batch in Batches(text, training.batch_size, seed=0, device=CPU):
-        rows, padded = rows + len(batch["rows"]), padded + batch["input_ids"].numel()
+    token = _token(shared, sample, shared.device)
+    with TemporaryDirectory(dir=shared.folder) as folder:  # a recording of its own, which nobody reads again
+        apart = replace(shared, folder=shared.folder and Path(folder), _made={})
+        short = one.model_copy(
+            update={"max_rows": STEPS * one.batch_size, "epochs": 1.0, "min_steps": STEPS, "augment_to": 0,
+                    "patience": 0, "enough": 0.0, "continued": 0.0}
+        )  # fmt: skip
+        build = apart.student()
+        everything, full, update = _entries(build), _step(build, short), _update(build)
+        build = apart.student()
+        _halve(build)
+        share = Share(*(ours / theirs for ours, theirs in zip(_entries(build), everything, strict=True)))
+        half, more = _step(build, short), Spent(0.0, 0.0)
+        if training.rounded:
+            build = apart.student()
+            round_rest(build, lambda _: LEVELS, GROUP)
+            more = Spent(*(max(0.0, a - b) for a, b in zip(_step(build, short), full, strict=True)))
+    text = shared.text(one.max_rows, one.max_length, one.augment_to)
+    batches = [batch["input_ids"] for batch in Batches(text, one.batch_size, seed=0, device=CPU)]
     return Costs(
         machine=machine,
-        batch_size=training.batch_size,
-        tokens=padded / rows,
-        token=forward.times(1 / sum(len(rows) * max(len(sample.ids[row]) for row in rows) for rows in batches)),
+        training=training.timed,
+        tokens=sum(batch.numel() for batch in batches) / len(text),
+        whole=sum(map(len, sample.ids)) / len(sample),
+        token=token,
+        cpu_token=token if shared.device == CPU else _token(shared, sample.sample(ROWS, 0), CPU),
         step=full,
         narrow=half,
-        update=_update(teacher),
+        update=update,
         share=share,
         rounded=more,
-        memory_bytes=peak_bytes() + recorded,
+        memory_bytes=peak_bytes() + (0 if training.timed.live else _recorded(shared, text)),
         device_bytes=torch.cuda.max_memory_allocated() if shared.device.type == "cuda" else 0,
     )
+
+
+def _token(shared: Shared, sample: Split, device: torch.device) -> Spent:
+    """The teacher's forward pass of one token, padding counted."""
+    model = shared.teacher if device == shared.device else copy.deepcopy(shared.teacher).to(device)
+    forward = spent(device, lambda: predict(model, sample, device, ROWS))
+    padded = sum(len(rows) * max(len(sample.ids[row]) for row in rows) for rows in sample.by_length(ROWS))
+    return forward.times(1 / padded)
+
+
+def _recorded(shared: Shared, text: Split) -> int:
+    """Bytes of the teacher's answers, which are mapped into memory where they are kept."""
+    config = shared.teacher.config
+    size = size_of(text, *(int(getattr(config, name)) for name in (shared.family.layers, shared.family.hidden)))
+    return size if shared.folder is not None and fits(shared.folder, size) else 0
 
 
 class _Watch(Hook):

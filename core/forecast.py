@@ -24,9 +24,9 @@ class Forecast(BaseModel):
     """Of one point. `shortfall`: targets that it misses by these figures -> the value reached.
 
     `retention_low` and `retention_high` hold the retention that `eval` will show in nine cases of ten. `seconds` and
-    `cpu_s` are of a job that makes this point alone, its profile being stored, on the worker that measured it;
-    `memory_bytes` is the most that it will hold (of the device, where that is a GPU). All are None where no profile
-    says what the recipe costs.
+    `cpu_s` are of a job that makes this point alone, its profile being stored, on the worker that measured it, and by
+    one training: a search of retention may take three. `memory_bytes` is the most that it will hold (of the device,
+    where that is a GPU). All are None where no profile says what the recipe costs.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -75,20 +75,20 @@ def forecast(
     if retained is not None:
         reached["min_retention"] = retained.expected
     found = _forecast(filled, target, size, reached, retained)
-    return (
-        found if rows is None or loss is None else found.model_copy(update=_takes(filled, shape, profile, rows, loss))
-    )
+    if rows is None or loss is None:
+        return found
+    return found.model_copy(update=_takes(filled, target, shape, profile, rows, loss))
 
 
 def _takes(
-    recipe: Recipe, shape: ModelShape, profile: Profile, rows: Mapping[str, int], loss: float
+    recipe: Recipe, target: Target, shape: ModelShape, profile: Profile, rows: Mapping[str, int], loss: float
 ) -> dict[str, float]:
-    costs = profile.costs
-    if costs is None:
+    costs, training = profile.costs, training_of(recipe)
+    if costs is None or training is None or costs.training != training.timed:
         return {}
     share = share_of(recipe.stored(shape.tensors()), shape.tensors())
     kl = profile.kl(loss, trained=False)
-    seconds, cpu_s = costs.job(training_of(recipe), rows, share, kl=kl, learnt=LEARNT)
+    seconds, cpu_s = costs.job(training, rows, share, kl=kl, learnt=LEARNT, minutes=target.max_minutes)
     return {"seconds": seconds, "cpu_s": cpu_s, "memory_bytes": costs.device_bytes or costs.memory_bytes}
 
 

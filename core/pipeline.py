@@ -4,7 +4,8 @@
                       target=PRESETS["ladabert-3"].target, out=Path("out"))
 
 Roles of data: `train` teaches, `select` decides, `eval` is read once for the teacher and once per delivered file.
-A ladder asks for several sizes: each is a point of its own, and all share the teacher's answers and calibration.
+A ladder asks for several sizes: each is a point, and all share the teacher's answers and calibration. A point is what
+it would be alone, but where its recipe has it go on from the one before (`distill.continued`).
 """
 
 from __future__ import annotations

@@ -147,10 +147,11 @@ class Recipe(Closed):
             if step.reads_units and any(earlier.trains for earlier in self.steps[:index]):
                 raise ValueError(f"steps.{index} ({step.name()}) cannot come after a training: it judges the teacher")
             if step.trains:
-                if getattr(step, "continued", 0) and not (index == 1 and before and before[0].reads_units):
+                alone = sum(one.trains for one in self.steps) == 1
+                if getattr(step, "continued", 0) and not (alone and index == 1 and before and before[0].reads_units):
                     raise ValueError(
                         f"steps.{index}.continued ({step.name()}) needs the step before it to be the first and to "
-                        "remove heads and neurons: only such a student goes on from another"
+                        "remove heads and neurons, and no other training: only such a student goes on from another"
                     )
                 acting = None
                 if getattr(step, "attention", 0) and any(one.reads_units for one in before):

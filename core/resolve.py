@@ -63,13 +63,14 @@ class Profiler:
         return self.known
 
     def _cost(self, recipe: Recipe, measuring: Spent) -> None:
-        """Time steps of this recipe's training, where nobody has on this machine."""
+        """Time steps of such a training, where nobody has on this machine."""
         name = f"{machine(threads=torch.get_num_threads())}; {self.shared.device}"
         training = training_of(recipe)
-        if training is None or (self.known.costs is not None and self.known.costs.machine == name):
+        known = self.known.costs
+        if training is None or (known is not None and (known.machine, known.training) == (name, training.timed)):
             return
-        found = costs(self.shared, training.step, rounded=training.rounded, machine=name)
-        self._learn(costs=found.model_copy(update={"profile": measuring}))
+        found = costs(self.shared, training, machine=name)
+        self._learn(costs=found.model_copy(update={"profile": measuring if known is None else known.profile}))
 
     def _measure(self, recipe: Recipe, target: Target) -> None:
         bits, units = recipe.spender, recipe.narrower

@@ -98,7 +98,10 @@ class Seeker:
                 plan = again
             search.plan, begun = plan, time.monotonic()
             left = None if ends is None else ends - begun
-            made = self._student(_recipe(plan), left, Place(number, len(search.tries), 0, 0))
+            # A search goes back and forth, and its tries may be of several attempts: each begins at the teacher.
+            before = None if aimed else self.before
+            place = Place(number, len(search.tries), 0, 0)
+            made = student(self.shared, _recipe(plan), self.meter, left, self.keeper, place, before)
             took, search.plan = max(took, time.monotonic() - begun), None
             promise = self.judge.of(made.logits)
             if promise is None:
@@ -127,9 +130,6 @@ class Seeker:
         found = _plan(self.profiler.resolve(recipe, target, loss))
         return None if any(found.recipe == one.recipe for one in tries) else found
 
-    def _student(self, recipe: Recipe, left_s: float | None, place: Place) -> Student:
-        return student(self.shared, recipe, self.meter, left_s, self.keeper, place, self.before)
-
     def _built(self, recipe: Recipe, number: int) -> Student:
         """The best student so far, of which an earlier attempt left the weights; trained anew where they do not fit."""
         torch.manual_seed(self.shared.seed)
@@ -141,7 +141,7 @@ class Seeker:
             put(self.keeper.search.best, build)
         except BuiltAnew:
             self.keeper.forget()
-            return self._student(recipe, None, Place(number, TRIES, 0, 0))
+            return student(self.shared, recipe, self.meter, None, self.keeper, Place(number, TRIES, 0, 0))
         return Student(build, recipe, self.shared.on_select(build.model))
 
 
@@ -199,7 +199,7 @@ def _run(build: Build, recipe: Recipe, meter: Meter, left_s: float | None, keepe
                 # Each training that is left has the same share, so that the last one is not left without any.
                 budget = None if ends is None else max(1e-3, (ends - time.monotonic()) / max(1, left))
                 steps = train(phase, meter, device=build.device, budget_s=budget, keeper=keeper, build=build)
-                if steps > 0 and getattr(step, "continued", False):
+                if (steps or build.continued) and getattr(step, "continued", False):
                     trained = Trained(recipe, replace(build, model=copy.deepcopy(build.model), left=dict(build.left)))
             left -= step.trains
             changed = (step.trains or not step.acts_in_training()) and not behind

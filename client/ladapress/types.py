@@ -890,9 +890,9 @@ class Forecast(BaseModel):
     Of one point. `shortfall`: targets that it misses by these figures -> the value reached.
 
     `retention_low` and `retention_high` hold the retention that `eval` will show in nine cases of ten. `seconds` and
-    `cpu_s` are of a job that makes this point alone, its profile being stored, on the worker that measured it;
-    `memory_bytes` is the most that it will hold (of the device, where that is a GPU). All are None where no profile
-    says what the recipe costs.
+    `cpu_s` are of a job that makes this point alone, its profile being stored, on the worker that measured it, and by
+    one training: a search of retention may take three. `memory_bytes` is the most that it will hold (of the device,
+    where that is a GPU). All are None where no profile says what the recipe costs.
     """
 
     recipe: Recipe

@@ -1,4 +1,4 @@
-"""A ladder: several points from one job, each what it would be alone."""
+"""A ladder: several points from one job, each what it would be alone where none goes on from another."""
 
 from pathlib import Path
 

@@ -9,14 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.checkpoint import Checkpoints, Keeper, Place
+from core.data import Data
 from core.metrics import divergence
 from core.model import Loaded
+from core.pipeline import Result, compress
 from core.progress import Meter, Silent
-from core.recipe import Recipe
+from core.recipe import Ladder, Recipe
 from core.removal import removal
 from core.seek import Student, Trained, student
 from core.shared import Shared
 from core.structure.structured import Structured
+from tests import tiny
 from tests.methods.conftest import text
 from tests.methods.test_resume import Died, same
 from tests.methods.test_structured import HEADS, NEURONS, READERS, kept, made
@@ -90,10 +93,21 @@ def test_only_a_student_with_fewer_of_the_same_units_goes_on(before: Recipe, aft
     assert after.goes_on_from(before) == goes_on
 
 
-@pytest.mark.parametrize("first", [[], [{"method": "weighted_svd"}], [{"method": "structured"}, {"method": "gptq"}]])
-def test_a_training_that_nothing_goes_on_to_says_so(first: list[dict[str, object]]) -> None:
+GOES_ON = {"method": "distill", "continued": 0.5}
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        [GOES_ON],
+        [{"method": "weighted_svd"}, GOES_ON],
+        [{"method": "structured"}, {"method": "gptq"}, GOES_ON],
+        [{"method": "structured"}, GOES_ON, {"method": "gptq"}, {"method": "distill"}],
+    ],
+)
+def test_a_training_that_nothing_goes_on_to_says_so(steps: list[dict[str, object]]) -> None:
     with pytest.raises(ValueError, match=r"continued \(distill\) needs the step before it"):
-        Recipe.model_validate({"steps": [*first, {"method": "distill", "continued": 0.5}]})
+        Recipe.model_validate({"steps": steps})
 
 
 @pytest.fixture
@@ -159,7 +173,39 @@ def test_a_point_that_died_while_it_went_on_is_what_it_would_have_been(
     assert same(resumed.build, trained(recipe(NARROW), before).build)
 
 
+def test_who_had_no_step_to_make_hands_on_what_was_trained_before(trained: Train) -> None:
+    before = trained(recipe(WIDE), point=0).trained
+    same_again = trained(recipe(WIDE, enough=100), Trained(recipe(WIDE, enough=100), before.build))
+    assert same_again.build.continued
+    assert same_again.trained is not None
+
+
 def test_nobody_goes_on_from_a_student_that_was_near_enough_untrained(trained: Train) -> None:
     """The point after it has all its steps."""
     assert trained(recipe(WIDE, enough=100), point=0).trained is None
     assert trained(recipe(WIDE), point=0).trained is not None
+
+
+def test_a_ladder_goes_on_and_says_so_also_where_it_died_in_the_second_rung(teacher: Path, tmp_path: Path) -> None:
+    train, held = (tiny.write_csv(tmp_path / f"{n}.csv", tiny.sentences(n, seed=n)) for n in (100, 40))
+    asked = recipe(None, keep="auto", align=4)  # type: ignore[arg-type]
+    told: list[Path] = []
+
+    def run(name: str, checkpoints: Checkpoints | None = None) -> Result:
+        return compress(
+            teacher, asked, Data(train=train, eval=held), ladder=Ladder(parameter_ratio=(1.1, 1.4)),
+            out=tmp_path / name, threads=1, checkpoints=checkpoints,
+        )  # fmt: skip
+
+    def tell(folder: Path) -> None:
+        told.append(folder)
+        if '"point": 1' in (folder / "checkpoint.json").read_text():
+            raise Died
+
+    with pytest.raises(Died):
+        run("died", Checkpoints(tmp_path / "kept", every_s=0, told=tell))
+    whole, resumed = run("whole"), run("resumed", Checkpoints(None, (told[-1],)))
+    for found in (whole, resumed):
+        assert [point.report.continued for point in found.points] == [False, True]
+    files = [[(one.folder / "model.onnx").read_bytes() for one in found.points] for found in (whole, resumed)]
+    assert files[0] == files[1]

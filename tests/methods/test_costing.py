@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from core.cost import share_of
+from core.cost import Training, share_of
 from core.costing import costs
 from core.distill.distill import Distill
 from core.inspect import shape_of
@@ -16,7 +16,7 @@ TRAINING = Distill(batch_size=16, max_length=64)
 
 @pytest.mark.parametrize("rounded", [False, True])
 def test_every_part_is_measured(shared: Shared, teacher: object, rounded: bool) -> None:
-    found = costs(shared, TRAINING, rounded=rounded, machine="here")
+    found = costs(shared, Training(TRAINING, rounded), machine="here")
     shape, _ = shape_of(teacher)  # type: ignore[arg-type]
     half = Structured(keep=0.5, align=1).stored(shape.tensors())
     assert found.share == pytest.approx(share_of(half, shape.tensors()), rel=1e-3)
@@ -25,13 +25,16 @@ def test_every_part_is_measured(shared: Shared, teacher: object, rounded: bool) 
     assert found.memory_bytes > 10**7
     lengths = [len(row) for row in shared.train.ids]
     assert sum(lengths) / len(lengths) <= found.tokens <= max(lengths)
-    assert (found.machine, found.batch_size) == ("here", 16)
+    assert (found.machine, found.training) == ("here", Training(TRAINING, rounded).timed)
+    assert found.whole == pytest.approx(sum(lengths) / len(lengths), rel=0.2)
 
 
 def test_the_teacher_and_the_next_student_are_as_they_were(shared: Shared, loaded: Loaded) -> None:
     before = {name: tensor.clone() for name, tensor in loaded.model.state_dict().items()}
-    costs(shared, TRAINING, rounded=True, machine="here")
+    costs(shared, Training(TRAINING, rounded=True), machine="here")
     after = loaded.model.state_dict()
     assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
     assert not any(parameter.requires_grad for parameter in loaded.model.parameters())
-    assert all(parameter.grad is None for parameter in shared.student().model.parameters())
+    assert all(parameter.grad is None for parameter in loaded.model.parameters())
+    assert shared.folder is not None
+    assert not [*shared.folder.glob("tmp*/*")]  # recordings that nobody reads again

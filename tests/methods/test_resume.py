@@ -146,8 +146,9 @@ def test_what_an_attempt_left_that_died_while_writing_is_cleared(run: Run) -> No
 def test_trainings_share_the_time_that_is_left(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     budgets: list[float] = []
 
-    def note(*_: object, budget_s: float, **__: object) -> None:
+    def note(*_: object, budget_s: float, **__: object) -> int:
         budgets.append(budget_s)
+        return 1
 
     monkeypatch.setattr("core.seek.train", note)
     recipe = Recipe.model_validate({"steps": (TRAINING, MAGNITUDE, TRAINING)})
