@@ -12,7 +12,7 @@ from core.forecast import forecast
 from core.method import Tensor
 from core.profile import Near
 from core.recipe import PRESETS, Recipe, Target
-from tests.core.test_hasten import AUTO, minilm, profile
+from tests.core.test_hasten import minilm, profile
 
 SHARES = st.builds(Share, st.floats(0.05, 1), st.floats(0.05, 1))
 TIMES = st.floats(0.01, 1)
@@ -108,13 +108,15 @@ def test_a_forecast_says_what_it_takes_where_somebody_measured_that() -> None:
     shape = minilm()
     nears = tuple(Near(kl=kl, agreement=1 - kl, retention=1 - kl / 2, sd=0.002) for kl in (1e-4, 1e-3, 1e-2, 0.1))
     bare = profile(shape, [0.1]).model_copy(update={"nears": nears, "kl_per_loss": 0.05})
-    training = training_of(AUTO)
+    steps = [{"method": "structured"}, {"method": "distill"}, {"method": "int8"}]
+    auto = Recipe.model_validate({"steps": steps})
+    training = training_of(auto)
     assert training is not None
     known = bare.model_copy(update={"costs": costs().model_copy(update={"training": training.timed})})
     other = bare.model_copy(update={"costs": costs()})  # of another training
     for found, rows in ((bare, ROWS), (known, None), (other, ROWS)):
-        told = forecast(AUTO, Target(latency_ratio=3), shape, found, rows)
+        told = forecast(auto, Target(latency_ratio=3), shape, found, rows)
         assert (told.seconds, told.cpu_s, told.memory_bytes) == (None, None, None)
-    told, faster = (forecast(AUTO, Target(latency_ratio=ratio), shape, known, ROWS) for ratio in (3, 5))
+    told, faster = (forecast(auto, Target(latency_ratio=ratio), shape, known, ROWS) for ratio in (3, 5))
     assert told.memory_bytes == 10**9
     assert 0 < (faster.seconds or 0) < (told.seconds or 0) < (told.cpu_s or 0)
