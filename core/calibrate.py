@@ -41,8 +41,10 @@ class Moments:
     mean: torch.Tensor | None = None
 
     def of(self, rows: torch.Tensor | None, columns: torch.Tensor | None) -> Moments:
-        """Those of a linear of which only these rows and columns are left."""
+        """Those of a linear of which only these rows and columns are left, or of an embedding with these rows."""
         inputs, outputs, mean = self.inputs, self.outputs, self.mean
+        if inputs.dim() == 1:
+            return Moments(inputs if rows is None else inputs[rows.cpu()], outputs, mean)
         if columns is not None:
             inputs, mean = inputs[columns][:, columns], None if mean is None else mean[columns]
         return Moments(inputs, outputs if rows is None else outputs[rows][:, rows], mean)

@@ -173,6 +173,6 @@ def share_of(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Share:
 
     def entries(tensors: Sequence[Tensor]) -> tuple[int, int]:
         linear = sum(tensor.entries for tensor in tensors if tensor.kind == "linear")
-        return linear, sum(tensor.entries for tensor in tensors)
+        return linear, sum(tensor.entries for tensor in tensors if tensor.counted)
 
     return Share(*(ours / theirs for ours, theirs in zip(entries(student), entries(teacher), strict=True)))

@@ -59,6 +59,7 @@ class Tensor:
     `rows x cols` is its dense shape, `kept` how many entries are stored, `bits` the width of each; or, where `levels`
     is above 0, the entries are codes below it, with a scale for every `group` columns of a row (`core.codes`), or int8.
     `unit`: how many columns of a reader go together with a head or neuron; 0 where it reads none.
+    `counted`: whether it is a parameter; a table of whole numbers takes bytes and is none.
     `kind` is "linear" (out, in), "embedding" (vocabulary, width) or "fixed" (biases, norms: never touched).
     """
 
@@ -71,6 +72,7 @@ class Tensor:
     levels: int = 0
     group: int = 0
     unit: int = 0
+    counted: bool = True
 
     @property
     def entries(self) -> int:
@@ -125,6 +127,7 @@ class Method(BaseModel):
     )
     spends_ranks: ClassVar[bool] = False  # bytes that bits "auto" spends may go to ranks of this factorization
     reads_units: ClassVar[bool] = False  # `each` of this step names linears that read heads or neurons
+    profiled_after: ClassVar[bool] = False  # what the plan decides is measured on the model that this step leaves
     needs_training: ClassVar[bool] = False  # this step acts, or may act, during the next training phase
 
     @classmethod

@@ -82,8 +82,8 @@ def size_of(recipe: Recipe, shape: ModelShape) -> Size:
     tensors = recipe.stored(shape.tensors())
     size_bytes = sum(tensor.size_bytes for tensor in tensors)
     return Size(
-        parameters=sum(tensor.entries for tensor in tensors),
-        nonzero=sum(tensor.kept for tensor in tensors),
+        parameters=sum(tensor.entries for tensor in tensors if tensor.counted),
+        nonzero=sum(tensor.kept for tensor in tensors if tensor.counted),
         size_bytes=size_bytes,
         file_bytes=size_bytes + graph_bytes(tensors, shape.layers),
     )
@@ -92,7 +92,7 @@ def size_of(recipe: Recipe, shape: ModelShape) -> Size:
 def graph_bytes(tensors: Sequence[Tensor], layers: int) -> int:
     """Bytes of `model.onnx` beside those of its weights, at most."""
     kinds = [tensor.unpacking for tensor in tensors if tensor.unpacking]
-    half = sum(tensor.bits < 32 and not tensor.levels for tensor in tensors)
+    half = sum(tensor.bits < 32 and not tensor.levels and tensor.counted for tensor in tensors)
     int8 = sum(tensor.levels == codes.INT8 for tensor in tensors)
     found = GRAPH_BYTES + LAYER_BYTES * layers + TENSOR_BYTES * len(tensors) + HALF_BYTES * half
     found += INT8_BYTES * int8
@@ -175,7 +175,7 @@ def _check_spendable(recipe: Recipe, sizes: Mapping[str, float], shape: ModelSha
     # Every matrix in one bit, those that may be cut at rank 1: nothing that the job can find is smaller.
     least = _in_one_bit(recipe, shape)
     for place, step in enumerate(least.steps):
-        if place != index and not step.trains and not (step.spends_ranks and step.is_open):
+        if place != index and not step.trains and not step.profiled_after and not (step.spends_ranks and step.is_open):
             rank = ", ".join(name for name, method in METHODS.items() if method.spends_ranks)
             raise RecipeInvalid(
                 f'steps[{place}] ({step.name()}) does not go with bits "auto", which spends all bytes itself: '
@@ -223,7 +223,8 @@ def _check_paced(recipe: Recipe, sizes: Mapping[str, float]) -> None:
                 "milliseconds out of the target",
                 param=f"/recipe/steps/{index}/keep",
             )
-        if recipe.spender not in (None, step) and not step.trains and not step.reads_units:
+        planned = step.trains or step.reads_units or step.profiled_after
+        if recipe.spender not in (None, step) and not planned:
             raise RecipeInvalid(
                 f'steps[{index}] ({step.name()}) does not go with bits "auto", which spends all bytes itself: leave '
                 "it out, or give the bits a number",

@@ -64,6 +64,7 @@ class Prober:
 
     model: nn.Module
     loss: Loss
+    base: float = 0.0  # of the model as it is, where it is not the teacher
 
     @torch.no_grad()
     def __call__(self, others: Mapping[str, torch.Tensor]) -> float:
@@ -71,7 +72,7 @@ class Prober:
         self._put(others)
         found = self.loss.of(self.model)
         self._put(before)
-        return max(found, 0.0)  # a divergence of nothing may be rounded below zero
+        return max(found - self.base, 0.0)  # a divergence of nothing may be rounded below zero
 
     def _put(self, weights: Mapping[str, torch.Tensor]) -> None:
         for name, weight in weights.items():

@@ -51,7 +51,9 @@ class Recipe(Closed):
     def profiled(self) -> list[dict[str, Any]]:
         """What decides what a profile of this recipe holds: the steps that are left open, as they are set."""
         return [
-            step.model_dump(mode="json") for step in self.steps if step.is_open or step.spends_bytes or step.multiplies
+            step.model_dump(mode="json")
+            for step in self.steps
+            if step.is_open or step.spends_bytes or step.multiplies or step.profiled_after
         ]
 
     def open_fields(self) -> list[str]:

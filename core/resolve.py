@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -15,6 +14,7 @@ from core.costing import costs, spent
 from core.factorize.weighted_svd import WeightedSvd
 from core.hasten import Planned
 from core.measure.latency_table import latency_table, machine, timed
+from core.phase import Build
 from core.plan import ModelShape
 from core.probe import Loss, Prober
 from core.profile import Profile
@@ -44,6 +44,7 @@ class Profiler:
     teacher: Path | None = None
     known: Profile = field(default_factory=Profile)
     judge: Judge | None = None
+    _probe: Prober | None = field(default=None, init=False)
 
     def plan(self, asked: Sequence[tuple[Recipe, Target]]) -> list[Planned]:
         """Every recipe as `resolve` gives it for its target."""
@@ -54,7 +55,7 @@ class Profiler:
     def measure(self, recipe: Recipe, target: Target) -> Profile:
         """What is known now; at least all that `recipe` decides for `target` by."""
         measuring = spent(self.shared.device, lambda: self._measure(recipe, target))
-        if "_probe" in self.__dict__ and self.known.kl_per_loss is None:
+        if self._probe is not None and self.known.kl_per_loss is None:
             self._learn(kl_per_loss=self._probe.loss.kl_per_loss())
         if recipe.open_for(target):
             if self.judge is not None and not self.known.nears:
@@ -72,21 +73,29 @@ class Profiler:
         found = costs(self.shared, training, machine=name)
         self._learn(costs=found.model_copy(update={"profile": measuring if known is None else known.profile}))
 
+    def _student(self, recipe: Recipe) -> Build:
+        """What the plan's curves are of: the teacher, after steps that nothing is to be planned for."""
+        build = self.shared.student()
+        for step in recipe.steps:
+            if step.profiled_after:
+                list(step.compile(build))
+        return build
+
     def _measure(self, recipe: Recipe, target: Target) -> None:
         bits, units = recipe.spender, recipe.narrower
         factors = next((step for step in recipe.steps if isinstance(step, WeightedSvd)), None)
         if isinstance(bits, Gptq) and not self.known.curves:
-            self._learn(curves=curves(self.shared, factors, bits, self._probe))
+            self._learn(curves=curves(self._student(recipe), factors, bits, self._prober(recipe)))
         if not (isinstance(units, Structured) and recipe.is_paced(target)):
             return
         if not self.known.units:
-            self._learn(units=unit_curves(self.shared, units, self._probe))
+            self._learn(units=unit_curves(self.shared, units, self._prober(recipe)))
         int8 = next((step for step in recipe.steps if isinstance(step, Int8)), None)
         if int8 is not None and self.known.int8 is None:
-            self._learn(int8=rounded(self.shared, self._probe.loss))
+            self._learn(int8=rounded(self.shared, self._prober(recipe).loss))
         if int8 is not None and int8.embedding_bits == "auto" and not self.known.curves:
             asked = int8.group, int8.calibration_rows, int8.damping
-            self._learn(curves=(embedding_curve(self.shared, *asked, self._probe),))
+            self._learn(curves=(embedding_curve(self._student(recipe), *asked, self._prober(recipe)),))
         table = self.known.latency
         if self.teacher is not None and (table is None or table.machine != machine()):
             self._learn(latency=latency_table(self.teacher, self.shape), timed={})
@@ -116,6 +125,10 @@ class Profiler:
     def _learn(self, **found: object) -> None:
         self.known = self.known.model_copy(update=found)
 
-    @cached_property
-    def _probe(self) -> Prober:
-        return Prober(self.shared.student().model.eval().requires_grad_(False), Loss(self.shared))
+    def _prober(self, recipe: Recipe) -> Prober:
+        """The same for all recipes of a job, which differ in no step that is not planned."""
+        if self._probe is None:
+            model, loss = self._student(recipe).model.eval().requires_grad_(False), Loss(self.shared)
+            changed = any(step.profiled_after for step in recipe.steps)
+            self._probe = Prober(model, loss, loss.of(model) if changed else 0.0)
+        return self._probe

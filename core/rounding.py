@@ -13,7 +13,7 @@ from core.calibrate import Moments
 from core.grid import Grid, Half, fit, whole
 from core.phase import Build, Hook, Phase
 from core.surgeon import Judged, Surgeon, inverse_root, sweep
-from core.surgery import LowRankEmbedding, round_inputs
+from core.surgery import LowRankEmbedding, round_inputs, rows_of
 
 
 @torch.no_grad()
@@ -155,8 +155,8 @@ class StraightThrough(Hook):
         return [(name, self.build.model.get_parameter(name)) for name in self.build.values]
 
     @torch.no_grad()
-    def _round_rows(self, name: str, _module: nn.Module, asked: tuple[torch.Tensor, ...]) -> None:
-        rows = asked[0].unique()  # type: ignore[no-untyped-call]
+    def _round_rows(self, name: str, module: nn.Module, asked: tuple[torch.Tensor, ...]) -> None:
+        rows = rows_of(module, asked[0]).unique()  # type: ignore[no-untyped-call]
         values = self.build.values[name]
         rounded = (values.rows(rows) if isinstance(values, Grid) else values).quick(self.latent[name][rows])
         if name in self.build.masks:

@@ -23,7 +23,6 @@ from core.probe import Prober
 from core.profile import Curve
 from core.quantize.gptq import Gptq
 from core.rounding import on_grid
-from core.shared import Shared
 from core.surgeon import Judged, Surgeon, inverse_root
 
 JUDGED_ROWS = 96  # of a matrix, on which errors of rounding are measured
@@ -34,10 +33,9 @@ TINY = 1e-30
 RANKS = 32  # of each curve
 
 
-def curves(shared: Shared, factors: WeightedSvd | None, bits: Gptq, probe: Prober) -> tuple[Curve, ...]:
+def curves(build: Build, factors: WeightedSvd | None, bits: Gptq, probe: Prober) -> tuple[Curve, ...]:
     """Curves of every matrix that `factors` may cut, if it is given, and `bits` may round; vectors are too small."""
-    build = shared.student()
-    surgeon = Surgeon(build, shared.moments(bits.calibration_rows), bits.damping, scope="tensor")
+    surgeon = Surgeon(build, build.moments(bits.calibration_rows), bits.damping, scope="tensor")
     spectra = factors.spectra(build) if factors else {}
     found = [_curve(build, name, surgeon, spectra.get(name), bits.group, probe) for name in build.compressible()]
     known = {f"{curve.name}.weight" for curve in found}
@@ -47,10 +45,9 @@ def curves(shared: Shared, factors: WeightedSvd | None, bits: Gptq, probe: Probe
     return tuple(found)
 
 
-def embedding_curve(shared: Shared, group: int, calibration_rows: int, damping: float, probe: Prober) -> Curve:
+def embedding_curve(build: Build, group: int, calibration_rows: int, damping: float, probe: Prober) -> Curve:
     """Of the word embedding alone, rounded as it is."""
-    build = shared.student()
-    surgeon = Surgeon(build, shared.moments(calibration_rows), damping, scope="tensor")
+    surgeon = Surgeon(build, build.moments(calibration_rows), damping, scope="tensor")
     return _curve(build, build.family.embedding, surgeon, None, group, probe)
 
 

@@ -63,18 +63,48 @@ class LowRankLinear(nn.Module):
         return F.linear(x, self.left @ self.right + self.sparse, self.bias)
 
 
-class LowRankEmbedding(nn.Module):
-    """Rows of left (vocabulary, r) times right (r, width), plus those of sparse (vocabulary, width) or none."""
+class SharedRows(nn.Embedding):
+    """Rows of a table (rows, width) with fewer than there are tokens. row: (vocabulary,) which one a token reads."""
 
-    def __init__(self, left: torch.Tensor, right: torch.Tensor, sparse: torch.Tensor | None = None) -> None:
+    def __init__(self, weight: torch.Tensor, row: torch.Tensor) -> None:
+        super().__init__(weight.shape[0], weight.shape[1], _weight=weight)
+        self.register_buffer("row", row)
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        return F.embedding(rows_of(self, ids), self.weight)
+
+
+def rows_of(module: nn.Module, ids: torch.Tensor) -> torch.Tensor:
+    """Numbers of the rows that an embedding reads for these tokens."""
+    row = getattr(module, "row", None)
+    return ids if row is None else row[ids].long()
+
+
+class LowRankEmbedding(nn.Module):
+    """Rows of left (vocabulary, r) times right (r, width), plus those of sparse (vocabulary, width) or none.
+
+    row: as in `SharedRows`; None where every token has a row of its own.
+    """
+
+    row: torch.Tensor | None
+
+    def __init__(
+        self,
+        left: torch.Tensor,
+        right: torch.Tensor,
+        sparse: torch.Tensor | None = None,
+        row: torch.Tensor | None = None,
+    ) -> None:
         super().__init__()
+        self.register_buffer("row", row)
         self.left = nn.Parameter(left)
         self.right = nn.Parameter(right)
         self.sparse = None if sparse is None else nn.Parameter(sparse)
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
-        rows = F.embedding(ids, self.left) @ self.right
-        return rows if self.sparse is None else rows + F.embedding(ids, self.sparse)
+        places = rows_of(self, ids)
+        rows = F.embedding(places, self.left) @ self.right
+        return rows if self.sparse is None else rows + F.embedding(places, self.sparse)
 
 
 LowRank = LowRankLinear | LowRankEmbedding
@@ -124,12 +154,19 @@ def factorize(
     sparse = None if sparse is None else sparse.to(here)
     new: LowRank
     if isinstance(old, nn.Embedding):
-        new = LowRankEmbedding(left, right, sparse)
+        new = LowRankEmbedding(left, right, sparse, getattr(old, "row", None))
     elif isinstance(old, nn.Linear):
         new = LowRankLinear(left, right, sparse, old.bias)
     else:
         raise RecipeInvalid(f"{name} is a {type(old).__name__}: only a dense linear or embedding can be factorized")
     _put(model, name, new)
+
+
+@torch.no_grad()
+def share_rows(model: nn.Module, name: str, kept: torch.Tensor, row: torch.Tensor) -> None:
+    """Leave the rows `kept` of the embedding called `name`; `row` (vocabulary,) says which of them a token reads."""
+    table = model.get_submodule(name).get_parameter("weight")
+    _put(model, name, SharedRows(table[kept.to(table.device)].contiguous(), row.to(table.device)))
 
 
 class OnlyBias(nn.Module):

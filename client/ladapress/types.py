@@ -691,6 +691,14 @@ class Try(BaseModel):
     kept: bool
 
 
+class Vocabulary(BaseModel):
+    method: Literal["vocabulary"] = "vocabulary"
+    tokens: Annotated[int, Field(ge=16, le=10000000)] = 8192
+    """
+    Rows of the word embedding that stay.
+    """
+
+
 class WeightedSvd(BaseModel):
     method: Literal["weighted_svd"] = "weighted_svd"
     keep: float | Literal["auto"] = "auto"
@@ -839,7 +847,7 @@ class Recipe(BaseModel):
     steps: Annotated[
         list[
             Annotated[
-                Structured | LowRankSparse | Svd | WeightedSvd | Magnitude | Obs | Gptq | Int8 | Distill,
+                Structured | Vocabulary | LowRankSparse | Svd | WeightedSvd | Magnitude | Obs | Gptq | Int8 | Distill,
                 Field(discriminator="method"),
             ]
         ],

@@ -3,7 +3,8 @@
     from load import load
     model = load("path/to/this/folder")
 
-structure.json says which linears have other shapes than config.json gives them (`narrow`), of which only the bias is
+structure.json says which linears have other shapes than config.json gives them (`narrow`), which embeddings have fewer
+rows than there are tokens, and how many (`rows`; `row` says which one a token reads), of which linears only the bias is
 left (`only_bias`), which modules are skipped (`no_attention`, `handed_on`), which layers are two factors (`low_rank`),
 which of those have a sparse part added to the product (`plus_sparse`), which weights are one bit an entry plus the
 survivors (`packed`, entry i in bit i % 8 of byte i // 8), which are fp16 (`half`), codes of a few levels (`coded`) or
@@ -78,16 +79,37 @@ class LowRankLinear(nn.Module):
         return nn.functional.linear(x, self.left @ self.right + self.sparse, self.bias)
 
 
+class SharedRows(nn.Embedding):
+    """A table with fewer rows than there are tokens: row (vocabulary,) says which one a token reads."""
+
+    row: torch.Tensor
+
+    def __init__(self, old: nn.Embedding, rows: int) -> None:
+        super().__init__(rows, old.embedding_dim)
+        whole = torch.int16 if rows <= 2**15 else torch.int32
+        self.register_buffer("row", torch.empty(old.num_embeddings, dtype=whole))
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        return super().forward(self.row[ids].long())
+
+
 class LowRankEmbedding(nn.Module):
-    """Rows of left (vocabulary, rank) times right (rank, width), plus those of sparse (vocabulary, width) or none."""
+    """Rows of left (vocabulary, rank) times right (rank, width), plus those of sparse (vocabulary, width) or none.
+
+    row: as in SharedRows, or none.
+    """
+
+    row: torch.Tensor | None
 
     def __init__(self, old: nn.Embedding, rank: int, plus_sparse: bool) -> None:
         super().__init__()
+        self.register_buffer("row", getattr(old, "row", None))
         self.left = nn.Parameter(torch.empty(old.num_embeddings, rank))
         self.right = nn.Parameter(torch.empty(rank, old.embedding_dim))
         self.sparse = nn.Parameter(torch.empty_like(old.weight)) if plus_sparse else None
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        ids = ids if self.row is None else self.row[ids].long()
         rows = nn.functional.embedding(ids, self.left) @ self.right
         return rows if self.sparse is None else rows + nn.functional.embedding(ids, self.sparse)
 
@@ -179,6 +201,9 @@ def reshape(model: nn.Module, structure: dict[str, Any]) -> None:
     for name, (rows, columns) in structure["narrow"].items():
         old = model.get_submodule(name)
         model.set_submodule(name, nn.Linear(columns, rows, old.bias is not None))
+    for name, rows in structure["rows"].items():
+        table: Any = model.get_submodule(name)
+        model.set_submodule(name, SharedRows(table, rows))
     for name in structure["only_bias"]:
         model.set_submodule(name, OnlyBias(model.get_submodule(name)))
     for name in structure["no_attention"]:
@@ -191,8 +216,8 @@ def load(folder: str | Path) -> nn.Module:
     """The model in evaluation mode, fp32, on the CPU. Raises with the name of whatever does not fit."""
     folder = Path(folder)
     structure = json.loads((folder / "structure.json").read_text(encoding="utf-8"))
-    if structure["format"] != 5:
-        raise ValueError(f"structure.json: format {structure['format']}; this file reads 5")
+    if structure["format"] != 6:
+        raise ValueError(f"structure.json: format {structure['format']}; this file reads 6")
     if zlib.crc32((folder / "weights.safetensors").read_bytes()) != structure["crc32"]:
         raise ValueError("weights.safetensors is not the file that was written: its checksum differs")
     config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
@@ -206,10 +231,10 @@ def load(folder: str | Path) -> nn.Module:
         stored = load_file(folder / "weights.safetensors")
     except SafetensorError as error:
         raise ValueError(f"weights.safetensors cannot be read: {error}") from None
-    expected = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
+    expected = {name: f"{list(tensor.shape)} {tensor.dtype}" for name, tensor in model.state_dict().items()}
     state = rebuild(structure, stored, set(expected))
     for name, tensor in state.items():
-        if list(tensor.shape) != expected.get(name) or tensor.dtype != torch.float32:
-            raise ValueError(f"{name}: {list(tensor.shape)} {tensor.dtype} stored, {expected.get(name)} fp32 needed")
+        if (found := f"{list(tensor.shape)} {tensor.dtype}") != expected.get(name):
+            raise ValueError(f"{name}: {found} stored, {expected.get(name)} needed")
     model.load_state_dict(state)
     return model

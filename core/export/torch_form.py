@@ -21,9 +21,9 @@ from core.codes import A_BYTE, DIGITS
 from core.export import tokenizer
 from core.export.weights import Stored, collect
 from core.grid import Values
-from core.surgery import LowRankEmbedding, LowRankLinear, NoAttention, OnlyBias, rounding_inputs
+from core.surgery import LowRankEmbedding, LowRankLinear, NoAttention, OnlyBias, SharedRows, rounding_inputs
 
-FORMAT, WEIGHTS = 5, "weights.safetensors"
+FORMAT, WEIGHTS = 6, "weights.safetensors"
 LOADER = Path(__file__).with_name("load.py")
 
 
@@ -66,7 +66,18 @@ def _shapes(model: Any) -> dict[str, Any]:
         kind: [name for name, module in model.named_modules() if isinstance(module, made)]
         for kind, made in kinds.items()
     }
-    return {"narrow": narrow, **skipped}
+    return {"narrow": narrow, "rows": _rows(model), **skipped}
+
+
+def _rows(model: nn.Module) -> dict[str, int]:
+    """How many rows embeddings have whose tokens share them, and bits of the numbers that say which."""
+    shared = (LowRankEmbedding, SharedRows)
+    found = {name: module for name, module in model.named_modules() if isinstance(module, shared)}
+    return {
+        name: len(module.left if isinstance(module, LowRankEmbedding) else module.weight)
+        for name, module in found.items()
+        if module.row is not None
+    }
 
 
 def _shape(model: nn.Module, name: str) -> list[int] | None:

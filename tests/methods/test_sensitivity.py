@@ -33,7 +33,7 @@ def measured(shared: Shared) -> Profile:
 
 def profiled(shared: Shared, factors: WeightedSvd | None) -> tuple[Curve, ...]:
     model = shared.student().model.eval().requires_grad_(False)
-    return curves(shared, factors, Gptq.model_validate(BITS), Prober(model, Loss(shared)))
+    return curves(shared.student(), factors, Gptq.model_validate(BITS), Prober(model, Loss(shared)))
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from transformers import BertForSequenceClassification
 from core.codes import DIGITS
 from core.family import FAMILIES
 from core.grid import Half, Values, fit
-from core.surgery import factorize, narrow
+from core.surgery import factorize, narrow, share_rows
 from tests import tiny
 
 Masks = dict[str, torch.Tensor]
@@ -24,6 +24,8 @@ KINDS = (
     "narrow",
     "skipped",
     "factorized and narrow, quantised",
+    "shared rows",
+    "factorized, shared rows, quantised",
 )
 EMBEDDING = "bert.embeddings.word_embeddings"
 
@@ -40,6 +42,9 @@ def student(
         weight = model.get_parameter(f"{one.reader}.weight").detach()
         columns = torch.arange(0 if kind == "skipped" else 16)
         narrow(model, one, columns, weight[:, columns] * 1.5, torch.randn(len(weight)))
+    if "shared rows" in kind:
+        every = torch.arange(model.config.vocab_size)
+        share_rows(model, EMBEDDING, every[::2], (every // 2).to(torch.int16))
     if kind.startswith("factorized"):
         for name in list(FAMILIES["bert"].compressible(model)):
             rows, cols = model.get_parameter(f"{name}.weight").shape

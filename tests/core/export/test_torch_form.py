@@ -116,7 +116,7 @@ def _with(name: str, make: Callable[[Tensors], torch.Tensor]) -> Callable[[Tenso
         (_without("classifier.bias"), r"missing \['classifier.bias'\], unexpected \[\]"),
         (_without(f"{LEFT}.bitmap"), rf"missing \['{LEFT}.bitmap'\]"),
         (_with("extra.weight", lambda _: torch.zeros(2)), r"missing \[\], unexpected \['extra.weight'\]"),
-        (_with("classifier.bias", lambda _: torch.zeros(4)), r"classifier.bias: \[4\] .* \[3\] fp32 needed"),
+        (_with("classifier.bias", lambda _: torch.zeros(4)), r"classifier.bias: \[4\] .* \[3\] torch.float32 needed"),
         (_with("classifier.bias", lambda _: torch.zeros(3).half()), "classifier.bias: .*float16 stored"),
         (_with(f"{LEFT}.values", lambda old: old[f"{LEFT}.values"][1:]), f"{LEFT}: a bitmap of .* survivors"),
         (_with(f"{LEFT}.bitmap", lambda old: old[f"{LEFT}.bitmap"][1:]), f"{LEFT}: a bitmap of"),
@@ -158,5 +158,5 @@ def test_one_flipped_bit_is_refused(source: Path, tmp_path: Path) -> None:
 def test_a_structure_of_another_format_is_refused(delivered: Path) -> None:
     path = delivered / "structure.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "format": 1}))
-    with pytest.raises(ValueError, match="format 1; this file reads 5"):
+    with pytest.raises(ValueError, match="format 1; this file reads 6"):
         loaded(delivered)
