@@ -4,7 +4,8 @@ Of a vocabulary made for all text, a task reads a part. The `tokens` most freque
 special ones first; where the text has fewer, those of the lowest ids follow, which vocabularies built by frequency hold
 their common words in. Every other token reads the row that lies nearest to its own (Euclidean), so that no token is
 unknown: a rare word means what its neighbour means. A table of two bytes a token says which row that is; tokenizer and
-ids stay as they are. Rows are shared as codebooks share them (vector quantisation), with tokens that matter left alone.
+ids stay as they are. To leave out rows that a text does not need is Abdaoui et al. 2020 (arXiv 2010.05609), who make
+what is left out unknown and write another tokenizer.
 
 Saves bytes where the embedding is much of the model: more than half of all-MiniLM-L6-v2. No time. Text unlike that of
 the training loses most; `python -m bench.shift` measures how much. Before `gptq` with bits "auto", bits and ranks are

@@ -30,7 +30,10 @@ def imports(path: Path) -> set[str]:
     ("module", "allowed"),
     [
         ("bench.graded", {"__main__.py"}),
-        ("bench.systems", {"__main__.py", "graded.py", "cuda.py", "direct.py", "targets.py", "plan_times.py"}),
+        (
+            "bench.systems",
+            {"__main__.py", "graded.py", "cuda.py", "direct.py", "targets.py", "plan_times.py", "shift.py"},
+        ),
     ],
 )
 def test_nothing_that_decides_imports_what_opens_graded_rows(module: str, allowed: set[str]) -> None:
