@@ -57,9 +57,10 @@ def main() -> None:
         read = Split.encode(tokenizer, train, max_tokens=TOKENS, pad_id=0)
         kept = set(frequent(read, given.tokens, shape.vocabulary).tolist())
         teacher = _stock(given.teacher, scratch / "stock")
+        theirs = {text: _answers("torch", teacher, asked) for text, asked in texts.items()}
         row: dict[str, Any] = {**stamp(task, given.seed, "cpu"), "tokens": given.tokens, "target": target.given()}
+        tokenizer.no_padding()
         for text, asked in texts.items():
-            tokenizer.no_padding()
             ids = [id_ for one in tokenizer.encode_batch(asked) for id_ in one.ids]
             row[text] = {"rows": len(asked), "dropped_tokens": sum(id_ not in kept for id_ in ids) / len(ids)}
         for kind, steps in recipes.items():
@@ -67,8 +68,8 @@ def main() -> None:
             result = made(given.teacher, task, recipe, target, Ladder(), given.seed, "cpu", scratch / kind)
             row[kind] = result.report.model_dump(mode="json")
             for text, asked in texts.items():
-                ours, theirs = _answers("onnx", result.folder, asked), _answers("torch", teacher, asked)
-                row[text][f"agreement_{kind}"] = agreement(ours, theirs)
+                ours = _answers("onnx", result.folder, asked)
+                row[text][f"agreement_{kind}"] = agreement(ours, theirs[text])
                 print(kind, f"{result.report.point.retention:.4f}", text, row[text], flush=True)
     row["hardware"] = hardware(device="cpu", threads=1).model_dump(mode="json")
     rows.write(rows.RESULTS / "shift" / f"{given.data.name}-{given.other.name}.json", row)

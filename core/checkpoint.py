@@ -131,15 +131,19 @@ class Keeper:
     def enter(self, place: Place) -> bool:
         """A phase is about to begin. True: an earlier attempt had ended it already, and its effect comes later."""
         self.place = place
-        return self._found is not None and place < Place(**self._found[0]["place"])
+        return self._at is not None and place < self._at
 
     def continued(self, place: Place) -> bool:
         """Whether a checkpoint holds a student of this try of this point that went on from the point before."""
-        if self._found is None:
+        if self._found is None or self._at is None:
             return False
-        index, _ = self._found
-        found = Place(**index["place"])
-        return bool(index["continued"]) and (found.point, found.attempt) == (place.point, place.attempt)
+        here = (self._at.point, self._at.attempt) == (place.point, place.attempt)
+        return here and bool(self._found[0]["continued"])
+
+    @property
+    def _at(self) -> Place | None:
+        """The place of what an earlier attempt left."""
+        return None if self._found is None else Place(**self._found[0]["place"])
 
     def forget(self) -> None:
         """What an earlier attempt left is of no use."""
@@ -147,7 +151,7 @@ class Keeper:
 
     def restore(self, phase: Phase, build: Build, optimizers: Sequence[Any]) -> Done:
         """Put the state of this phase back, where there is one. Raises BuiltAnew."""
-        if self._found is None or self.place != Place(**self._found[0]["place"]):
+        if self._found is None or self.place != self._at:
             return Done()
         index, folder = self._found
         self._found = None

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
+from core.data import select_count
 from core.distill.distill import Distill
 from core.method import Tensor
 
 if TYPE_CHECKING:
     from core.recipe import Recipe
 
-SELECT, MOST = 0.1, 2000  # share of train that is held back where no `select` is given, rows at most
 # Of exports, of processes that start and load a file, on the machine of bench/reference.json.
 FIXED_S = 45.0
 TIMED_TOKENS = 21 * (128 + 32 + 8 * 32 + 32 * 32 + 8 * 128)  # that the runs which measure latency read, of each model
@@ -128,7 +128,7 @@ class Costs(BaseModel):
             minutes: that training may take.
         """
         step, done = training.step, _done(training.step, kl, learnt)
-        select = rows.get("select") or min(MOST, round(SELECT * rows["train"]))
+        select = rows.get("select") or select_count(rows["train"])
         train = rows["train"] + rows.get("unlabelled", 0) - (0 if rows.get("select") else select)
         read = max(min(train, step.max_rows or train), step.augment_to)
         looks = done / step.look_every if step.patience or step.enough else 0.0

@@ -56,11 +56,11 @@ def costs(shared: Shared, training: Training, *, machine: str) -> Costs:
             round_rest(build, lambda _: LEVELS, GROUP)
             more = Spent(*(max(0.0, a - b) for a, b in zip(_step(build, short), full, strict=True)))
     text = shared.text(one.max_rows, one.max_length, one.augment_to)
-    batches = [batch["input_ids"] for batch in Batches(text, one.batch_size, seed=0, device=CPU)]
+    padded = sum(batch["input_ids"].numel() for batch in Batches(text, one.batch_size, seed=0, device=CPU))
     return Costs(
         machine=machine,
         training=training.timed,
-        tokens=sum(batch.numel() for batch in batches) / len(text),
+        tokens=padded / len(text),
         whole=sum(map(len, sample.ids)) / len(sample),
         token=token,
         cpu_token=token if shared.device == CPU else _token(shared, sample.sample(ROWS, 0), CPU),

@@ -138,10 +138,14 @@ def split_select(train: Rows, seed: int) -> tuple[Rows, Rows]:
     return train.take(rest), train.take(chosen)
 
 
+def select_count(rows: int) -> int:
+    """How many rows decide where none are given for that: 10 % of those that train, at most 2,000, at least one."""
+    return min(SELECT_MAX, max(1, int(SELECT_SHARE * rows)))
+
+
 def split_indices(rows: int, seed: int) -> tuple[list[int], list[int]]:
-    """Numbers of the rows that train and of those that decide: a seeded 10 %, at most 2,000, at least one."""
-    count = min(SELECT_MAX, max(1, int(SELECT_SHARE * rows)))
-    chosen = set(random.Random(seed).sample(range(rows), count))  # noqa: S311 - a split, not a secret
+    """Numbers of the rows that train and of those that decide, which are seeded."""
+    chosen = set(random.Random(seed).sample(range(rows), select_count(rows)))  # noqa: S311 - a split, not a secret
     return [i for i in range(rows) if i not in chosen], sorted(chosen)
 
 

@@ -92,11 +92,13 @@ class Recipe(Closed):
         return self.steps[0].narrows(before.steps[0]) and self.steps[1] == before.steps[1]
 
     def stored(self, tensors: Sequence[Tensor]) -> list[Tensor]:
-        """What all steps, in order, make of stored tensors: their size laws."""
-        found = list(tensors)
+        """What all steps, in order, make of stored tensors: their size laws. Tables that are no parameters stay."""
+        found, tables = list(tensors), list[Tensor]()
         for step in self.steps:
-            found = step.stored(found)
-        return found
+            after = step.stored(found)
+            found = [tensor for tensor in after if tensor.counted]
+            tables += [tensor for tensor in after if not tensor.counted]
+        return [*found, *tables]
 
     def with_units(self, each: Mapping[str, int]) -> Recipe:
         """The recipe in which so many heads or neurons stay, by the linear that reads them."""

@@ -70,14 +70,12 @@ def _shapes(model: Any) -> dict[str, Any]:
 
 
 def _rows(model: nn.Module) -> dict[str, int]:
-    """How many rows embeddings have whose tokens share them, and bits of the numbers that say which."""
-    shared = (LowRankEmbedding, SharedRows)
-    found = {name: module for name, module in model.named_modules() if isinstance(module, shared)}
-    return {
-        name: len(module.left if isinstance(module, LowRankEmbedding) else module.weight)
-        for name, module in found.items()
-        if module.row is not None
-    }
+    """How many rows the embeddings have whose tokens share them."""
+    found = {}
+    for name, module in model.named_modules():
+        if isinstance(module, LowRankEmbedding | SharedRows) and module.row is not None:
+            found[name] = len(module.left if isinstance(module, LowRankEmbedding) else module.weight)
+    return found
 
 
 def _shape(model: nn.Module, name: str) -> list[int] | None:

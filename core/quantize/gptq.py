@@ -73,8 +73,6 @@ class Gptq(Method):
         return [self._stored(tensor) for tensor in tensors]
 
     def _stored(self, tensor: Tensor) -> Tensor:
-        if not tensor.counted:
-            return tensor
         if tensor.rows == 1 and tensor.kind == "fixed":
             return tensor if self.rest_bits == 32 else replace(tensor, bits=16)
         levels = self.levels(module_of(tensor.name) if tensor.kind != "fixed" else tensor.name, tensor.kind)

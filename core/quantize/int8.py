@@ -54,8 +54,6 @@ class Int8(Method):
     def _stored(self, tensor: Tensor) -> Tensor:
         if tensor.kind == "linear" and self.products != "fp32":
             return replace(tensor, levels=codes.INT8, group=tensor.cols)
-        if not tensor.counted:
-            return tensor
         if tensor.rows == 1 and tensor.kind == "fixed":
             return replace(tensor, bits=16)
         levels = self._embedding() if tensor.kind == "embedding" else REST

@@ -21,7 +21,7 @@ from core.shared import Shared
 from core.structure.structured import Structured
 from tests import tiny
 from tests.methods.conftest import text
-from tests.methods.test_resume import Died, same
+from tests.methods.test_resume import in_index, killed, same
 from tests.methods.test_structured import HEADS, NEURONS, READERS, kept, made
 
 WIDE, NARROW = {NEURONS: 48, HEADS: 3}, {NEURONS: 20, HEADS: 1}
@@ -159,16 +159,10 @@ def test_a_point_that_died_while_it_went_on_is_what_it_would_have_been(
 ) -> None:
     """The student before it is gone with the process that trained it."""
     before = trained(recipe(WIDE), point=0).trained
-    told: list[Path] = []
-
-    def tell(folder: Path) -> None:
-        told.append(folder)
-        if len(told) == count:
-            raise Died
-
-    with pytest.raises(Died):
-        trained(recipe(NARROW), before, Checkpoints(tmp_path / "kept", every_s=0, told=tell))
-    resumed = trained(recipe(NARROW), None, Checkpoints(None, (told[-1],)))
+    left = killed(
+        lambda kept: trained(recipe(NARROW), before, kept), tmp_path / "kept", lambda told: len(told) == count
+    )
+    resumed = trained(recipe(NARROW), None, left)
     assert resumed.build.continued
     assert same(resumed.build, trained(recipe(NARROW), before).build)
 
@@ -189,7 +183,6 @@ def test_nobody_goes_on_from_a_student_that_was_near_enough_untrained(trained: T
 def test_a_ladder_goes_on_and_says_so_also_where_it_died_in_the_second_rung(teacher: Path, tmp_path: Path) -> None:
     train, held = (tiny.write_csv(tmp_path / f"{n}.csv", tiny.sentences(n, seed=n)) for n in (100, 40))
     asked = recipe(None, keep="auto", align=4)  # type: ignore[arg-type]
-    told: list[Path] = []
 
     def run(name: str, checkpoints: Checkpoints | None = None) -> Result:
         return compress(
@@ -197,14 +190,8 @@ def test_a_ladder_goes_on_and_says_so_also_where_it_died_in_the_second_rung(teac
             out=tmp_path / name, threads=1, checkpoints=checkpoints,
         )  # fmt: skip
 
-    def tell(folder: Path) -> None:
-        told.append(folder)
-        if '"point": 1' in (folder / "checkpoint.json").read_text():
-            raise Died
-
-    with pytest.raises(Died):
-        run("died", Checkpoints(tmp_path / "kept", every_s=0, told=tell))
-    whole, resumed = run("whole"), run("resumed", Checkpoints(None, (told[-1],)))
+    left = killed(lambda kept: run("died", kept), tmp_path / "kept", in_index('"point": 1'))
+    whole, resumed = run("whole"), run("resumed", left)
     for found in (whole, resumed):
         assert [point.report.continued for point in found.points] == [False, True]
     files = [[(one.folder / "model.onnx").read_bytes() for one in found.points] for found in (whole, resumed)]

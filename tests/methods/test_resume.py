@@ -42,6 +42,29 @@ class Died(BaseException):
     """As sudden as a kill."""
 
 
+def killed(run: Callable[[Checkpoints], object], folder: Path, over: Callable[[list[Path]], bool]) -> Checkpoints:
+    """What a run leaves that dies when told of a checkpoint and it is `over` for all of these.
+
+    Args:
+        over: of the folders that were told, the newest last.
+    """
+    told: list[Path] = []
+
+    def tell(path: Path) -> None:
+        told.append(path)
+        if over(told):
+            raise Died
+
+    with pytest.raises(Died):
+        run(Checkpoints(folder, every_s=0, told=tell))
+    return Checkpoints(None, tuple(path for path in reversed(told) if path.exists()))
+
+
+def in_index(said: str) -> Callable[[list[Path]], bool]:
+    """Whether the newest checkpoint says so of itself."""
+    return lambda told: said in (told[-1] / "checkpoint.json").read_text()
+
+
 class Run:
     """Trains students of one recipe on a new `Shared` each, as a new process would."""
 
@@ -55,16 +78,7 @@ class Run:
 
     def killed(self, steps: Sequence[object], count: int) -> Checkpoints:
         """What a run leaves that dies when told of its n-th checkpoint, which is after its n-th step."""
-        told: list[Path] = []
-
-        def tell(path: Path) -> None:
-            told.append(path)
-            if len(told) == count:
-                raise Died
-
-        with pytest.raises(Died):
-            self(steps, Checkpoints(self.folder, every_s=0, told=tell))
-        return Checkpoints(None, tuple(path for path in reversed(told) if path.exists()))
+        return killed(lambda kept: self(steps, kept), self.folder, lambda told: len(told) == count)
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from core.resolve import Profiler
 from core.seek import Found, Seeker
 from core.shared import Shared
 from tests.methods.conftest import text
-from tests.methods.test_resume import Died, same
+from tests.methods.test_resume import in_index, killed, same
 
 RECIPE = Recipe.model_validate(
     {
@@ -89,17 +89,9 @@ def test_a_job_that_died_in_its_second_try_finds_what_it_would_have(
 ) -> None:
     monkeypatch.setattr("core.seek.next_loss", quartered)
     monkeypatch.setattr("core.seek.best_of", lambda _tries: 0)  # the first: its weights have to come back
-    told: list[Path] = []
-
-    def tell(folder: Path) -> None:
-        told.append(folder)
-        if '"attempt": 1' in (folder / "checkpoint.json").read_text():
-            raise Died
-
-    with pytest.raises(Died):
-        find(Checkpoints(tmp_path / "kept", every_s=0, told=tell))
-    assert (told[-1] / "best.safetensors").exists()
-    resumed, whole = find(Checkpoints(None, (told[-1],)))[0], find()[0]
+    left = killed(find, tmp_path / "kept", in_index('"attempt": 1'))
+    assert (left.earlier[0] / "best.safetensors").exists()
+    resumed, whole = find(left)[0], find()[0]
     assert len(whole.tries) == 3
     assert resumed.tries == whole.tries
     assert resumed.recipe == whole.recipe
