@@ -1,7 +1,8 @@
 """`python -m bench.targets --data F --teacher F --front FILE ... --kind bytes --seed 3 --device cuda --out FILE`
 
 Does a job meet what it is asked for? Targets are drawn by seed inside a front that an earlier commit stored
-(`bench.direct` lines of `small-front` and `fast-front`), uniform in the logarithm of the ratio:
+(`bench.direct` lines of `small-front` and `fast-front`, or graded rows of `small` and `fast`), uniform in the
+logarithm of the ratio:
 
 - bytes, latency: a ratio 5 % inside the drawn one, of the preset that spends bytes or milliseconds;
 - retention: half a point below what the front retains there, and the preset finds the ratio;
@@ -24,6 +25,7 @@ from tempfile import TemporaryDirectory
 from typing import Literal
 
 from bench.direct import made, stamp
+from bench.rows import family
 from bench.systems import ROWS, SYSTEMS, prepare
 from core.errors import CompressionError
 from core.forecast import forecast
@@ -42,7 +44,7 @@ def front(files: Sequence[Path], task: str, preset: str) -> list[tuple[float, fl
     found: dict[float, list[float]] = {}
     for line in (json.loads(line) for file in files for line in file.read_text(encoding="utf-8").splitlines()):
         point = line["report"]["point"]
-        if line["task"] == task and line["system"].startswith(f"{preset}-front@"):
+        if line["task"] == task and family(line["system"]) in (preset, f"{preset}-front"):
             found.setdefault(point["target"][AXES[preset]], []).append(point["retention"])
     means = [(ratio, sum(each) / len(each)) for ratio, each in sorted(found.items())]
     return [(ratio, max(mean for other, mean in means if other >= ratio)) for ratio, _ in means]

@@ -29,12 +29,13 @@ def test_targets_lie_inside_the_front(seed: int) -> None:
 
 
 def test_a_front_is_the_mean_over_seeds_and_never_rises(tmp_path: Path) -> None:
-    def line(task: str, ratio: float, retention: float) -> str:
+    def line(task: str, ratio: float, retention: float, system: str = "small-front") -> str:
         point = {"target": {"bytes_ratio": ratio}, "retention": retention}
-        return json.dumps({"task": task, "system": f"small-front@{ratio:g}", "report": {"point": point}})
+        return json.dumps({"task": task, "system": f"{system}@{ratio:g}", "report": {"point": point}})
 
     file = tmp_path / "front.jsonl"
-    lines = [line("t", 4.0, 0.98), line("t", 8.0, 0.99), line("t", 8.0, 1.01), line("other", 4.0, 0.1)]
+    lines = [line("t", 4.0, 0.98), line("t", 8.0, 0.99), line("t", 8.0, 1.01, "small"), line("other", 4.0, 0.1)]
+    lines.append(line("t", 4.0, 0.1, "smaller"))
     file.write_text("\n".join(lines), encoding="utf-8")
     assert front([file], "t", "small") == [(4.0, 1.0), (8.0, 1.0)]
     assert front([file], "t", "fast") == []
