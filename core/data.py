@@ -11,7 +11,7 @@ import hashlib
 import json
 import random
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,10 @@ class Columns:
     text: str | None = None
     text_pair: str | None = None
     label: str | None = None
+
+    def given(self) -> dict[str, str]:
+        """Role -> name, of those that have one."""
+        return {role: name for role, name in asdict(self).items() if name is not None}
 
 
 @dataclass(frozen=True)

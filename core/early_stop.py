@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from core.metrics import divergence
-from core.phase import Build, Hook, Phase
+from core.phase import Build, Hook, Metrics, Phase
 from core.rounding import settle
 
 
@@ -29,6 +29,7 @@ class BestOnSelect(Hook):
         self.others: list[Hook] = []
         self.best: dict[str, torch.Tensor] = {}
         self.kl, self.next, self.worse = float("inf"), 0.0, 0
+        self.seen: Metrics = {}
 
     def start(self, phase: Phase) -> None:
         self.others = [hook for hook in phase.hooks if hook is not self]
@@ -40,6 +41,10 @@ class BestOnSelect(Hook):
             return
         self.next = fraction + self.every
         self._look()
+
+    def noted(self) -> Metrics:
+        seen, self.seen = self.seen, {}
+        return seen
 
     def finished(self) -> bool:
         return 0 < self.patience <= self.worse or (bool(self.best) and self.kl <= self.enough)
@@ -73,6 +78,7 @@ class BestOnSelect(Hook):
         logits = shared.on_select(model)
         model.train(training)
         kl = divergence(logits, shared.followed())
+        self.seen = {"select_kl": kl}
         if kl < self.kl:
             self.kl, self.worse = kl, 0
             self.best = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}

@@ -55,6 +55,10 @@ class Hook:
         """Whether what this hook makes of the model's structure has its final form."""
         return True
 
+    def noted(self) -> Metrics:
+        """Figures that are new since it was asked last."""
+        return {}
+
     def finished(self) -> bool:
         """True ends the phase: more steps would gain nothing."""
         return False

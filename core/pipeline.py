@@ -23,6 +23,7 @@ from core import data as data_files
 from core.batches import FLOAT, Split, load_tokenizer
 from core.checkpoint import Checkpoints, Keeper, fingerprint
 from core.data import Data, Rows
+from core.deliver import deliver
 from core.errors import ExportFailed
 from core.export import artifact
 from core.inspect import check_metric, shape_of
@@ -30,7 +31,7 @@ from core.measure import hardware
 from core.metrics import Metric, score
 from core.model import Loaded, load
 from core.plan import ModelShape, check_ladder, fill
-from core.point import Yardstick, measure
+from core.point import Yardstick
 from core.profile import Profile
 from core.progress import Meter, Progress, Silent, peak_bytes
 from core.promise import Judge, calibrated
@@ -174,10 +175,7 @@ def compress(
             begun, warned = len(meter.stages), len(meter.warnings)
             left_s = None if ends is None else (ends - time.monotonic()) / (len(steps) - number)
             found = seeker.find(number, step.recipe, step.target, planned[number], left_s)
-            with meter.stage("export"):
-                artifact.write_student(found.build, model, work / str(number))
-            with meter.stage("verify"):
-                point = measure(against, work / str(number), found.build, found.recipe, step.target)
+            point, evidence, digest = deliver(against, model, found, step.target, work / str(number), meter)
             report = Report(
                 preset=preset,
                 recipe=found.recipe.model_dump(mode="json"),
@@ -192,6 +190,10 @@ def compress(
                 stages=(*meter.stages[:common], *meter.stages[begun:]),
                 continued=found.build.continued,
                 tries=found.tries,
+                columns=data.columns.given(),
+                max_tokens=loaded.max_tokens,
+                weights_sha256=digest,
+                evidence=evidence,
                 memory_bytes=peak_bytes(),
                 hardware=hardware(device=str(where), threads=threads),
                 warnings=(*meter.warnings[:said], *meter.warnings[warned:]),
@@ -267,8 +269,9 @@ def _yardstick(
     if found <= 0:
         meter.warning("teacher_scores_zero", f"the teacher's {metric} on eval is {found:.4f}")
     return Yardstick(
-        teacher, metric, found, run.bytes_in_memory, shape, select, graded, loaded.max_tokens, threads, seed
-    )
+        teacher, metric, found, run.logits, run.bytes_in_memory, shape, select, graded, loaded.max_tokens,
+        loaded.pad_id, threads, seed,
+    )  # fmt: skip
 
 
 def _hashes(model: Path, data: Data) -> dict[str, str]:

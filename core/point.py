@@ -7,11 +7,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-import torch
-from torch import nn
-
-from core.batches import FLOAT, Split, predict
+from core import parity
+from core.batches import FLOAT, Split
+from core.compare import compare
 from core.data import Rows
 from core.export import artifact
 from core.measure import at_reference, latency
@@ -19,13 +17,11 @@ from core.metrics import Metric, score
 from core.phase import Build
 from core.plan import ModelShape, misses, size_of
 from core.recipe import Recipe, Target
-from core.report import Parity, Point, Sizes
-from core.surgery import plain_inputs, rounding_inputs
+from core.report import Comparison, Parity, Point, Sizes
 from core.verify import check, logits
 
 PARITY_ROWS = 64
 FORMS: tuple[tuple[Literal["onnx", "torch"], str], ...] = (("onnx", "model.onnx"), ("torch", "pytorch"))
-PARITY_TOLERANCE = 1e-3  # absolute, on logits: fp32 kernels in another order differ by about 1e-5
 
 
 @dataclass(frozen=True)
@@ -35,11 +31,13 @@ class Yardstick:
     folder: Path  # the teacher, exported as a student is
     metric: Metric
     score: float  # the teacher's, on eval
+    logits: FLOAT  # the same rows', (rows, classes)
     bytes_in_memory: int
     shape: ModelShape
     select: Split
     eval: Rows
     max_tokens: int
+    pad_id: int
     threads: int
     seed: int
 
@@ -49,22 +47,31 @@ class Yardstick:
         return artifact.bytes_sent(self.folder / "model.onnx")
 
 
-def measure(against: Yardstick, folder: Path, build: Build, recipe: Recipe, target: Target) -> Point:
-    """Load both forms, compare them with the student in memory (on the CPU), measure accuracy, sizes and latency."""
+def measure(against: Yardstick, folder: Path, build: Build, recipe: Recipe, target: Target) -> tuple[Point, Comparison]:
+    """Load both forms, compare them with the student in memory (on the CPU), measure accuracy, sizes and latency.
+
+    Writes `parity.json`.
+    """
     student, shape = build.model, against.shape
     sample = against.select.sample(PARITY_ROWS, against.seed)
-    expected, tolerance, alone = _expected(student, sample)
-    parity: list[Parity] = []
-    scores: dict[str, float] = {}
+    rows = sample.rows.inputs() + against.eval.inputs()
+    ids = parity.drawn(shape.vocabulary, against.max_tokens, against.pad_id, against.seed)
+    expected, of_ids = parity.on_rows(student, sample), parity.on_ids(student, ids)
+    parity.write(folder, ids, of_ids, tuple(name for _, name in FORMS))
+    proved: list[Parity] = []
+    found: dict[str, FLOAT] = {}
     memory = 0
     for kind, name in FORMS:
         # One process per file answers both questions: is it the student, and how good is it.
-        rows = sample.rows.inputs() + against.eval.inputs()
-        run = logits(kind, folder, rows, max_length=against.max_tokens, threads=against.threads, alone=alone)
+        run = logits(
+            kind, folder, rows, max_length=against.max_tokens, threads=against.threads, alone=len(sample), ids=ids
+        )
+        check(name, of_ids.logits, replace(run, logits=run.of_ids), tolerance=of_ids.tolerance)
         near = replace(run, logits=run.logits[: len(sample)])
-        parity.append(check(name, expected, near, tolerance=tolerance))
-        scores[name] = score(against.metric, run.logits[len(sample) :], against.eval.labels)
+        proved.append(check(name, expected.logits, near, tolerance=expected.tolerance))
+        found[name] = run.logits[len(sample) :]
         memory = run.bytes_in_memory if kind == "onnx" else memory
+    scores = {name: score(against.metric, logits, against.eval.labels) for name, logits in found.items()}
     timed = latency(against.folder / "model.onnx", folder / "model.onnx", vocabulary=shape.vocabulary, threads=1)
     parameters = sum(p.numel() for p in student.parameters())
     nonzero = parameters - sum(int((~mask).sum()) for mask in build.masks.values())
@@ -80,7 +87,7 @@ def measure(against: Yardstick, folder: Path, build: Build, recipe: Recipe, targ
         "min_retention": scores["model.onnx"] / against.score if against.score > 0 else 0.0,
     }
     shortfall = misses(target.given(), reached)
-    return Point(
+    point = Point(
         parameter_ratio=reached["parameter_ratio"],
         bytes_ratio=reached["bytes_ratio"],
         latency_ratio=reached["latency_ratio"],
@@ -107,23 +114,8 @@ def measure(against: Yardstick, folder: Path, build: Build, recipe: Recipe, targ
         ),
         planned_bytes=size_of(recipe, shape).size_bytes,
         latency=timed,
-        parity=tuple(parity),
+        parity=tuple(proved),
         student_by_file=scores,
     )
-
-
-def _expected(student: nn.Module, sample: Split) -> tuple[FLOAT, float, int]:
-    """The student's logits, how far those of a file may be from them, and how many rows want a batch of their own.
-
-    Where inputs are rounded, a difference of fp32 kernels may turn a rounding, and that one the next: two runs of the
-    same model are about as far apart as each is from the model without rounding, which is what is allowed. And the
-    rows of one batch share a scale, so each is compared alone.
-    """
-    cpu = torch.device("cpu")
-    dynamic = list(rounding_inputs(student).values())
-    if not dynamic:
-        return predict(student, sample, cpu), PARITY_TOLERANCE, 0
-    rounded = predict(student, sample, cpu, batch_size=1)
-    with plain_inputs(student):
-        plain = predict(student, sample, cpu, batch_size=1)
-    return rounded, max(PARITY_TOLERANCE, float(np.abs(rounded - plain).max())), len(sample)
+    compared = compare(against.metric, against.logits, found["model.onnx"], against.eval, shape.labels, against.seed)
+    return point, compared

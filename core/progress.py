@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
-from core.report import Stage
+from core.report import Curve, Stage
 
 # Share of a job's time that each stage usually takes; only the progress bar depends on it.
 STAGES = {
@@ -20,11 +20,15 @@ STAGES = {
     "factorize": 4,
     "prune": 1,
     "distill": 60,
+    "explain": 1,
     "export": 10,
     "verify": 11,
 }
 
 SHARED = ("fetch", "plan", "teacher", "prepare", "profile")  # once a job, however many points
+
+
+POINTS = 200  # of one curve
 
 
 class Progress(Protocol):
@@ -65,6 +69,7 @@ class Meter:
         self._whole = shared + points * (sum(STAGES.values()) - shared)
         self.stages: list[Stage] = []
         self.warnings: list[str] = []
+        self._figures: dict[tuple[str, str], list[list[tuple[int, float]]]] = {}
         self._done = 0.0
         self._share = 0.0
 
@@ -87,6 +92,26 @@ class Meter:
     def advance(self, step: int, steps: int) -> None:
         """Within the stage that runs now."""
         self.progress.advance(min(1.0, self._done + self._share * step / max(1, steps)), step, steps)
+
+    def figure(self, phase: str, name: str, value: float, step: int) -> None:
+        """Of a training: told at once, and kept for its curve."""
+        runs = self._figures.setdefault((phase, name), [[]])
+        if runs[-1] and step <= runs[-1][-1][0]:
+            runs.append([])  # trained again
+        runs[-1].append((step, value))
+        self.progress.metric(name, value, step)
+
+    def take_curves(self) -> tuple[Curve, ...]:
+        """Of all figures since the last call, each thinned to at most POINTS; the last one stays."""
+        found = []
+        for (phase, name), runs in self._figures.items():
+            for turn, figures in enumerate(runs, start=1):
+                every = -(-len(figures) // POINTS)
+                steps, values = zip(*figures[::-every][::-1], strict=True)
+                again = f"{phase} ({turn})" if turn > 1 else phase
+                found.append(Curve(phase=again, name=name, steps=steps, values=values))
+        self._figures = {}
+        return tuple(found)
 
     def agreement(self, value: float) -> None:
         """Attach the student's agreement with its teacher on `select` to the stage that ended last."""

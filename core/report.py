@@ -85,6 +85,85 @@ class Point(Frozen):
     student_by_file: dict[str, float]  # metric measured on each delivered form
 
 
+class ClassChange(Frozen):
+    """One class on eval: rows that are of it, and the share of them that teacher and student find."""
+
+    label: str
+    rows: int
+    teacher: float
+    student: float
+
+
+class Flip(Frozen):
+    """A row of eval that teacher and student class otherwise. `row` counts from 0; the text is cut."""
+
+    row: int
+    text: str
+    label: str
+    teacher: str
+    student: str
+
+
+class Comparison(Frozen):
+    """Teacher and student on the rows of eval, in pairs; the student as model.onnx.
+
+    `p_value`: of McNemar's exact test, the chance of so uneven a split of the rows on which only one of them is right
+    were both as good. `retention_low`, `retention_high`: 95 % of a bootstrap over rows (teacher and student together).
+    """
+
+    rows: int
+    agreement: float
+    only_teacher_right: int
+    only_student_right: int
+    p_value: float
+    retention_low: float
+    retention_high: float
+    classes: tuple[ClassChange, ...]
+    flips: tuple[Flip, ...]  # the surest of the teacher first, at most FLIPS
+
+
+class Layer(Frozen):
+    """Where the bytes of one matrix of the teacher went. Bytes are those of the weights in model.onnx, bias left out.
+
+    `rank`: None where it is one matrix still. `bits`: of a stored number, scales and tables counted.
+    """
+
+    name: str
+    shape: tuple[int, int]  # the teacher's: out, in; of an embedding rows, width
+    left: tuple[int, int]  # of these, in the student
+    rank: int | None
+    nonzero: int
+    bits: float
+    bytes: int
+    teacher_bytes: int
+
+
+class Damage(Frozen):
+    """What one part of the student does to a teacher that is whole but for it, on rows of `select`."""
+
+    part: str  # the embedding, or the linear that reads a block's heads or neurons
+    kl: float  # KL(teacher || teacher with this part), mean over rows
+    agreement: float
+
+
+class Curve(Frozen):
+    """One figure over the steps of one training."""
+
+    phase: str
+    name: str
+    steps: tuple[int, ...]
+    values: tuple[float, ...]
+
+
+class Evidence(Frozen):
+    """Why the student is what it is."""
+
+    comparison: Comparison
+    layers: tuple[Layer, ...]
+    damage: tuple[Damage, ...]  # the worst first
+    curves: tuple[Curve, ...]
+
+
 class Plan(Frozen):
     """Of one try: the recipe as resolved, and the loss that it was planned for; None where nothing says."""
 
@@ -120,6 +199,10 @@ class Report(Frozen):
     stages: tuple[Stage, ...]
     continued: bool = False  # this student began as that of the point before it, trained
     tries: tuple[Try, ...] = ()  # more than one where a search corrected the plan
+    columns: dict[str, str] = {}  # role -> name, where one was given
+    max_tokens: int = 512  # longer texts are cut
+    weights_sha256: str = ""  # of every weight of the student as it is in memory, by name
+    evidence: Evidence | None = None  # None in reports of before
     hardware: Hardware
     memory_bytes: int | None = None  # the most that the job's process had held by now; None in reports of before
     warnings: tuple[str, ...] = ()

@@ -101,9 +101,11 @@ def train(
         for optimizer, base in zip(optimizers, rates, strict=True):
             _set_rate(optimizer, base, phase.schedule(fraction))
         metrics = _step(phase, batch, fraction, optimizers, accelerator)
-        if step % LOG_EVERY == 0:
-            for name, value in metrics.items():
-                meter.progress.metric(name, value, step)
+        for name, value in metrics.items() if step % LOG_EVERY == 0 else ():
+            meter.figure(phase.name, name, value, step)
+        for hook in phase.hooks:
+            for name, value in hook.noted().items():
+                meter.figure(phase.name, name, value, step)
         meter.advance(step + 1, phase.steps)
         if keeper and build and keeper.due():
             wrong = keeper.save(phase, build, optimizers, Done(step + 1, fraction))

@@ -1,23 +1,27 @@
-"""The delivered folder of one point: model.onnx, pytorch/, the tokenizer, report.json, manifest.json."""
+"""The delivered folder of one point: model.onnx, pytorch/, the tokenizer, and what says and proves what they are."""
 
 from __future__ import annotations
 
 import hashlib
-import json
+import shutil
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from core import transport
+from core import manifest, transport
 from core.export import onnx, tokenizer
 from core.export import torch_form as pytorch
+from core.export.card import card
+from core.export.page import page
 from core.grid import Values
 from core.phase import Build
 from core.report import Report
+from core.verify import SHIPPED
 
-MANIFEST, REPORT = "manifest.json", "report.json"
+REPORT, PAGE, CARD, VERIFY = "report.json", "report.html", "README.md", "verify.py"
 
 
 def write(
@@ -52,15 +56,19 @@ def write_student(build: Build, source: Path, folder: Path) -> None:
 
 
 def finish(folder: Path, report: Report) -> None:
-    """Write report.json, then manifest.json over every file but itself."""
+    """Write the report in its three forms and verify.py, then manifest.json over every file but itself."""
     (folder / REPORT).write_text(report.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    (folder / PAGE).write_text(page(report), encoding="utf-8")
+    (folder / CARD).write_text(card(report, folder), encoding="utf-8")
+    shutil.copyfile(SHIPPED, folder / VERIFY)
     files = {
-        name: {"size": size, "sha256": _digest(folder / name)}
+        name: manifest.File(size=size, sha256=_digest(folder / name))
         for name, size in sizes(folder).items()
-        if name != MANIFEST
+        if name != manifest.FILE
     }
-    manifest = json.dumps({"version": 1, "files": files}, indent=1) + "\n"
-    (folder / MANIFEST).write_text(manifest, encoding="utf-8")
+    now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    said = manifest.manifest_of(report, files, now)
+    (folder / manifest.FILE).write_text(said.model_dump_json(indent=1) + "\n", encoding="utf-8")
 
 
 def bytes_sent(file: Path) -> int:

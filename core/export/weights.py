@@ -47,11 +47,13 @@ class Stored:
     @property
     def size_bytes(self) -> int:
         """Bytes of the weights in a file, without names and framing: what `core.method.Tensor.size_bytes` plans."""
-        plain = (*self.dense.values(), *self.half.values())
-        parts: tuple[Packed | Coded | Whole, ...] = (
-            *self.packed.values(), *self.coded.values(), *self.whole.values(),
-        )  # fmt: skip
-        return sum(t.nbytes for t in plain) + sum(part.size_bytes for part in parts)
+        return sum(self.sizes().values())
+
+    def sizes(self) -> dict[str, int]:
+        """The same of each weight, by name."""
+        plain = {name: tensor.nbytes for name, tensor in (self.dense | self.half).items()}
+        parts: dict[str, Packed | Coded | Whole] = {**self.packed, **self.coded, **self.whole}
+        return plain | {name: part.size_bytes for name, part in parts.items()}
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """Everything that a file holds beside the dense weights, by name."""

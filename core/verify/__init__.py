@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,9 +26,11 @@ from core.verify.closure import ONNX, TORCH, Closure, closure
 
 GATE = Path(__file__).with_name("gate.py")
 SCRIPT = Path(__file__).with_name("isolated.py")
+SHIPPED = Path(__file__).with_name("shipped.py")  # the artifact's verify.py
 ROOTS = {"onnx": ONNX, "torch": TORCH}
 # Of the environment a checking process keeps only what finding the interpreter's libraries may need.
 KEEP = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "TMPDIR")
+BATCH = 32  # rows, as verify.py has it: where inputs are rounded an answer depends on the rows beside it
 TAIL = 4_000  # characters of its last words in the log
 
 logger = logging.getLogger(__name__)
@@ -43,6 +45,7 @@ class IsolatedRun:
     run_s: float  # tokenising and running all rows
     bytes_in_memory: int  # of the weights as the runtime holds them: dense after unpacking
     closure: tuple[str, ...]  # name==version of everything that it could import
+    of_ids: npt.NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 0), np.float32))  # of the token ids
 
 
 def run_isolated(
@@ -106,13 +109,15 @@ def logits(
     *,
     max_length: int,
     threads: int,
-    batch_size: int = 32,
+    batch_size: int = BATCH,
     alone: int = 0,
+    ids: Sequence[Sequence[int]] = (),
 ) -> IsolatedRun:
     """Outputs of `folder`/model.onnx or `folder`/pytorch on rows of (text, pair or None), tokenised by its own file.
 
     Args:
         alone: so many of the first rows have a batch each.
+        ids: rows of token ids, each run alone; `of_ids` are the answers.
 
     Raises:
         VerificationFailed: the file does not load or run with {onnxruntime, numpy, tokenizers}, or with {torch,
@@ -121,12 +126,14 @@ def logits(
     allowed = closure(ROOTS[kind])
     order = {
         "kind": kind,
+        "shipped": str(SHIPPED),
         "folder": str(folder.resolve()),
         "rows": [list(row) for row in rows],
         "max_length": max_length,
         "threads": threads,
         "batch_size": batch_size,
         "alone": alone,
+        "ids": [list(row) for row in ids],
     }
     found = run_isolated(SCRIPT, order, allowed, threads=threads)
     return IsolatedRun(
@@ -135,6 +142,7 @@ def logits(
         run_s=float(found["run_s"]),
         bytes_in_memory=int(found["bytes_in_memory"]),
         closure=allowed.distributions,
+        of_ids=found["of_ids"],
     )
 
 

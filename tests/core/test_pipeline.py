@@ -127,7 +127,7 @@ def test_nothing_but_the_point_is_left_in_out(result: Result) -> None:
 def test_progress_never_falls_and_passes_every_stage(result: Result, watcher: Watcher) -> None:
     assert watcher.fractions == sorted(watcher.fractions)
     assert watcher.stages == [
-        "plan", "prepare", "profile", "teacher", "factorize", "prune", "distill", "export", "verify",
+        "plan", "prepare", "profile", "teacher", "factorize", "prune", "distill", "explain", "export", "verify",
     ]  # fmt: skip
     assert [stage.name for stage in result.report.stages] == watcher.stages
 

@@ -1,0 +1,55 @@
+"""`README.md` of an artifact: a model card in the form of the Hugging Face hub."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from huggingface_hub import EvalResult, ModelCardData
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from core.report import Report
+from core.verdict import sentence
+
+TASKS = {"classification": "text-classification"}  # ours -> the hub's `pipeline_tag`
+_ENVIRONMENT = Environment(loader=PackageLoader("core.export", "."), undefined=StrictUndefined, autoescape=False)  # noqa: S701 - Markdown, not HTML
+
+
+def card(report: Report, folder: Path) -> str:
+    """Markdown with YAML in front. `folder` is the artifact: which form of pytorch/ it has, and which inputs.
+
+    Its loading lines run in a test (tests/core/export/test_card.py).
+    """
+    point = report.point
+    data = ModelCardData(
+        library_name="onnx",
+        pipeline_tag=TASKS.get(report.task),
+        tags=["ladapress", "compressed", "onnx", "text-classification"],
+        model_name="student",
+        eval_results=[
+            EvalResult(
+                task_type=TASKS.get(report.task, report.task),
+                dataset_type="private",
+                dataset_name="eval rows of the job",
+                metric_type=point.metric,
+                metric_value=round(point.student, 6),
+            )
+        ],
+    )
+    text = _ENVIRONMENT.get_template("card.md.j2").render(
+        data=data.to_yaml(),
+        report=report,
+        point=point,
+        sentence=sentence(point),
+        packed=(folder / "pytorch" / "load.py").exists(),
+        needs={parity.file: _roots(parity.file, parity.closure) for parity in point.parity},
+    )
+    return text if text.endswith("\n") else text + "\n"
+
+
+def _roots(form: str, closure: tuple[str, ...]) -> str:
+    """What pip is asked for: the roots of the closure at the versions that proved the file."""
+    wanted = (
+        ("onnxruntime", "numpy", "tokenizers") if form == "model.onnx" else ("torch", "transformers", "safetensors")
+    )
+    known = dict(entry.split("==") for entry in closure)
+    return " ".join(f'"{name}=={known[name].partition("+")[0]}"' for name in wanted if name in known)

@@ -1,0 +1,115 @@
+"""`report.html`: the report for people, in one file that asks for nothing else."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from core.export import charts
+from core.report import Layer, Report, Sizes
+from core.verdict import sentence
+
+CLASSES = 20  # that a table shows
+_ENVIRONMENT = Environment(
+    loader=PackageLoader("core.export", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=False
+)
+
+
+def page(report: Report) -> str:
+    """HTML of one point. Everything in it that users wrote is escaped."""
+    point, evidence = report.point, report.evidence
+    compared = evidence and evidence.comparison
+    classes = compared.classes if compared else ()
+    found: dict[str, Any] = {"latency": charts.latency(point.latency)}
+    if evidence:
+        found |= {
+            "layers": charts.bytes_by_layer(evidence.layers),
+            "damage": charts.damage(evidence.damage),
+            "curves": [charts.curve(one) for one in evidence.curves],
+        }
+    return _ENVIRONMENT.get_template("page.html.j2").render(
+        report=report,
+        evidence=evidence,
+        sentence=sentence(point),
+        sizes=_sizes(report),
+        targets=[_target(report, name, asked) for name, asked in report.target.items()],
+        classes=sorted(classes, key=lambda one: -abs(one.student - one.teacher))[:CLASSES],
+        changed=_rows(round((1 - compared.agreement) * compared.rows)) if compared else "",
+        chance=round(1 / max(compared.p_value, 1e-9)) if compared else 0,
+        charts=found,
+        recipe=json.dumps(report.recipe, indent=1),
+        percent=percent,
+        points=lambda change: f"{100 * change:+.1f}",
+        number=number,
+        zero=zero,
+    )
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def number(count: float) -> str:
+    return f"{count:,.0f}"
+
+
+def zero(layer: Layer) -> str:
+    """Share of the stored numbers that a mask makes zero."""
+    (rows, cols), rank = layer.left, layer.rank
+    entries = rank * (rows + cols) if rank else rows * cols
+    # A sparse third part of two factors has as many entries as their product.
+    entries = max(entries, layer.nonzero)
+    return percent(1 - layer.nonzero / entries) if entries and layer.nonzero < entries else ""
+
+
+def _rows(count: int) -> str:
+    return f"{count:,} row" if count == 1 else f"{count:,} rows"
+
+
+def _target(report: Report, name: str, asked: float) -> dict[str, object]:
+    point = report.point
+    reached = {
+        "parameter_ratio": point.parameter_ratio,
+        "bytes_ratio": point.bytes_ratio,
+        "latency_ratio": point.latency_ratio,
+        "min_retention": point.retention,
+        "max_bytes": point.sizes.bytes_on_disk["model.onnx"],
+        "max_nonzero": point.sizes.nonzero,
+        "max_latency_ms": point.latency[0].student_ms_p50,
+        "max_minutes": sum(stage.seconds for stage in report.stages) / 60,
+    }[name]
+    shown = (number(value) if value >= 1e5 else f"{value:.4g}" for value in (asked, reached))
+    return dict(zip(("asked", "reached"), shown, strict=True)) | {"name": name, "met": name not in point.shortfall}
+
+
+def _sizes(report: Report) -> list[tuple[str, str, str, str]]:
+    """Rows of the first table: what, teacher, student, ratio."""
+    point = report.point
+    theirs, ours = point.sizes_teacher, point.sizes
+    reference = point.latency[0]
+
+    def row(what: str, a: float | None, b: float | None) -> tuple[str, str, str, str]:
+        known = a is not None and b is not None
+        return (what, *(number(v) if v is not None else "" for v in (a, b)), f"{a / b:.2f}x" if known and b else "")  # type: ignore[operator]
+
+    return [
+        row("bytes of model.onnx (teacher: 4 a parameter)", 4 * theirs.parameters, ours.bytes_on_disk["model.onnx"]),
+        row("bytes of pytorch/", None, _form(ours)),
+        row("bytes sent (model.onnx as zstd)", theirs.bytes_sent, ours.bytes_sent),
+        row("bytes in memory", theirs.bytes_in_memory, ours.bytes_in_memory),
+        row("parameters stored", theirs.parameters, ours.parameters),
+        row("parameters that are not zero", theirs.nonzero, ours.nonzero),
+        (point.metric, f"{point.teacher:.4f}", f"{point.student:.4f}", f"{percent(point.retention)} kept"),
+        (
+            f"milliseconds, batch {reference.batch} x {reference.tokens} tokens",
+            f"{reference.teacher_ms_p50:.2f}",
+            f"{reference.student_ms_p50:.2f}",
+            f"{reference.ratio:.2f}x",
+        ),
+    ]
+
+
+def _form(sizes: Sizes) -> int:
+    return sum(size for name, size in sizes.bytes_on_disk.items() if name.startswith("pytorch/"))
