@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from core import data as data_files
-from core import pipeline, point
+from core import parity, pipeline, point
 from core.batches import Split
 from core.data import Data
 from core.errors import TargetImpossible, VerificationFailed
@@ -168,12 +168,12 @@ def test_an_impossible_target_is_refused_before_any_work(
 def test_a_file_that_is_not_the_student_is_never_handed_over(
     teacher: Path, rows: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    honest = point.predict
+    honest = parity.predict
 
     def wrong(*given: object, **named: object) -> np.ndarray:
         return honest(*given, **named) + 0.5  # type: ignore[arg-type]
 
-    monkeypatch.setattr(point, "predict", wrong)
+    monkeypatch.setattr(parity, "predict", wrong)
     recipe = Recipe.model_validate({"steps": [{"method": "svd", "keep": 0.7}]})
     with pytest.raises(VerificationFailed, match=r"model\.onnx"):
         compress(teacher, recipe, Data(rows["train"], rows["eval"]), out=tmp_path / "out", threads=1)

@@ -14,7 +14,7 @@ from transformers import BertForSequenceClassification
 
 from core.errors import VerificationFailed
 from core.export import artifact, torch_form
-from core.verify import IsolatedRun, check, isolated, logits
+from core.verify import IsolatedRun, check, logits, shipped
 from tests import tiny
 from tests.core.export.students import student
 
@@ -125,10 +125,10 @@ def test_a_stock_directory_with_a_missing_weight_is_refused(tmp_path: Path) -> N
     """Transformers alone would fill it with random numbers."""
     model, _, _ = student("dense")
     torch_form.write(model, {}, tmp_path, tmp_path / "pytorch")
-    isolated.load_torch(tmp_path, 1)
+    shipped.load_module(tmp_path, 1)
     path = tmp_path / "pytorch/model.safetensors"
     tensors = load_file(path)
     tensors.pop("classifier.bias")
     save_file(tensors, path, metadata={"format": "pt"})
     with pytest.raises(ValueError, match=r"weights do not match config\.json: .*classifier\.bias"):
-        isolated.load_torch(tmp_path, 1)
+        shipped.load_module(tmp_path, 1)
