@@ -16,7 +16,7 @@ from core.report import Curve, Damage, Latency, Layer
 # Colours that stand for the page's own; `_svg` puts those in.
 INK, FAINT, TEACHER, STUDENT = "#000001", "#000002", "#000003", "#000004"
 VARIABLES = {INK: "--ink", FAINT: "--line", TEACHER: "--teacher", STUDENT: "--accent"}
-STYLE = {
+STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # text stays text
     "svg.hashsalt": "ladapress",  # the same report gives the same bytes
     "font.family": "sans-serif",

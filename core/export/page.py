@@ -91,8 +91,8 @@ def _sizes(report: Report) -> list[tuple[str, str, str, str]]:
     reference = point.latency[0]
 
     def row(what: str, a: float | None, b: float | None) -> tuple[str, str, str, str]:
-        known = a is not None and b is not None
-        return (what, *(number(v) if v is not None else "" for v in (a, b)), f"{a / b:.2f}x" if known and b else "")  # type: ignore[operator]
+        shown = ["" if value is None else number(value) for value in (a, b)]
+        return what, shown[0], shown[1], f"{a / b:.2f}x" if a is not None and b else ""
 
     return [
         row("bytes of model.onnx (teacher: 4 a parameter)", 4 * theirs.parameters, ours.bytes_on_disk["model.onnx"]),
