@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -40,20 +41,26 @@ class SigningKey:
 
     @classmethod
     def load(cls, path: Path) -> SigningKey:
-        """The key in a file; a fresh one is written there (mode 0600) where the file does not exist.
+        """The key in a file.
 
         Raises:
             ValueError: the file holds something else.
-            OSError: it can neither be read nor written.
+            OSError: it cannot be read.
         """
-        text = read_or_create(path, lambda: cls.fresh().pem())
-        try:
-            key = load_pem_private_key(text.encode(), password=None)
-        except (ValueError, TypeError, UnsupportedAlgorithm):
-            key = None
-        if not isinstance(key, Ed25519PrivateKey):
-            raise ValueError(f"{path} must hold an Ed25519 private key, PEM (PKCS#8), without a password")
-        return cls(key)
+        return cls._parse(path.read_bytes(), path)
+
+    @classmethod
+    def load_or_create(cls, path: Path) -> SigningKey:
+        """As `load`; where the file does not exist, a fresh key is written to it (mode 0600)."""
+        return cls._parse(read_or_create(path, lambda: cls.fresh().pem()).encode(), path)
+
+    @classmethod
+    def _parse(cls, pem: bytes, path: Path) -> SigningKey:
+        with suppress(ValueError, TypeError, UnsupportedAlgorithm):
+            key = load_pem_private_key(pem, password=None)
+            if isinstance(key, Ed25519PrivateKey):
+                return cls(key)
+        raise ValueError(f"{path} must hold an Ed25519 private key, PEM (PKCS#8), without a password")
 
     def pem(self) -> str:
         """The private key as the file holds it."""

@@ -33,7 +33,7 @@ def seal(store: LocalStore, project_id: str, files: Sequence[PublishedFile], key
     if manifest is None or manifest.size > MAX_MANIFEST_BYTES:
         raise OutputRefusedError(f"a point needs {MANIFEST!r} of at most {MAX_MANIFEST_BYTES} bytes")
     content = store.path(project_id, manifest.sha256).read_bytes()  # what will be sent, to the byte
-    found = {path: {"size": file.size, "sha256": file.sha256} for path, file in listed.items()}
+    found = {path: (file.size, file.sha256) for path, file in listed.items()}
     said = _files(content)
     for path in sorted(said.keys() | found.keys()):
         if said.get(path) != found.get(path):
@@ -42,13 +42,11 @@ def seal(store: LocalStore, project_id: str, files: Sequence[PublishedFile], key
     return PublishedFile(path=SIGNATURE, size=blob.size, sha256=blob.sha256, media_type="application/json")
 
 
-def _files(content: bytes) -> dict[str, Any]:
-    """What a manifest says about files."""
+def _files(content: bytes) -> dict[str, tuple[Any, Any]]:
+    """Size and sha256 that a manifest gives to each file."""
     try:
         manifest = json.loads(content.decode("utf-8"))
-        files = manifest["files"]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise OutputRefusedError(f"{MANIFEST} is no manifest: {error!r:.200}") from None
-    if not isinstance(manifest, dict) or not isinstance(files, dict):
-        raise OutputRefusedError(f"{MANIFEST} is no manifest: it must be an object with an object 'files'")
-    return files
+        return {path: (entry["size"], entry["sha256"]) for path, entry in manifest["files"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        legal = '{"version": ..., "files": {path: {"size": ..., "sha256": ...}}}'
+        raise OutputRefusedError(f"{MANIFEST} must be {legal}; {type(error).__name__}: {error}"[:500]) from None

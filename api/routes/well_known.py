@@ -1,4 +1,4 @@
-"""The public keys that artifacts are signed with (RFC 8615, 7517), for whoever asks: they are what strangers check by."""
+"""The public keys that artifacts are signed with (RFC 8615, 7517), for whoever asks: strangers check by them."""
 
 from __future__ import annotations
 

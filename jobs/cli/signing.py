@@ -1,4 +1,4 @@
-"""`ladapress signing`: the keys that sign artifacts. Wants the settings that the workers have, LADAPRESS_* variables."""
+"""`ladapress signing`: the keys that sign artifacts. Wants the settings that the workers have (LADAPRESS_*)."""
 
 from __future__ import annotations
 
