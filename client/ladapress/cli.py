@@ -34,9 +34,9 @@ from ladapress.compress import (
 from ladapress.display import Display, jobs_table, plan_table
 from ladapress.errors import LadapressError
 from ladapress.known_keys import KnownKeys
+from ladapress.trust import GivenKeys, ServiceKeys
 from ladapress.types import JobRequest, Ladder, Resources, Target
 from ladapress.uploads import media_type
-from ladapress.verifier import GivenKeys, ServiceKeys
 
 PLUGINS = "ladapress.commands"
 SERVER_COMMANDS = {

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ladapress.download import MANIFEST, SIGNATURE, inside
-from ladapress.errors import LadapressError
+from ladapress.errors import LadapressError, Problem
 
 VERSIONS = (1, 2)
 MAX_BYTES = 4 << 20  # of the manifest
@@ -43,6 +43,13 @@ class Damaged(Exception):
     def __init__(self, *findings: Finding) -> None:
         super().__init__("; ".join(map(str, findings)))
         self.findings = findings
+
+
+def refusal(code: str, *findings: Finding, why: str = "The artifact is not what it should be") -> LadapressError:
+    """Findings as the one shape of errors: a title, and each file with what was expected and what was found."""
+    errors = tuple(finding.as_dict() for finding in findings)
+    detail = "; ".join([why, *map(str, findings)])
+    return LadapressError(Problem(title=why, detail=detail, code=code, errors=errors))
 
 
 @dataclass(frozen=True)
