@@ -215,7 +215,7 @@ def test_without_the_server_up_says_what_to_install(tmp_path: Path) -> None:
 def test_help_lists_every_command_and_the_version_is_told(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
     assert call(monkeypatch, "", "--help") == 0
     said = capsys.readouterr().out
-    for command in ("compress", "jobs", "watch", "cancel", "download", "up"):
+    for command in ("compress", "jobs", "watch", "cancel", "download", "verify", "signing", "up"):
         assert f"\n  {command} " in said
     assert call(monkeypatch, "", "--version") == 0
     assert capsys.readouterr().out.startswith("ladapress 0.")
