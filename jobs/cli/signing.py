@@ -15,7 +15,12 @@ if TYPE_CHECKING:
     from jobs.db import Database
     from jobs.signing import SigningKey
 
-app = typer.Typer(help="The keys that sign artifacts: list them, put a new one in place.", no_args_is_help=True)
+app = typer.Typer(
+    help="List and rotate the keys that sign artifacts.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
 DataDir = Annotated[Path | None, typer.Option(help="Home of all data. [default: ladapress-data]")]
 
 
