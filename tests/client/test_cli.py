@@ -221,7 +221,7 @@ def test_a_plugin_may_bring_one_command_or_several(monkeypatch: pytest.MonkeyPat
     named = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"][cli.PLUGINS]
     points = metadata.EntryPoints(metadata.EntryPoint(name, value, cli.PLUGINS) for name, value in named.items())
     assert {point.name for point in points} == set(cli.SERVER_COMMANDS)
-    monkeypatch.setattr(cli, "entry_points", lambda group: points)
+    monkeypatch.setattr(cli, "entry_points", lambda **_: points)
     root = typer.Typer()
     cli.add_plugins(root, ["--help"])
     for arguments, expected in ((["signing", "--help"], ("list", "rotate")), (["up", "--help"], ("--port",))):
