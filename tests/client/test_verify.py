@@ -132,6 +132,25 @@ def test_every_difference_is_told_with_its_file(tmp_path: Path) -> None:
     assert "delete the folder" in verdict["error"]["detail"]
 
 
+@pytest.mark.parametrize("path", ["more.py", ".hidden", "pytorch/more.safetensors", "new/folder/file", "Manifest.json"])
+def test_one_file_too_many_is_enough(tmp_path: Path, path: str) -> None:
+    """Of whatever name: a runtime might pick it up, and nobody signed it."""
+    folder = write(tmp_path / "a", {**WHOLE, path: b""})
+    assert findings(folder) == [("file_unlisted", path)]
+
+
+def test_one_link_is_enough_even_to_the_right_bytes(tmp_path: Path) -> None:
+    """What it leads to may change after the check."""
+    folder = artifact(tmp_path / "a", KEY)
+    (folder / "report.json").rename(tmp_path / "elsewhere")
+    (folder / "report.json").symlink_to(tmp_path / "elsewhere")
+    assert findings(folder) == [("file_illegal", "report.json")]
+    folder = artifact(tmp_path / "b", KEY)
+    (folder / "pytorch").rename(tmp_path / "outside")
+    (folder / "pytorch").symlink_to(tmp_path / "outside")
+    assert ("file_illegal", "pytorch") in findings(folder)
+
+
 def test_a_linked_manifest_or_signature_is_not_read(tmp_path: Path) -> None:
     for name in ("manifest.json", "signature.json"):
         folder = artifact(tmp_path / name, KEY)
