@@ -15,7 +15,7 @@ from api import errors, openapi
 from api.auth import open_door
 from api.context import Context
 from api.request_id import RequestId
-from api.routes import artifacts, catalogue, datasets, events, health, inspections, jobs, models, plans
+from api.routes import artifacts, catalogue, datasets, events, health, inspections, jobs, models, plans, well_known
 from api.strict_json import StrictJson
 from jobs.db import upgrade
 from jobs.settings import Settings
@@ -30,6 +30,7 @@ ROUTERS = (
     artifacts.router,
     catalogue.router,
     health.router,
+    well_known.router,
 )
 RAW = re.compile(r"POST /v1/datasets|PUT /v1/models/[^/]*/files/.*", re.DOTALL)
 

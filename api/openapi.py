@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from api.errors import responses
 from jobs.problem import Problem
 
-OPEN = ("/healthz", "/readyz")  # no key needed
+OPEN = ("/healthz", "/readyz", "/.well-known/ladapress-keys.json")  # no key needed
 
 
 def install(app: FastAPI) -> None:

@@ -263,5 +263,27 @@ class Me(Answer):
     scopes: list[str]
 
 
+class SigningKey(Answer):
+    """A public key that signs artifacts, as a JWK (RFC 7517, RFC 8037)."""
+
+    kty: Literal["OKP"] = "OKP"
+    crv: Literal["Ed25519"] = "Ed25519"
+    use: Literal["sig"] = "sig"
+    x: str = Field(description="The key: 32 bytes, base64url.")
+    kid: str = Field(description="Its name: the JWK's thumbprint (RFC 7638).")
+    created_at: datetime = Field(description="When it first signed, or was made to.")
+    retired_at: datetime | None = Field(description="It signs no more; what it signed stays valid.")
+    endorsed_by: str | None = Field(description="kid of the key that it took over from.")
+    endorsement: str | None = Field(
+        description="That key's Ed25519 signature, base64url, over the line `ladapress-endorsement-1 <kid>`."
+    )
+
+
+class KeySet(Answer):
+    """A JWK Set."""
+
+    keys: list[SigningKey]
+
+
 class Health(Answer):
     status: Literal["ok"] = "ok"

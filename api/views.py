@@ -189,6 +189,18 @@ def artifact(row: tables.Artifact, files: Sequence[tables.ArtifactFile]) -> sche
     )
 
 
+def signing_key(row: tables.SigningKey) -> schemas.SigningKey:
+    """A public key as a JWK."""
+    return schemas.SigningKey(
+        kid=row.id,
+        x=row.x,
+        created_at=_time(row.created_at),
+        retired_at=None if row.retired_at is None else _time(row.retired_at),
+        endorsed_by=row.endorsed_by,
+        endorsement=row.endorsement,
+    )
+
+
 def event(row: tables.Event) -> schemas.JobEvent:
     """One event of a job."""
     return schemas.JobEvent(id=row.id, job_id=row.job_id, seq=row.seq, type=row.type, at=_time(row.at), data=row.data)

@@ -154,9 +154,9 @@ def _sum(*parts: Spent) -> Spent:
 
 def _done(training: Distill, kl: float | None, learnt: float) -> float:
     """The share of its steps after which a student is near enough."""
-    if not training.enough or not kl:
+    if not training.enough or kl is None:
         return 1.0
-    return min(1.0, max(0.0, math.log(kl / training.enough) / -math.log(learnt)))
+    return min(1.0, max(0.0, math.log(max(kl, training.enough) / training.enough) / -math.log(learnt)))
 
 
 def training_of(recipe: Recipe) -> Training | None:

@@ -87,9 +87,16 @@ def _takes(
     if costs is None or training is None or costs.training != training.timed:
         return {}
     share = share_of(recipe.stored(shape.tensors()), shape.tensors())
-    kl = profile.kl(loss, trained=False)
+    kl = profile.kl(_before_training(recipe, profile, loss), trained=False)
     seconds, cpu_s = costs.job(training, rows, share, kl=kl, learnt=LEARNT, minutes=target.max_minutes)
     return {"seconds": seconds, "cpu_s": cpu_s, "memory_bytes": costs.device_bytes or costs.memory_bytes}
+
+
+def _before_training(recipe: Recipe, profile: Profile, loss: float) -> float:
+    """The part of a plan's loss that the student has when it is trained: what is rounded after that is none yet."""
+    trains = next(place for place, step in enumerate(recipe.steps) if step.trains)
+    behind = any(step.method == "int8" for step in recipe.steps[trains:]) and recipe.products == "int8"
+    return max(0.0, loss - (profile.int8 or 0.0)) if behind else loss
 
 
 def _forecast(

@@ -7,12 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import os
 import re
 import secrets
 from collections.abc import Sequence
-from contextlib import suppress
-from pathlib import Path
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -22,6 +19,7 @@ from jobs.db import insert_once
 from jobs.ids import new_id
 from jobs.problem import refuse
 from jobs.scope import DEFAULT_PROJECT, SCOPES, Scope, audit, get
+from jobs.secret_file import read_or_create
 from jobs.settings import Settings
 from jobs.tables import ApiKey
 
@@ -83,7 +81,7 @@ def bootstrap(s: Session, settings: Settings) -> str | None:
     path = settings.bootstrap_key_file
     if path is None:
         return None
-    token = _read_or_create(path)
+    token = read_or_create(path, lambda: new_token() + "\n").strip()
     if not TOKEN.fullmatch(token):
         raise ValueError(f"{path} must hold one line lp_<26 characters>_<43 characters>")
     _store(s, DEFAULT_PROJECT, "bootstrap", token, SCOPES)
@@ -117,20 +115,3 @@ def _parse(token: str) -> tuple[str, str]:
 
 def _hash(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
-
-
-def _read_or_create(path: Path) -> str:
-    """The file's line. Two processes that start together agree on one key."""
-    try:
-        return path.read_text(encoding="ascii").strip()
-    except FileNotFoundError:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    try:
-        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(new_token() + "\n")
-        with suppress(FileExistsError):  # the other process was first
-            os.link(draft, path)  # whole when it succeeds
-    finally:
-        draft.unlink(missing_ok=True)
-    return path.read_text(encoding="ascii").strip()

@@ -22,6 +22,8 @@ from jobs.profiles import find as find_profile
 from jobs.profiles import keep as keep_profile
 from jobs.reconcile import Hint, reconcile
 from jobs.removal import cancel, delete_job
+from jobs.signing_keys import known as signing_keys
+from jobs.signing_keys import register as register_signing_key
 from jobs.submit import prepare, submit
 from jobs.uploads import (
     DeclaredFile,
@@ -77,10 +79,12 @@ __all__ = [
     "published",
     "reconcile",
     "record",
+    "register_signing_key",
     "release",
     "release_inspection",
     "request_inspection",
     "seen",
+    "signing_keys",
     "submit",
     "transitions",
 ]

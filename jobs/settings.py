@@ -43,6 +43,11 @@ class Settings(BaseSettings):
         None, description="File with the first API key; written with a fresh one where it does not exist."
     )
 
+    signing_key_file: Path = Field(
+        default_factory=lambda values: values["data_dir"] / "signing-key.pem",
+        description="Private key that signs artifacts; written with a fresh one where it does not exist.",
+    )
+
     lease_s: Seconds = Field(60, description="A worker that is silent for so long has lost its job.")
     tick_s: Seconds = Field(2, description="Pause between two runs of the reconciler.")
     hint_after_s: Seconds = Field(30, description="A waiting job is announced again after this time.")
@@ -62,7 +67,7 @@ class Settings(BaseSettings):
     max_json_bytes: Bytes = Field(2**20, description="Largest JSON body.")
     celery_prefix: str = Field("", pattern=r"^[\w.:-]*$", description="Before queue names and Redis keys.")
 
-    @field_validator("data_dir", "store_dir", "work_dir")
+    @field_validator("data_dir", "store_dir", "work_dir", "signing_key_file")
     @classmethod
     def _absolute(cls, value: Path) -> Path:
         """The service's processes may start in different folders; they must mean the same one."""

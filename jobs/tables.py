@@ -1,4 +1,4 @@
-"""The tables. Every one but `worker` has `project_id`, and every query of theirs goes through `jobs.scope`.
+"""The tables. Every one but `worker` and `signing_key` has `project_id`, and its queries go through `jobs.scope`.
 
 Times are seconds since 1970 (UTC) by the database's own clock (`jobs.db.db_now`), never by a process' clock.
 Alembic builds them (`jobs/migrations`), in tests too; a test holds that both agree.
@@ -134,6 +134,21 @@ class Worker(Base):
     id: Mapped[str] = mapped_column(primary_key=True)
     devices: Mapped[list[str]]
     seen_at: Mapped[float]
+
+
+class SigningKey(Base):
+    """The public half of a key that signs artifacts, of every project. `id` is its JWK thumbprint, `x` the key itself.
+
+    `endorsement` is the signature of the key `endorsed_by` over this one's id: see `jobs.signing`.
+    """
+
+    __tablename__ = "signing_key"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    x: Mapped[str]
+    created_at: Mapped[float] = mapped_column(default=db_now())
+    retired_at: Mapped[float | None]
+    endorsed_by: Mapped[str | None]
+    endorsement: Mapped[str | None]
 
 
 class Job(Base):

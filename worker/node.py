@@ -17,6 +17,7 @@ from jobs.db import connect
 from jobs.garbage import EVERY_S, sweep
 from jobs.queue import Kind, announce
 from jobs.settings import Settings
+from jobs.signing import SigningKey
 from jobs.store import LocalStore
 from worker import pool, roster
 from worker.inspections import inspect_one
@@ -47,6 +48,9 @@ class Node:
         self._threads: list[threading.Thread] = []
         self._pools: dict[Kind, pool.Pool] = {}
         if "job" in kinds:
+            self._signing_key = SigningKey.load_or_create(
+                settings.signing_key_file
+            )  # now, not after the first hour of work
             self._pools["job"] = pool.Pool("compress", settings.device_slots, self._roster, settings, engine)
         if "inspection" in kinds:
             self._pools["inspection"] = pool.Pool("inspect", 1, self._roster, settings, engine)
@@ -81,6 +85,15 @@ class Node:
         for kind, each in self._pools.items():
             for number in range(each.slots):
                 self._thread(f"{kind}-{number}", self._poller(kind, pause_s, wait=wait))
+
+    def signing_key(self) -> SigningKey:
+        """The key in the file at this moment, so that a rotation needs no restart; where it cannot be read, the last
+        one that could."""
+        try:
+            self._signing_key = SigningKey.load(self.settings.signing_key_file)
+        except (OSError, ValueError) as error:
+            logger.error("the signing key cannot be read, the one read before is used: %s", error)  # noqa: TRY400
+        return self._signing_key
 
     def drain(self) -> None:
         """Take nothing more; running jobs go back to the queue without burning an attempt. Returns at once."""

@@ -26,6 +26,7 @@ from worker import protocol, workspace
 from worker.group import Child
 from worker.link import Link
 from worker.pool import Pool
+from worker.seal import seal
 from worker.watch import End, watch
 
 if TYPE_CHECKING:
@@ -186,18 +187,17 @@ class _Run:
                 self._fail(Problem.of("internal", "the child ended a compression with a verdict"))
 
     def _publish(self, result: protocol.Result) -> None:
-        held, settings = self.held, self.node.settings
+        held, settings, store = self.held, self.node.settings, self.node.store
+        key = self.node.signing_key()
         try:
             dry = held.spec.get("dry_run", False)  # specs of before have none
             report = None if dry else Report.model_validate(result.report, strict=False)
             delivered = [] if dry else result.points
             reports = [Point.model_validate(each.report, strict=False) for each in delivered]
-            files = [
-                workspace.collect(
-                    self.node.store, held.project_id, self.child.folder / "out", point, 2 * settings.max_model_bytes
-                )
-                for point in delivered
-            ]
+            out, most = self.child.folder / "out", 2 * settings.max_model_bytes
+            files = [workspace.collect(store, held.project_id, out, point, most) for point in delivered]
+            for each in files:
+                each.append(seal(store, held.project_id, each, key))
         except Refused as refused:
             self._fail(refused.problem)
             return
@@ -213,7 +213,13 @@ class _Run:
             self.profiling.join(settings.lease_s)  # a dry run is made for it
         self.link.stop()  # its last events come before the end of the job
         whole = None if report is None else report.model_dump(mode="json")
-        if self._write(lambda s: service.publish(s, held.job_id, held.fence, whole, points)):
+
+        def publish(s: Session) -> bool:
+            if points:
+                service.register_signing_key(s, key)  # nobody sees a signature before its key
+            return service.publish(s, held.job_id, held.fence, whole, points)
+
+        if self._write(publish):
             return
         # Refused, or done by a commit whose answer was lost, or cancelled in the last moment.
         if self._write(lambda s: service.published(s, held.job_id, held.fence)):

@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from ladapress import outcome
+from ladapress import outcome, verifier
 from ladapress.client import Client
 from ladapress.compress import (
     Order,
@@ -33,10 +33,16 @@ from ladapress.compress import (
 )
 from ladapress.display import Display, jobs_table, plan_table
 from ladapress.errors import LadapressError
+from ladapress.known_keys import KnownKeys
+from ladapress.trust import GivenKeys, ServiceKeys
 from ladapress.types import JobRequest, Ladder, Resources, Target
+from ladapress.uploads import media_type
 
 PLUGINS = "ladapress.commands"
-SERVER_COMMANDS = {"up": "Start the service on this machine (needs the server)."}
+SERVER_COMMANDS = {
+    "signing": "List and rotate the keys that sign artifacts (needs the server).",
+    "up": "Start the service on this machine (needs the server).",
+}
 TARGET_HELP = f"May be repeated. NAME is one of {', '.join(Target.model_fields)}."
 LADDER_HELP = f"Several points in one job, towards smaller or faster. NAME is one of {', '.join(Ladder.model_fields)}."
 
@@ -244,13 +250,54 @@ def download_command(
     print(out)
 
 
+@app.command(no_args_is_help=True)
+def verify(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of one artifact, as it was downloaded.")],
+    key: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Trust the keys in FILE (PEM, JWK or JWK Set); ask no service.")
+    ] = None,
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Pin what LADAPRESS_URL publishes now, in place of what is pinned.")
+    ] = False,
+    rows: Annotated[Path | None, typer.Option("--eval", metavar="FILE", help="Measure on these rows again.")] = None,
+    text: TextColumn = None,
+    text_pair: PairColumn = None,
+    label: LabelColumn = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check every byte of an artifact and who signed it; nothing in DIR is run.
+
+    Without --key, the keys of the service that LADAPRESS_URL names are trusted: pinned on first use, then those that
+    a pinned key endorses.
+    """
+    columns = _named(text=text, text_pair=text_pair, label=label)
+    if not folder.is_dir():
+        raise usage(f"{folder}: must be a folder")
+    if key is not None and trust:
+        raise usage("give one of --key FILE and --trust")
+    if rows is None and columns:
+        raise usage("--text, --text-pair and --label name columns of --eval FILE, which is not given")
+    if rows is not None:
+        media_type(rows)
+    with Client() as client:
+        known = KnownKeys()
+        ring = GivenKeys.read(key) if key else ServiceKeys(client, known, verifier.warn, anew=trust)
+        code, verdict = verifier.run(folder, ring, rows, columns)
+    verifier.tell(verdict, as_json=as_json)
+    raise typer.Exit(code)
+
+
 def add_plugins(root: typer.Typer, arguments: list[str]) -> None:
     """Add the commands of other distributions, imported only where one is called or help is asked for."""
     called = next((argument for argument in arguments if not argument.startswith("-")), None)
     found = {point.name: point for point in entry_points(group=PLUGINS)}
     for name, point in found.items():
         if called in (None, name):
-            root.command(name)(point.load())
+            loaded = point.load()
+            if isinstance(loaded, typer.Typer):
+                root.add_typer(loaded, name=name)
+            else:
+                root.command(name)(loaded)
     for name, text in SERVER_COMMANDS.items():
         if name not in found:
             settings = {"ignore_unknown_options": True, "allow_extra_args": True}

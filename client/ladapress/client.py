@@ -16,8 +16,10 @@ from types import TracebackType
 import httpx2
 
 from ladapress import types
+from ladapress.errors import LadapressError
 from ladapress.inputs import Datasets, Models
 from ladapress.jobs import Artifacts, Jobs, Plans
+from ladapress.keys import Keys, key_set
 from ladapress.transport import Transport
 
 DEFAULT_URL = "http://127.0.0.1:8642"
@@ -73,6 +75,14 @@ class Client:
     def methods(self) -> types.MethodList:
         """What a step of a recipe may be."""
         return types.MethodList.model_validate(self._transport.json("GET", "/v1/methods"))
+
+    def signing_keys(self) -> Keys:
+        """The public keys that the service says it signs artifacts with, by kid; retired ones too."""
+        said = self._transport.json("GET", "/.well-known/ladapress-keys.json")
+        try:
+            return key_set(said["keys"])
+        except (TypeError, KeyError, AttributeError):
+            raise LadapressError.local("protocol", f"{self.url} answers with something that is no JWK Set") from None
 
     def presets(self) -> types.PresetList:
         """Recipes with names."""

@@ -21,7 +21,7 @@ from ladapress.transport import FIRST_DELAY_S, Transport, place
 from ladapress.types import Artifact, ArtifactFile
 
 STAGING = ".ladapress-partial"
-MANIFEST = "manifest.json"
+MANIFEST, SIGNATURE = "manifest.json", "signature.json"  # neither lists itself nor the other
 Moved = Callable[[int], None]
 """Told how many bytes have arrived, or (negative) have to be fetched again."""
 
@@ -41,7 +41,7 @@ def fetch(transport: Transport, artifact: Artifact, folder: Path, moved: Moved) 
             `protocol` where the artifact names a path outside `folder`, `unreachable`.
     """
     files = sorted(artifact.files, key=lambda file: (file.path == MANIFEST, file.path))
-    targets = [folder / _inside(file.path) for file in files]
+    targets = [folder / inside(file.path) for file in files]
     folder = folder.absolute()
     made = _first_missing(folder)
     staging = folder / STAGING
@@ -122,11 +122,11 @@ def _fill(transport: Transport, url: str, file: ArtifactFile, part: Path, moved:
 def _clear_earlier(folder: Path, *, keep: list[Path]) -> None:
     """Remove the earlier artifact's manifest, and those of its files that the new one does not overwrite.
 
-    Left in place, the weights of one model would lie beside the structure of another.
+    Left in place, the weights of one model would lie beside the structure of another, or under its signature.
     """
     try:
         listed = json.loads((folder / MANIFEST).read_bytes())["files"]
-        earlier = [folder / _inside(path) for path in listed]
+        earlier = [folder / inside(path) for path in (*listed, SIGNATURE)]
     except (OSError, ValueError, KeyError, TypeError, LadapressError):
         earlier = []  # no artifact of ours, so nothing of it to remove
     (folder / MANIFEST).unlink(missing_ok=True)
@@ -143,7 +143,7 @@ def _damaged(file: ArtifactFile, found: str) -> LadapressError:
     )
 
 
-def _inside(path: str) -> Path:
+def inside(path: str) -> Path:
     """`path` as a relative path below the folder; a service that names another one is not trusted."""
     pure = PurePosixPath(path)
     legal = path and not pure.is_absolute() and "\\" not in path and "\x00" not in path and ":" not in path

@@ -3,7 +3,10 @@
 `LadapressError.code` is stable and is what programs branch on. Codes made on this side of the wire:
 `unreachable` (no answer within the client's patience), `protocol` (an answer that is not ladapress's),
 `damaged_download` (bytes that do not match their sha256), `timeout` (a wait that ran out), `usage` (local input
-that can be seen to be wrong before anything is sent).
+that can be seen to be wrong before anything is sent). Of an artifact that is verified: `manifest_invalid`,
+`file_missing`, `file_unlisted`, `file_illegal` (a link), `size_mismatch`, `sha256_mismatch`, `signature_invalid`,
+`not_signed`, `key_unknown` (of nobody who is trusted), `key_changed` (not a pinned one, nor endorsed by one),
+`known_keys_invalid`, `unreadable`, `cannot_measure`.
 """
 
 from __future__ import annotations

@@ -566,6 +566,40 @@ class Resources(BaseModel):
     """
 
 
+class SigningKey(BaseModel):
+    """
+    A public key that signs artifacts, as a JWK (RFC 7517, RFC 8037).
+    """
+
+    kty: Literal["OKP"] = "OKP"
+    crv: Literal["Ed25519"] = "Ed25519"
+    use: Literal["sig"] = "sig"
+    x: str
+    """
+    The key: 32 bytes, base64url.
+    """
+    kid: str
+    """
+    Its name: the JWK's thumbprint (RFC 7638).
+    """
+    created_at: AwareDatetime
+    """
+    When it first signed, or was made to.
+    """
+    retired_at: AwareDatetime | None
+    """
+    It signs no more; what it signed stays valid.
+    """
+    endorsed_by: str | None
+    """
+    kid of the key that it took over from.
+    """
+    endorsement: str | None
+    """
+    That key's Ed25519 signature, base64url, over the line `ladapress-endorsement-1 <kid>`.
+    """
+
+
 class Sizes(BaseModel):
     """
     Of one model. `bytes_in_memory` counts the weights as the runtime holds them after load; `bytes_sent` is
@@ -786,6 +820,14 @@ class JobPoint(BaseModel):
     parity: list[Parity]
     student_by_file: dict[str, float]
     artifact_id: str
+
+
+class KeySet(BaseModel):
+    """
+    A JWK Set.
+    """
+
+    keys: list[SigningKey]
 
 
 class Model(BaseModel):

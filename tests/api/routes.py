@@ -8,7 +8,7 @@ from typing import Any
 
 from fastapi.testclient import TestClient
 
-OPEN = ("/healthz", "/readyz")
+OPEN = ("/healthz", "/readyz", "/.well-known/ladapress-keys.json")
 
 
 def operations(client: TestClient) -> Iterator[tuple[str, str, dict[str, Any]]]:

@@ -16,7 +16,9 @@ from jobs import service
 from jobs.db import connect
 from jobs.problem import Problem
 from jobs.settings import Settings
+from jobs.signing import SigningKey
 from jobs.store import LocalStore
+from tests.client.artifacts import sealed
 from tests.jobs.world import GOOD
 
 SUCCEED, MISS, FAIL, LAST, TWO_POINTS, SLOW = range(6)  # seeds
@@ -25,8 +27,9 @@ FILES = {
     "model.onnx": random.Random(7).randbytes(300_000),
     "pytorch/load.py": b"def load(folder): ...\n",
     "tokenizer.json": b"{}",
-    "manifest.json": b'{"files": []}',
 }
+KEY = SigningKey.fresh()
+FILES |= sealed(FILES, KEY)
 
 
 class Hand(threading.Thread):
@@ -98,6 +101,7 @@ class Hand(threading.Thread):
         figures = [point(met=met or index == 1, retention=0.9 + index / 20) for index in range(points)]
         delivered = [service.PublishedPoint(files, one.model_dump(mode="json")) for one in figures]
         with self._database.sessions.begin() as s:
+            service.register_signing_key(s, KEY)
             assert service.publish(s, held.job_id, held.fence, report(figures[0]).model_dump(mode="json"), delivered)
 
 

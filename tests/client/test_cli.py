@@ -8,13 +8,17 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
+from importlib import metadata
 from pathlib import Path
 
 import pytest
-from ladapress import Client
+import typer
+from ladapress import Client, cli
+from typer.testing import CliRunner
 
 from tests.client.command import Captured, call, compress, environment, run, uploads_of
-from tests.client.conftest import Inputs, Service, Uploaded, free_port
+from tests.client.conftest import ROOT, Inputs, Service, Uploaded, free_port
 from tests.client.hand import FAIL, FILES, LAST, MISS, SUCCEED, TWO_POINTS
 
 KEYS = [
@@ -212,10 +216,24 @@ def test_without_the_server_up_says_what_to_install(tmp_path: Path) -> None:
     assert "ladapress-server" in ended.stderr
 
 
+def test_a_plugin_may_bring_one_command_or_several(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`signing` has two, as the server's own entry points name them."""
+    named = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"][cli.PLUGINS]
+    points = metadata.EntryPoints(metadata.EntryPoint(name, value, cli.PLUGINS) for name, value in named.items())
+    assert {point.name for point in points} == set(cli.SERVER_COMMANDS)
+    monkeypatch.setattr(cli, "entry_points", lambda **_: points)
+    root = typer.Typer()
+    cli.add_plugins(root, ["--help"])
+    for arguments, expected in ((["signing", "--help"], ("list", "rotate")), (["up", "--help"], ("--port",))):
+        said = CliRunner().invoke(root, arguments, env={"COLUMNS": "200"})
+        assert said.exit_code == 0
+        assert all(word in said.output for word in expected)
+
+
 def test_help_lists_every_command_and_the_version_is_told(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
     assert call(monkeypatch, "", "--help") == 0
     said = capsys.readouterr().out
-    for command in ("compress", "jobs", "watch", "cancel", "download", "up"):
+    for command in ("compress", "jobs", "watch", "cancel", "download", "verify", "signing", "up"):
         assert f"\n  {command} " in said
     assert call(monkeypatch, "", "--version") == 0
     assert capsys.readouterr().out.startswith("ladapress 0.")

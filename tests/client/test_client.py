@@ -11,7 +11,7 @@ import pytest
 from ladapress import Client, LadapressError
 from ladapress.download import STAGING, fetch
 from ladapress.transport import Transport
-from ladapress.types import Artifact, JobEvent
+from ladapress.types import Artifact, ArtifactFile, JobEvent
 
 from tests.client.conftest import Inputs, Service, Uploaded
 from tests.client.hand import FILES, SLOW, SLOW_STEPS, SUCCEED
@@ -200,6 +200,20 @@ def test_a_second_artifact_in_a_folder_replaces_the_first_whole(
     (out / "manifest.json").write_text(json.dumps({"version": 1, "files": dict(list(listed.items())[:2])}))
     client.artifacts.download(artifact_id, out)
     assert tree(out) == {**FILES, "notes.txt": b"earlier"}
+
+
+def test_an_unsigned_artifact_does_not_come_under_the_signature_of_an_earlier_one(tmp_path: Path) -> None:
+    """A service of before signs nothing; what it sends must not look signed, nor be called a forgery."""
+    body = b'{"version": 1, "files": {}}'
+    digest = hashlib.sha256(body).hexdigest()
+    listed = {"path": "manifest.json", "size": len(body), "sha256": digest, "media_type": "application/json"}
+    known = Artifact.model_construct(id="art_1", files=[ArtifactFile.model_validate(listed)])
+    for name in ("manifest.json", "signature.json"):
+        (tmp_path / name).write_text('{"files": {}}')
+    answer = httpx2.MockTransport(lambda _: httpx2.Response(200, content=body))
+    transport = Transport("http://service.example", None, patience_s=1, handler=answer)
+    fetch(transport, known, tmp_path, lambda _: None)
+    assert tree(tmp_path) == {"manifest.json": body}
 
 
 def test_a_cut_download_goes_on_from_where_it_was(

@@ -65,8 +65,10 @@ def test_more_rows_and_a_farther_student_never_take_less(
 
 
 def test_a_student_that_is_near_enough_is_not_trained() -> None:
-    found = [costs().job(ROUNDED, ROWS, Share(1, 1), kl=kl, learnt=0.5).seconds for kl in (0.01, 0.012, 0.02, 9, None)]
+    known = (0.01, 0.012, 0.02, 9, None)
+    found = [costs().job(ROUNDED, ROWS, Share(1, 1), kl=kl, learnt=0.5).seconds for kl in known]
     assert found == sorted(found)
+    assert costs().job(ROUNDED, ROWS, Share(1, 1), kl=0.0, learnt=0.5).seconds == found[0]
     steps, looks = ROUNDED.step.steps(-(-9_000 // 32)), 20
     assert found[3] - found[0] == pytest.approx(0.7 * steps + looks * 1_000 * 25 * 1e-4)
     assert found[2] == found[3] == found[4]
@@ -120,3 +122,22 @@ def test_a_forecast_says_what_it_takes_where_somebody_measured_that() -> None:
     told, faster = (forecast(auto, Target(latency_ratio=ratio), shape, known, ROWS) for ratio in (3, 5))
     assert told.memory_bytes == 10**9
     assert 0 < (faster.seconds or 0) < (told.seconds or 0) < (told.cpu_s or 0)
+
+
+def test_what_is_rounded_after_the_training_does_not_lengthen_it() -> None:
+    """Where int8 alone is fast enough, the student that is trained is the teacher, and no step is made."""
+    shape = minilm()
+    near = Near(kl=0.1, agreement=0.9, retention=0.9, sd=0.002)
+    steps = [{"method": "structured"}, {"method": "distill", "enough": 0.001}, {"method": "int8"}]
+    auto = Recipe.model_validate({"steps": steps})
+    training = training_of(auto)
+    assert training is not None
+    timed = costs().model_copy(update={"training": training.timed})
+    bare = profile(shape, [0.1], int8_loss=0.1)
+    known = bare.model_copy(update={"nears": (near,), "kl_per_loss": 0.05, "costs": timed})
+    told = forecast(auto, Target(latency_ratio=1.2), shape, known, ROWS)
+    assert sum((told.recipe.steps[0].each or {}).values()) == sum(  # type: ignore[union-attr]
+        tensor.cols // tensor.unit for tensor in shape.tensors() if tensor.unit
+    )
+    share = share_of(told.recipe.stored(shape.tensors()), shape.tensors())
+    assert told.seconds == timed.job(training, ROWS, share, kl=0.0, learnt=0.5).seconds

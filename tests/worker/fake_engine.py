@@ -6,6 +6,7 @@ What it does is written in the training file, as one JSON object: see `Wish`.
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import json
 import os
 import signal
@@ -39,6 +40,9 @@ class Wish:
     probe: dict[str, str] | None = None  # things to reach; what happened goes into found.json
     measures: bool = False  # says what it measured, unless it was told; what it was told goes into told.json
     error: dict[str, Any] | None = None
+    lies: list[str] | None = None  # files that the manifest names and that are not delivered
+    no_manifest: bool = False
+    forges: bool = False  # delivers a signature.json of its own
     link_to: str | None = None  # a path outside, delivered as if it were a result
     busy_s: float = 0  # CPU seconds of an inspection
     eat_bytes: int = 0  # memory of an inspection
@@ -118,7 +122,24 @@ def compress(spec: dict[str, Any], wish: Wish, send: Any) -> dict[str, Any]:
     if wish.link_to:
         (out / "linked").symlink_to(wish.link_to)
         files.append("linked")
+    files += manifest(out, files, wish)
     return {"type": "result", "report": report(), "points": [{"dir": "0", "files": files, "report": report()["point"]}]}
+
+
+def manifest(out: Path, files: list[str], wish: Wish) -> list[str]:
+    """Write what names the files, and whatever else was wished for; the names of both."""
+    listed = {name: out / name for name in files if not (out / name).is_symlink()}
+    listed |= {name: Path(name) for name in wish.lies or ()}
+    entries = {name: entry(path) for name, path in listed.items()}
+    (out / "manifest.json").write_text(json.dumps({"version": 1, "files": entries}))
+    (out / "signature.json").write_text("{}")
+    return ["manifest.json"] * (not wish.no_manifest) + ["signature.json"] * wish.forges
+
+
+def entry(path: Path) -> dict[str, Any]:
+    """A file as the manifest has it; one that is not there is made up."""
+    content = path.read_bytes() if path.is_file() else b""
+    return {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
 
 
 def keep(out: Path, step: int, send: Any, link: bool) -> None:

@@ -11,11 +11,12 @@ from tests.worker.scene import Scene, members, until
 
 
 def test_a_job_runs_to_its_one_artifact(scene: Scene) -> None:
-    """A submitted job is inspected, run and published: one artifact, the engine's bytes, all stages told."""
+    """A submitted job is inspected, run and published: one artifact, the engine's bytes, sealed; all stages told."""
     job = scene.wait(scene.submit(steps=3))
     assert (job.state, job.attempt, job.error) == (State.SUCCEEDED, 1, None)
     (files,) = scene.artifacts(job.id)
-    assert files == {"model.onnx": fake_engine.DATA, "found.json": b"{}"}
+    assert set(files) == {"model.onnx", "found.json", "manifest.json", "signature.json"}
+    assert (files["model.onnx"], files["found.json"]) == (fake_engine.DATA, b"{}")
     assert job.report is not None
     assert job.report["point"]["target_met"]
     assert ("stage", {"stage": "distill"}) in scene.told(job.id)
