@@ -79,4 +79,6 @@ class Material:
     def _split(self, rows: Rows) -> Split:
         loaded = self.loaded
         tokenizer = load_tokenizer(self.folder)
-        return Split.encode(tokenizer, rows, max_tokens=loaded.max_tokens, pad_id=loaded.pad_id)
+        return Split.encode(
+            tokenizer, rows, max_tokens=loaded.max_tokens, pad_id=loaded.pad_id, segments=loaded.segments
+        )

@@ -51,7 +51,10 @@ def _scale(name: str, reader: Reader, way: Removal, gone: int, probe: Prober) ->
     weight, bias = reader.refitted(columns)
     dense = torch.zeros(reader.weight.shape)
     dense[:, columns] = weight
-    return max(probe({f"{name}.weight": dense, f"{name}.bias": bias}), TINY) / max(way.errors[gone], TINY)
+    others = {f"{name}.weight": dense}
+    if getattr(probe.model.get_submodule(name), "bias", None) is not None:
+        others[f"{name}.bias"] = bias
+    return max(probe(others), TINY) / max(way.errors[gone], TINY)
 
 
 def rounded(shared: Shared, loss: Loss) -> float:

@@ -43,7 +43,9 @@ def narrowed(proto: ModelProto, blocks: Mapping[Block, int], family: Family, tok
             continue
         weights[f"{block.reader}.weight"] = weights[f"{block.reader}.weight"][:, :columns]
         for part in [f"{writer}.{part}" for writer in block.writers for part in ("weight", "bias")]:
-            weights[part] = weights[part][:columns]
+            if part in weights:  # not every family has biases
+                stacked = np.split(weights[part], block.stacked)
+                weights[part] = np.concatenate([one[:columns] for one in stacked])
     _prune(made, weights)
     linears = [name for name in weights if any(fnmatchcase(name, f"{one}.weight") for one in family.linears)]
     whole = {name: _whole(weights.pop(name)) for name in linears} if int8 else {}

@@ -8,7 +8,6 @@ and ONNX Runtime does the same at load. So an initializer is called as its param
 
 from __future__ import annotations
 
-import inspect
 import logging
 import warnings
 from collections.abc import Iterator, Mapping
@@ -29,11 +28,11 @@ from core.export.int8_graph import multiply_whole
 from core.export.unpack_graph import OPSET, Unpacking
 from core.export.weights import Stored, collect
 from core.grid import Values
+from core.model import INPUTS, inputs_of
 from core.surgery import plain_inputs
 
 MAX_BYTES = 2**31 - 1  # of one protobuf message; a larger model would need a second file
 OUTPUT = "logits"
-INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 _QUIET = ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")
 
 
@@ -86,13 +85,6 @@ def weight_bytes(path: Path, names: Mapping[str, object] | set[str]) -> int:
     proto = onnx.load(path, load_external_data=False)
     mine = [t for t in proto.graph.initializer if t.name in names or t.name.rpartition(".")[0] in names]
     return sum(numpy_helper.to_array(tensor).nbytes for tensor in mine)
-
-
-def inputs_of(model: nn.Module) -> tuple[str, ...]:
-    """Names of the inputs that matter to `model`: segment ids only where it tells segments apart."""
-    takes = inspect.signature(model.forward).parameters
-    segments = getattr(model.config, "type_vocab_size", 0) > 1 and "token_type_ids" in takes
-    return INPUTS if segments else INPUTS[:2]
 
 
 def _graph(model: nn.Module, tokens: int, tied: Mapping[str, str]) -> onnx.ModelProto:

@@ -71,8 +71,8 @@ class Structured(Method):
         for tensor in tensors:
             if tensor.unit and (block := block_of(tensor.name)):
                 left = self.units(tensor.name, tensor.cols, tensor.unit) * tensor.unit
-                widths |= {tensor.name: left} | dict.fromkeys(block.writers, left)
-                widths |= dict.fromkeys((f"{writer}.bias" for writer in block.writers), left)
+                widths |= {tensor.name: left} | dict.fromkeys(block.writers, left * block.stacked)
+                widths |= dict.fromkeys((f"{writer}.bias" for writer in block.writers), left * block.stacked)
         found = []
         for tensor in tensors:
             left = widths.get(tensor.name, -1)
@@ -87,7 +87,7 @@ class Structured(Method):
         import torch
 
         from core.removal import columns_of
-        from core.surgery import narrow
+        from core.surgery import narrow, written
 
         for name, block, unit in self.blocks(build):
             every = build.teacher.get_submodule(name).get_parameter("weight").shape[1]
@@ -99,11 +99,12 @@ class Structured(Method):
             columns = places = columns_of(stays, reader.unit)
             if (left := build.left.get(name, (None, None))[1]) is not None:
                 # A student that goes on: its training has moved what is left of it.
-                bias = build.model.get_submodule(name).get_parameter("bias").detach()
+                bias = getattr(build.model.get_submodule(name), "bias", None)
+                bias = reader.bias if bias is None else bias.detach()
                 reader, places = reader.narrowed(left, build.weight(name), bias), torch.searchsorted(left, columns)
             narrow(build.model, block, places, *reader.refitted(places))
             build.left[name] = (None, columns)
-            build.left |= dict.fromkeys(block.writers, (columns, None))
+            build.left |= dict.fromkeys(block.writers, (written(block, columns, every), None))
         return ()
 
     def blocks(self, build: Build) -> list[tuple[str, Block, int]]:

@@ -7,6 +7,7 @@ of this project.
 """
 
 import importlib.util
+import inspect
 import json
 import sys
 import tempfile
@@ -75,7 +76,8 @@ def load_torch(folder: Path, threads: int) -> tuple[Model, Callable[[], int]]:
         if any(info[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys")):
             raise ValueError(f"weights do not match config.json: {info}")
         model.eval()
-    segments = getattr(model.config, "type_vocab_size", 0) > 1
+    takes = inspect.signature(model.forward).parameters
+    segments = getattr(model.config, "type_vocab_size", 0) > 1 and "token_type_ids" in takes
 
     def run(feed: Feed) -> Any:
         names = INPUTS if segments else INPUTS[:2]
