@@ -84,7 +84,7 @@ class Split:
             yield order[start : start + batch_size]
 
     def collate(self, indices: Sequence[int], device: torch.device) -> Batch:
-        """Tensors (rows, tokens) of ids, mask and, where the model takes them, segments, and (rows,) of labels and of the rows' own numbers."""
+        """Tensors (rows, tokens) of ids, mask and segments, if any; (rows,) of labels and of the rows' own numbers."""
         width = max(len(self.ids[i]) for i in indices)
         ids = np.full((len(indices), width), self.pad_id, dtype=np.int64)
         mask, types = np.zeros_like(ids), np.zeros_like(ids)

@@ -79,7 +79,7 @@ def map_kl(student: torch.Tensor, teacher: torch.Tensor, valid: torch.Tensor) ->
 
 
 def turned(x: torch.Tensor, cosines: torch.Tensor, sines: torch.Tensor) -> torch.Tensor:
-    """Q or K (batch, tokens, hidden) turned by position: RoPE (Su et al. 2021, arXiv 2104.09864), halves of a head paired.
+    """Q or K (batch, tokens, hidden) turned by position: RoPE (Su et al. 2021, arXiv 2104.09864) on halves of a head.
 
     Args:
         cosines, sines: (1 or batch, tokens, d_head).

@@ -257,14 +257,14 @@ def _spelled_out(recipe: Recipe, shape: ModelShape) -> Recipe:
     steps = []
     for index, step in enumerate(recipe.steps):
         given: Mapping[str, float] = getattr(step, "each", None) or {}
-        what, known = ("linear that reads heads or neurons", readers) if step.reads_units else ("matrix", every)
+        what, known = ("linear whose heads or neurons may go", readers) if step.reads_units else ("matrix", every)
         found: dict[str, float] = {}
         for name, number in sorted(given.items(), key=lambda item: (item[0] in known, len(item[0]), item[0])):
             matched = [name] if name in known else [one for one in known if fnmatchcase(one, name)]
             if not matched:
                 raise RecipeInvalid(
-                    f"steps[{index}].each names {name}, which is no {what} of this model; "
-                    + (f"one is {known[0]}" if known else "it has none"),
+                    f"steps[{index}].each names {name}, which is no {what} of this model "
+                    f"({step.name()} on {shape.family}); " + (f"one is {known[0]}" if known else "it has none"),
                     param=f"/recipe/steps/{index}/each",
                 )
             found |= dict.fromkeys(matched, number)

@@ -28,7 +28,7 @@ from core.export.int8_graph import multiply_whole
 from core.export.unpack_graph import OPSET, Unpacking
 from core.export.weights import Stored, collect
 from core.grid import Values
-from core.model import INPUTS, inputs_of
+from core.model import inputs_of
 from core.surgery import plain_inputs
 
 MAX_BYTES = 2**31 - 1  # of one protobuf message; a larger model would need a second file
@@ -98,7 +98,7 @@ def _graph(model: nn.Module, tokens: int, tied: Mapping[str, str]) -> onnx.Model
         program = torch.export.export(
             _Logits(model).eval(),
             tuple(example.values()),
-            dynamic_shapes=({0: dynamic, 1: dynamic},) * len(names) + (None,) * (len(INPUTS) - len(names)),
+            dynamic_shapes=({0: dynamic, 1: dynamic},) * len(names),
             strict=False,
         )
         exported = torch.onnx.export(
