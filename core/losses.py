@@ -84,7 +84,7 @@ def turned(x: torch.Tensor, cosines: torch.Tensor, sines: torch.Tensor) -> torch
     Args:
         cosines, sines: (1 or batch, tokens, d_head).
     """
-    heads = x.unflatten(-1, (-1, cosines.shape[-1]))
+    heads = x.view(*x.shape[:-1], -1, cosines.shape[-1])
     first, second = heads.chunk(2, dim=-1)
     return (heads * cosines[:, :, None] + torch.cat([-second, first], dim=-1) * sines[:, :, None]).flatten(2)
 

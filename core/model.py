@@ -6,6 +6,7 @@ import inspect
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -32,9 +33,9 @@ class Loaded:
     inputs: tuple[str, ...]
 
     @property
-    def segments(self) -> bool:
-        """Whether it tells the two texts of a pair apart by segment ids."""
-        return SEGMENTS in self.inputs
+    def encoding(self) -> dict[str, Any]:
+        """How text is brought to it: arguments of `core.batches.Split.encode`."""
+        return {"max_tokens": self.max_tokens, "pad_id": self.pad_id, "segments": SEGMENTS in self.inputs}
 
 
 def load(folder: Path) -> Loaded:

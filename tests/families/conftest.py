@@ -48,9 +48,7 @@ def shared(loaded: Loaded, folder: Path, tmp_path_factory: pytest.TempPathFactor
 def share(loaded: Loaded, folder: Path, scratch: Path) -> Shared:
     texts, labels = zip(*tiny.sentences(96, seed=1), strict=True)
     rows = Rows([*texts], [*reversed(texts)], [*labels])  # pairs: segment ids must go only where they are taken
-    split = Split.encode(
-        load_tokenizer(folder), rows, max_tokens=64, pad_id=loaded.pad_id, segments=loaded.segments
-    )  # fmt: skip
+    split = Split.encode(load_tokenizer(folder), rows, **loaded.encoding).cut(64)
     return Shared(loaded.model, loaded.family, split, 0, torch.device("cpu"), scratch)
 
 

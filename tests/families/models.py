@@ -31,7 +31,7 @@ BESIDE: dict[str, dict[str, Any]] = {
         "relative_attention": True, "share_att_key": True, "pos_att_type": ["p2c", "c2p"], "position_buckets": 8,
         "norm_rel_ebd": "layer_norm", "position_biased_input": False, "type_vocab_size": 0,
     },
-    "distilbert": {},
+    "distilbert": {"hidden_dim": NEURONS},  # its one size that no other name leads to
     "mpnet": {"pad_token_id": 1, "bos_token_id": 2, "eos_token_id": 3},
     "modernbert": {
         "pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3, "cls_token_id": 2, "sep_token_id": 3,
