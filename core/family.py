@@ -64,6 +64,7 @@ class Family:
     feed_forward: Block
     classifier: str = "classifier"  # the linear that gives the logits
     stays: tuple[Units, ...] = ()  # units of which none can be removed
+    untimed: tuple[Units, ...] = ()  # units that no variant of a graph has fewer of: milliseconds do not choose them
     rotary: str = ""  # argument of the attention that holds cosines and sines of positions, where they turn Q and K
     after_padding: bool = False  # positions are counted from the number of the padding token on (fairseq)
     demands: tuple[tuple[str, object], ...] = ()  # config fields and the only value that is known of each
@@ -78,6 +79,11 @@ class Family:
     def blocks(self) -> tuple[Block, ...]:
         """Those of which units can be removed."""
         return tuple(block for block in (self.attention, self.feed_forward) if block.what not in self.stays)
+
+    @property
+    def timed(self) -> tuple[Block, ...]:
+        """Those of which milliseconds, or bytes beside them, may choose the units."""
+        return tuple(block for block in self.blocks if block.what not in self.untimed)
 
     @property
     def linears(self) -> tuple[str, ...]:
@@ -159,6 +165,7 @@ FAMILIES = {
             "DebertaV2ForSequenceClassification",
             "deberta",
             suffix="_proj",
+            untimed=("heads",),  # their number stands in the shapes of its graph
             demands=(("relative_attention", True), ("share_att_key", True)),
         ),
         Family(

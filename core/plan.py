@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from core import codes
 from core.catalogue import METHODS
 from core.errors import RecipeInvalid, TargetImpossible
+from core.family import FAMILIES
 from core.method import Split, Tensor
 from core.recipe import TIMES, Ladder, Recipe, Target
 
@@ -234,7 +235,8 @@ def _check_paced(recipe: Recipe, sizes: Mapping[str, float]) -> None:
 
 def _narrowest(recipe: Recipe, shape: ModelShape) -> Recipe:
     """Nothing that milliseconds and bytes may choose is smaller."""
-    none = {matrix.name: 0 for matrix in shape.matrices if matrix.unit}
+    timed = FAMILIES[shape.family].timed
+    none = {m.name: 0 for m in shape.matrices if m.unit and any(block.read_by(m.name) for block in timed)}
     filled = recipe.with_units(none).with_auto(products="int8", embedding_bits=float(LEAST_BITS))
     return _in_one_bit(filled, shape)
 

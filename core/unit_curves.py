@@ -23,9 +23,10 @@ POINTS = 64  # of a curve, at most
 
 
 def unit_curves(shared: Shared, step: Structured, probe: Prober) -> tuple[Units, ...]:
-    """Of every block of the teacher."""
-    build = shared.student()
-    return tuple(_curve(name, *step.way(build, name), step.align, probe) for name, _, _ in step.blocks(build))
+    """Of every block of the teacher whose units the plan may choose."""
+    build, timed = shared.student(), {block.what for block in shared.family.timed}
+    names = [name for name, block, _ in step.blocks(build) if block.what in timed]
+    return tuple(_curve(name, *step.way(build, name), step.align, probe) for name in names)
 
 
 def _curve(name: str, reader: Reader, way: Removal, align: int, probe: Prober) -> Units:

@@ -25,6 +25,7 @@ from torch import nn
 
 from core.errors import ExportFailed
 from core.export.int8_graph import multiply_whole
+from core.export.split_graph import split_equally
 from core.export.unpack_graph import OPSET, Unpacking
 from core.export.weights import Stored, collect
 from core.grid import Values
@@ -121,7 +122,9 @@ def _graph(model: nn.Module, tokens: int, tied: Mapping[str, str]) -> onnx.Model
             passes.ClearMetadataAndDocStringPass(),  # source paths of the machine that exported
         ):
             clean(graph)
-        return _named(ir.to_proto(graph), names, tied)
+        proto = ir.to_proto(graph)
+        split_equally(proto)
+        return _named(proto, names, tied)
 
 
 def _named(proto: onnx.ModelProto, inputs: tuple[str, ...], tied: Mapping[str, str]) -> onnx.ModelProto:
