@@ -102,8 +102,7 @@ class Family:
 
     def max_tokens(self, config: Mapping[str, Any]) -> int:
         """The longest text, in tokens, that a model of this configuration takes."""
-        before = 1 + (config.get("pad_token_id") or 0) if self.after_padding else 0
-        return int(config[self.positions]) - before
+        return int(config[self.positions]) - (1 + int(config["pad_token_id"]) if self.after_padding else 0)
 
     def compressible(self, model: nn.Module) -> Iterator[str]:
         """Word embedding and encoder linears that `model` has, in its own order, dense or factorized."""
@@ -198,6 +197,7 @@ FAMILIES = {
             classifier="classifier.out_proj",
             stays=("heads",),  # all layers add one bias of relative positions, a number for each head
             after_padding=True,
+            demands=(("pad_token_id", 1),),  # its code counts positions from 1 whatever the config says
         ),
         Family(
             model_type="modernbert",

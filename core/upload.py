@@ -177,7 +177,8 @@ def _check_config(config: dict[str, Any]) -> None:
                 param="/model",
             )
     pad = config.get("pad_token_id")
-    if pad is not None and (type(pad) is not int or not 0 <= pad < config["vocab_size"]):
+    needed = pad is not None or family.after_padding
+    if needed and (type(pad) is not int or not 0 <= pad < config["vocab_size"]):
         raise ModelInvalid(
             f"config.json pad_token_id is {str(pad)[:40]}; legal: a token below vocab_size", param="/model"
         )

@@ -10,7 +10,9 @@ after. A layer's attention or feed-forward block without units is skipped; a lay
 
 `each` says how many heads or neurons stay, by the linear that reads them; `keep` is the same share for all. Where
 `keep` is "auto" and the target is one of time, the plan chooses by the milliseconds that units take on the machine.
-Counts of neurons are multiples of `align`, which kernels like.
+Counts of neurons are multiples of `align`, which kernels like. A reader that has no bias gets none: least squares then
+goes through the origin. Heads that share one bias of positions over all layers (MPNet) stay, whatever `keep` says;
+those of DeBERTa go where a number says so, and are not what a plan of milliseconds chooses.
 
 Gives time in every runtime, bytes and parameters alike: the shapes are smaller and dense. Takes more accuracy for a
 byte than factors and low bits do, so it is for milliseconds; follow it with `distill`.

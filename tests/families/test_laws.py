@@ -200,6 +200,8 @@ def test_units_that_stay_in_every_student_are_refused_by_name(name: str, shape: 
             "share_att_key is False; legal for deberta-v2: true",
         ),
         ("roberta", {"max_position_embeddings": 129}, ModelInvalid, "leaves 127 tokens"),
+        ("camembert", {"pad_token_id": None}, ModelInvalid, "pad_token_id is None; legal: a token"),
+        ("mpnet", {"pad_token_id": 0}, ModelUnsupported, "pad_token_id is 0; legal for mpnet: 1"),
         ("distilbert", {"n_layers": 97}, ModelInvalid, "n_layers is 97"),
         (
             "electra",
