@@ -77,6 +77,4 @@ class Material:
         return self._split(self.select_rows)
 
     def _split(self, rows: Rows) -> Split:
-        loaded = self.loaded
-        tokenizer = load_tokenizer(self.folder)
-        return Split.encode(tokenizer, rows, max_tokens=loaded.max_tokens, pad_id=loaded.pad_id)
+        return Split.encode(load_tokenizer(self.folder), rows, **self.loaded.encoding)

@@ -51,7 +51,7 @@ class Bench:
         every = data_files.read(data / "train.parquet", "train", Columns(), labels)
         chosen = np.sort(np.random.default_rng(seed).permutation(len(every))[:most]).tolist()
         train_rows, select = data_files.split_select(every.take(chosen), seed)
-        encode = {"max_tokens": self.loaded.max_tokens, "pad_id": self.loaded.pad_id}
+        encode = self.loaded.encoding
         # What may stop a training early never judges it.
         watched, judged = (select.take(list(range(half, len(select), 2))) for half in (0, 1))
         self.select = Split.encode(tokenizer, judged, **encode)

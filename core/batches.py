@@ -25,7 +25,10 @@ def inputs(batch: Mapping[str, torch.Tensor]) -> Batch:
 
 @dataclass(frozen=True)
 class Split:
-    """Rows as token ids (and segment ids), each cut to `max_tokens`."""
+    """Rows as token ids and segment ids, each cut to `max_tokens`.
+
+    segments: whether the model tells two texts apart; batches hold segment ids only then.
+    """
 
     tokenizer: Tokenizer
     rows: Rows
@@ -33,9 +36,10 @@ class Split:
     pad_id: int
     ids: Sequence[npt.NDArray[np.int32]]
     types: Sequence[npt.NDArray[np.int32]]
+    segments: bool = True
 
     @classmethod
-    def encode(cls, tokenizer: Tokenizer, rows: Rows, *, max_tokens: int, pad_id: int) -> Split:
+    def encode(cls, tokenizer: Tokenizer, rows: Rows, *, max_tokens: int, pad_id: int, segments: bool = True) -> Split:
         tokenizer.no_padding()
         tokenizer.enable_truncation(max_tokens)
         inputs = rows.texts if rows.pairs is None else list(zip(rows.texts, rows.pairs, strict=True))
@@ -47,6 +51,7 @@ class Split:
             pad_id,
             [np.array(encoding.ids, dtype=np.int32) for encoding in encodings],
             [np.array(encoding.type_ids, dtype=np.int32) for encoding in encodings],
+            segments,
         )
 
     def __len__(self) -> int:
@@ -68,7 +73,9 @@ class Split:
         """The same rows, cut shorter. Tokenised again, so that closing separators stay."""
         if all(len(row) <= max_tokens for row in self.ids):
             return self
-        return Split.encode(self.tokenizer, self.rows, max_tokens=max_tokens, pad_id=self.pad_id)
+        return Split.encode(
+            self.tokenizer, self.rows, max_tokens=max_tokens, pad_id=self.pad_id, segments=self.segments
+        )
 
     def by_length(self, batch_size: int) -> Iterator[list[int]]:
         """Numbers of all rows, those of like length together."""
@@ -77,7 +84,7 @@ class Split:
             yield order[start : start + batch_size]
 
     def collate(self, indices: Sequence[int], device: torch.device) -> Batch:
-        """Tensors (rows, tokens) of ids, mask and segments, and (rows,) of labels and of the rows' own numbers."""
+        """Tensors (rows, tokens) of ids, mask and segments, if any; (rows,) of labels and of the rows' own numbers."""
         width = max(len(self.ids[i]) for i in indices)
         ids = np.full((len(indices), width), self.pad_id, dtype=np.int64)
         mask, types = np.zeros_like(ids), np.zeros_like(ids)
@@ -85,7 +92,9 @@ class Split:
             length = len(self.ids[i])
             ids[row, :length], types[row, :length], mask[row, :length] = self.ids[i], self.types[i], 1
         labels = np.array([self.rows.labels[i] for i in indices], dtype=np.int64)
-        named = {"input_ids": ids, "attention_mask": mask, "token_type_ids": types, "labels": labels}
+        named = {"input_ids": ids, "attention_mask": mask, "labels": labels}
+        if self.segments:
+            named["token_type_ids"] = types
         named["rows"] = np.array(indices, dtype=np.int64)
         return {name: torch.from_numpy(value).to(device) for name, value in named.items()}
 

@@ -3,7 +3,8 @@
 For y = W x the loss that an error D of W causes is, to second order and with inputs and gradients taken as
 independent (K-FAC: Martens and Grosse 2015, arXiv 1503.05671), 1/2 tr(G D C Dᵀ) with C = E[x xᵀ] over tokens and
 G = sum over a row's tokens of E[g gᵀ], g = dL/dy. A word embedding is W = tableᵀ on one-hot inputs: C is diagonal,
-the frequency of each token.
+the frequency of each token. A linear that also projects a table of positions (DeBERTa) is one whose every position that
+a text reads is a token more.
 
 At the teacher itself the gradient of the distillation loss is zero; its curvature is not. One backward of a random
 vector whose covariance is the curvature gives g (Gauss-Newton): for the soft logits onehot(y) - p with y drawn from
@@ -133,28 +134,32 @@ class _Tap:
         self.inputs = torch.zeros(rows, dtype=torch.float64) if self.embedding else torch.zeros(cols, cols).double()
         self.sum = torch.zeros(0 if self.embedding else cols, dtype=torch.float64)
         self.outputs = torch.zeros(width, width, dtype=torch.float64)
-        self._last: list[torch.Tensor] = []  # of one batch: what came in, then the gradient of what went out
+        # Of one batch, call by call: what came in, then the gradient of what went out. The text comes first.
+        self._calls: list[list[torch.Tensor]] = []
         self.handle = module.register_forward_hook(self._forward)
 
     def _forward(self, _module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
-        self._last = [inputs[0].detach()]
+        call = [inputs[0].detach()]
+        self._calls.append(call)
         if not output.requires_grad:  # of a frozen model the graph begins here, and no weight's gradient is computed
             output = output.detach().requires_grad_()
-        output.register_hook(lambda gradient: self._last.append(gradient.detach()))  # type: ignore[no-untyped-call]
+        output.register_hook(lambda gradient: call.append(gradient.detach()))  # type: ignore[no-untyped-call]
         return output
 
     def take(self, ids: torch.Tensor, valid: torch.Tensor) -> None:
         """Add the last batch."""
-        entered, felt = self._last
-        g = felt[valid]
-        self.outputs += (g.T @ g).double().cpu()
-        if self.embedding:
-            self.inputs += torch.bincount(ids[valid], minlength=len(self.inputs)).double().cpu()
-        else:
-            x = entered[valid]
-            self.inputs += (x.T @ x).double().cpu()
-            self.sum += x.sum(dim=0).double().cpu()
-        self.tokens += int(valid.sum())
+        for number, (entered, felt) in enumerate(self._calls):
+            here = felt.any(dim=-1) if number else valid
+            g = felt[here]
+            self.outputs += (g.T @ g).double().cpu()
+            if self.embedding:
+                self.inputs += torch.bincount(ids[here], minlength=len(self.inputs)).double().cpu()
+            else:
+                x = entered[here]
+                self.inputs += (x.T @ x).double().cpu()
+                self.sum += x.sum(dim=0).double().cpu()
+            self.tokens += int(here.sum())
+        self._calls.clear()
 
     def moments(self, rows: int) -> Moments:
         if self.embedding:

@@ -134,10 +134,10 @@ def _halve(build: Build) -> None:
         block = build.family.block(name)
         if block is not None:
             unit = unit_of(build, block)
-            module: nn.Module = build.model.get_submodule(name)
             width = build.weight(name).shape[1]
             columns = torch.arange(max(1, width // unit // 2) * unit)
-            narrow(build.model, block, columns, build.weight(name)[:, columns], module.get_parameter("bias").detach())
+            left = build.weight(name)[:, columns]
+            narrow(build.model, block, columns, left, torch.zeros(len(left)))
 
 
 def _entries(build: Build) -> tuple[int, int]:

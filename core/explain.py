@@ -83,8 +83,9 @@ def _parts(build: Build) -> Iterator[tuple[str, tuple[str, ...]]]:
     family, teacher = build.family, build.shared.teacher
     yield family.embedding, (family.embedding,)
     for name in family.compressible(teacher):
-        if (block := family.block(name)) is not None:
-            yield name, (block.inside, block.reader)
+        for block in (family.attention, family.feed_forward):
+            if (found := block.read_by(name)) is not None:
+                yield name, (found.inside, found.reader)
 
 
 def weights_sha256(model: nn.Module) -> str:

@@ -68,10 +68,10 @@ def shape_of(folder: Path) -> tuple[ModelShape, dict[int, str]]:
         if not name.endswith("position_ids")  # a buffer that some exporters store
     }
     labels = _labels(config)
-    head = shapes.get("classifier.weight")
+    head = shapes.get(f"{family.classifier}.weight")
     if head is None or head[0] != len(labels):
         raise ModelInvalid(
-            f"classifier.weight is {head}, id2label has {len(labels)} classes: they must agree",
+            f"{family.classifier}.weight is {head}, id2label has {len(labels)} classes: they must agree",
             param="/model",
         )
     layers = int(config[family.layers])

@@ -1,7 +1,9 @@
 """The distillation objective: soft logits, hidden states and attention scores, padding left out.
 
 Attention scores are rebuilt from the outputs of the query and key projections (forward hooks on the names in the
-family's row), so every attention implementation serves and no probability matrix is materialised by the model.
+family's row), so every attention implementation serves and no probability matrix is materialised by the model. They
+are what tokens say of one another: turned by position where the model does so (RoPE), without the terms of a table of
+relative positions (MPNet, DeBERTa), and of all pairs also where a layer looks no further than a window.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import math
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from fnmatch import fnmatchcase
+from functools import partial
 from typing import Any
 
 import torch
@@ -75,23 +78,42 @@ def map_kl(student: torch.Tensor, teacher: torch.Tensor, valid: torch.Tensor) ->
     return (per_query * mask).sum() / mask.sum()
 
 
+def turned(x: torch.Tensor, cosines: torch.Tensor, sines: torch.Tensor) -> torch.Tensor:
+    """Q or K (batch, tokens, hidden) turned by position: RoPE (Su et al. 2021, arXiv 2104.09864) on halves of a head.
+
+    Args:
+        cosines, sines: (1 or batch, tokens, d_head).
+    """
+    heads = x.view(*x.shape[:-1], -1, cosines.shape[-1])
+    first, second = heads.chunk(2, dim=-1)
+    return (heads * cosines[:, :, None] + torch.cat([-second, first], dim=-1) * sines[:, :, None]).flatten(2)
+
+
 class ScoreTap:
     """While entered, collects Q and K of every layer; gives Q K^T / sqrt(d_head), (batch, heads, tokens, tokens)."""
 
     def __init__(self, model: nn.Module, family: Family) -> None:
         self.heads = int(getattr(model.config, family.heads))
-        self.queries: list[torch.Tensor] = []
-        self.keys: list[torch.Tensor] = []
+        self.queries: dict[str, torch.Tensor] = {}  # by layer's module
+        self.keys: dict[str, torch.Tensor] = {}
+        self._turns: tuple[torch.Tensor, ...] = ()  # cosines and sines of the attention that runs
         self._handles: list[RemovableHandle] = []
+        self._parts, self._rotary = family.attention.stacked, family.rotary
         self._tapped = [
-            (module, kept)
+            (module, partial(self._keep, kept, name, place))
             for name, module in model.named_modules()
-            for pattern, kept in ((family.query, self.queries), (family.key, self.keys))
+            for place, (pattern, kept) in enumerate(((family.query, self.queries), (family.key, self.keys)))
             if fnmatchcase(name, pattern)
+        ]
+        self._turning = [
+            module
+            for name, module in model.named_modules()
+            if family.rotary and fnmatchcase(name, family.attention.inside)
         ]
 
     def __enter__(self) -> ScoreTap:
-        self._handles = [module.register_forward_hook(self._keeper(kept)) for module, kept in self._tapped]
+        self._handles = [module.register_forward_hook(keep) for module, keep in self._tapped]
+        self._handles += [module.register_forward_pre_hook(self._begin, with_kwargs=True) for module in self._turning]
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -99,16 +121,21 @@ class ScoreTap:
         for handle in self._handles:
             handle.remove()
 
-    @staticmethod
-    def _keeper(kept: list[torch.Tensor]) -> Any:
-        def keep(_module: nn.Module, _inputs: Any, output: torch.Tensor) -> None:
-            kept.append(output)
+    def _begin(self, _module: nn.Module, _inputs: Any, named: Mapping[str, Any]) -> None:
+        self._turns = named[self._rotary]
 
-        return keep
+    def _keep(
+        self, kept: dict[str, torch.Tensor], name: str, place: int, _module: nn.Module, _inputs: Any, out: torch.Tensor
+    ) -> None:
+        if self._parts > 1:
+            out = out.chunk(self._parts, dim=-1)[place]
+        if self._turns:
+            out = turned(out, *self._turns)
+        kept.setdefault(name, out)  # a second call projects the table of positions: the text comes first
 
     def take(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """Q and K per layer of the last forward; forgets them."""
-        pairs = list(zip(self.queries, self.keys, strict=True))
+        pairs = list(zip(self.queries.values(), self.keys.values(), strict=True))
         self.queries.clear()
         self.keys.clear()
         return pairs

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -13,6 +15,9 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 from core.errors import ModelInvalid
 from core.family import Family, family_of
 from core.upload import check_folder, read_config
+
+SEGMENTS = "token_type_ids"
+INPUTS = ("input_ids", "attention_mask", SEGMENTS)
 
 
 @dataclass(frozen=True)
@@ -25,6 +30,12 @@ class Loaded:
     labels: dict[int, str]
     max_tokens: int
     pad_id: int
+    inputs: tuple[str, ...]
+
+    @property
+    def encoding(self) -> dict[str, Any]:
+        """How text is brought to it: arguments of `core.batches.Split.encode`."""
+        return {"max_tokens": self.max_tokens, "pad_id": self.pad_id, "segments": SEGMENTS in self.inputs}
 
 
 def load(folder: Path) -> Loaded:
@@ -45,7 +56,6 @@ def load(folder: Path) -> Loaded:
             use_safetensors=True,
             trust_remote_code=False,
             local_files_only=True,
-            attn_implementation="sdpa",
             output_loading_info=True,
         )
     except (AttributeError, KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
@@ -67,6 +77,14 @@ def load(folder: Path) -> Loaded:
         family=family,
         task=task,
         labels={int(i): str(name) for i, name in config.id2label.items()},
-        max_tokens=int(config.max_position_embeddings),
+        max_tokens=family.max_tokens(config.to_dict()),
         pad_id=int(config.pad_token_id or 0),
+        inputs=inputs_of(model),
     )
+
+
+def inputs_of(model: nn.Module) -> tuple[str, ...]:
+    """Names of the inputs that matter to `model`: segment ids only where it tells segments apart."""
+    takes = inspect.signature(model.forward).parameters
+    segments = getattr(model.config, "type_vocab_size", 0) > 1 and SEGMENTS in takes
+    return INPUTS if segments else INPUTS[:2]

@@ -248,9 +248,8 @@ def _share(
     model: Path, loaded: Loaded, roles: Roles, seed: int, device: torch.device, scratch: Path
 ) -> tuple[Shared, Split]:
     tokenizer = load_tokenizer(model)
-    encode = {"max_tokens": loaded.max_tokens, "pad_id": loaded.pad_id}
-    train_split = Split.encode(tokenizer, roles.train, **encode)
-    select = Split.encode(tokenizer, roles.select, **encode)
+    train_split = Split.encode(tokenizer, roles.train, **loaded.encoding)
+    select = Split.encode(tokenizer, roles.select, **loaded.encoding)
     teacher = loaded.model.to(device).requires_grad_(False)
     return Shared(teacher, loaded.family, train_split, seed, device, scratch, select), select
 

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from core import codes
 from core.catalogue import METHODS
 from core.errors import RecipeInvalid, TargetImpossible
+from core.family import FAMILIES
 from core.method import Split, Tensor
 from core.recipe import TIMES, Ladder, Recipe, Target
 
@@ -234,7 +235,8 @@ def _check_paced(recipe: Recipe, sizes: Mapping[str, float]) -> None:
 
 def _narrowest(recipe: Recipe, shape: ModelShape) -> Recipe:
     """Nothing that milliseconds and bytes may choose is smaller."""
-    none = {matrix.name: 0 for matrix in shape.matrices if matrix.unit}
+    timed = FAMILIES[shape.family].timed
+    none = {m.name: 0 for m in shape.matrices if m.unit and any(block.read_by(m.name) for block in timed)}
     filled = recipe.with_units(none).with_auto(products="int8", embedding_bits=float(LEAST_BITS))
     return _in_one_bit(filled, shape)
 
@@ -257,14 +259,14 @@ def _spelled_out(recipe: Recipe, shape: ModelShape) -> Recipe:
     steps = []
     for index, step in enumerate(recipe.steps):
         given: Mapping[str, float] = getattr(step, "each", None) or {}
-        what, known = ("linear that reads heads or neurons", readers) if step.reads_units else ("matrix", every)
+        what, known = ("linear whose heads or neurons may go", readers) if step.reads_units else ("matrix", every)
         found: dict[str, float] = {}
         for name, number in sorted(given.items(), key=lambda item: (item[0] in known, len(item[0]), item[0])):
             matched = [name] if name in known else [one for one in known if fnmatchcase(one, name)]
             if not matched:
                 raise RecipeInvalid(
-                    f"steps[{index}].each names {name}, which is no {what} of this model; "
-                    + (f"one is {known[0]}" if known else "it has none"),
+                    f"steps[{index}].each names {name}, which is no {what} of this model "
+                    f"({step.name()} on {shape.family}); " + (f"one is {known[0]}" if known else "it has none"),
                     param=f"/recipe/steps/{index}/each",
                 )
             found |= dict.fromkeys(matched, number)

@@ -81,6 +81,8 @@ class LatencyTable(BaseModel):
 
 def _between(line: Mapping[int, float], at: int) -> float:
     known = sorted(line)
+    if len(known) == 1:
+        return line[known[0]]  # of units that all stay: what they take is in the base
     place = min(max(1, bisect_left(known, at)), len(known) - 1)
     low, high = known[place - 1], known[place]
     return line[low] + (line[high] - line[low]) * (at - low) / (high - low)

@@ -68,7 +68,8 @@ def reader(build: Build, name: str, calibration_rows: int, damping: float) -> Re
     moments = build.shared.moments(calibration_rows)[name]
     weight = module.get_parameter("weight").detach().double().cpu()
     bias = torch.zeros(len(weight)) if module.bias is None else module.get_parameter("bias").detach()
-    mean = torch.zeros(weight.shape[1]).double() if moments.mean is None else moments.mean
+    # Without a bias nothing takes the means of lost units: least squares then goes through the origin.
+    mean = torch.zeros(weight.shape[1]).double() if moments.mean is None or module.bias is None else moments.mean
     covariance = damped(moments.inputs - torch.outer(mean, mean), damping)
     felt = damped(moments.outputs, damping)
     return Reader(weight, bias.double().cpu(), mean, covariance, felt, unit_of(build, build.family.block(name)))

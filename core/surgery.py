@@ -170,22 +170,33 @@ def share_rows(model: nn.Module, name: str, kept: torch.Tensor, row: torch.Tenso
 
 
 class OnlyBias(nn.Module):
-    """What is left of a linear that reads nothing: its bias, at every place."""
+    """What is left of a linear that reads nothing: its bias, at every place; zeros (..., out) where it has none."""
 
-    def __init__(self, bias: torch.Tensor) -> None:
+    def __init__(self, bias: torch.Tensor | None, out: int) -> None:
         super().__init__()
-        self.bias = nn.Parameter(bias)
+        self.out = out
+        self.bias = None if bias is None else nn.Parameter(bias)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """x (..., out): only its shape is used."""
-        return self.bias.expand_as(x)
+        """x (..., any): only its shape is used."""
+        shape = (*x.shape[:-1], self.out)
+        return x.new_zeros(shape) if self.bias is None else self.bias.expand(shape)
 
 
-class NoAttention(nn.Module):
-    """In the place of self-attention without heads: hands its input on, unread."""
+class HandedOn(nn.Module):
+    """In the place of a block without units: hands its input on, to what is left of its reader where it holds one."""
 
-    def forward(self, hidden_states: torch.Tensor, *_: Any, **__: Any) -> tuple[torch.Tensor, None]:
-        return hidden_states, None
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for reader in self.children():
+            x = reader(x)
+        return x
+
+
+class NoAttention(HandedOn):
+    """In the place of self-attention without heads."""
+
+    def forward(self, hidden_states: torch.Tensor, *_: Any, **__: Any) -> tuple[torch.Tensor, None]:  # type: ignore[override]
+        return super().forward(hidden_states), None
 
 
 @torch.no_grad()
@@ -194,25 +205,35 @@ def narrow(model: nn.Module, block: Block, columns: torch.Tensor, weight: torch.
 
     Args:
         weight: the reader's weight from now on, (out, columns).
-        bias: the reader's bias from now on, (out,).
+        bias: the reader's bias from now on, (out,); not asked for where it has none.
     """
     reader = model.get_submodule(block.reader)
     here = next(reader.parameters())
-    weight, bias, columns = weight.to(here), bias.to(here), columns.to(here.device)
+    weight, columns = weight.to(here), columns.to(here.device)
+    kept = None if getattr(reader, "bias", None) is None else bias.to(here)
     if not len(columns):
-        _put(model, block.reader, OnlyBias(bias))
-        _put(model, block.inside, NoAttention() if block.what == "heads" else nn.Identity())
+        skipped = NoAttention() if block.what == "heads" else HandedOn()
+        if block.part:
+            skipped.add_module(block.part, OnlyBias(kept, len(weight)))
+        else:
+            _put(model, block.reader, OnlyBias(kept, len(weight)))
+        _put(model, block.inside, skipped)
         return
-    _put(model, block.reader, _linear(weight, bias))
+    _put(model, block.reader, _linear(weight, kept))
     for name in block.writers:
         old = model.get_submodule(name)
         if not isinstance(old, nn.Linear):
             raise RecipeInvalid(f"{name} is a {type(old).__name__}: only a dense linear loses rows")
-        _put(model, name, _linear(old.weight[columns], None if old.bias is None else old.bias[columns]))
-    inside: Any = model.get_submodule(block.inside)
-    if block.what == "heads":
-        inside.num_attention_heads = len(columns) // inside.attention_head_size
-        inside.all_head_size = len(columns)
+        rows = written(block, columns, old.out_features // block.stacked)
+        _put(model, name, _linear(old.weight[rows], None if old.bias is None else old.bias[rows]))
+    if block.count:
+        inside: Any = model.get_submodule(block.inside)
+        setattr(inside, block.count, len(columns) // inside.attention_head_size)
+
+
+def written(block: Block, columns: torch.Tensor, every: int) -> torch.Tensor:
+    """The rows of a writer that give `columns` of the reader, of which there are `every`."""
+    return torch.cat([columns + every * place for place in range(block.stacked)])
 
 
 def _linear(weight: torch.Tensor, bias: torch.Tensor | None) -> nn.Linear:

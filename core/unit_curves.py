@@ -23,9 +23,10 @@ POINTS = 64  # of a curve, at most
 
 
 def unit_curves(shared: Shared, step: Structured, probe: Prober) -> tuple[Units, ...]:
-    """Of every block of the teacher."""
-    build = shared.student()
-    return tuple(_curve(name, *step.way(build, name), step.align, probe) for name, _, _ in step.blocks(build))
+    """Of every block of the teacher whose units the plan may choose."""
+    build, timed = shared.student(), {block.what for block in shared.family.timed}
+    names = [name for name, block, _ in step.blocks(build) if block.what in timed]
+    return tuple(_curve(name, *step.way(build, name), step.align, probe) for name in names)
 
 
 def _curve(name: str, reader: Reader, way: Removal, align: int, probe: Prober) -> Units:
@@ -51,7 +52,10 @@ def _scale(name: str, reader: Reader, way: Removal, gone: int, probe: Prober) ->
     weight, bias = reader.refitted(columns)
     dense = torch.zeros(reader.weight.shape)
     dense[:, columns] = weight
-    return max(probe({f"{name}.weight": dense, f"{name}.bias": bias}), TINY) / max(way.errors[gone], TINY)
+    others = {f"{name}.weight": dense}
+    if getattr(probe.model.get_submodule(name), "bias", None) is not None:
+        others[f"{name}.bias"] = bias
+    return max(probe(others), TINY) / max(way.errors[gone], TINY)
 
 
 def rounded(shared: Shared, loss: Loss) -> float:

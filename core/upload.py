@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from core.data import strict_json
-from core.errors import ModelInvalid, ModelUnsafe
+from core.errors import ModelInvalid, ModelUnsafe, ModelUnsupported
+from core.family import family_of
 
 ALLOWED = re.compile(
     r"(config|generation_config|tokenizer|tokenizer_config|special_tokens_map|added_tokens|vocab"
@@ -42,11 +43,12 @@ CONFIGS = (
     "config.json", "generation_config.json", "tokenizer_config.json", "special_tokens_map.json",
     "preprocessor_config.json",
 )  # fmt: skip
-# Latency is stated at 128 tokens, so a model must take that many.
+MIN_TOKENS = 128  # latency is stated at that many
 BOUNDS = {
-    "num_hidden_layers": (1, 96), "hidden_size": (1, 8192), "vocab_size": (1, 1_000_000),
-    "intermediate_size": (1, 65_536), "num_attention_heads": (1, 256), "max_position_embeddings": (128, 65_536),
+    "layers": (1, 96), "hidden": (1, 8192), "neurons": (1, 65_536), "heads": (1, 256),
+    "positions": (MIN_TOKENS, 65_536),
 }  # fmt: skip
+MAX_VOCABULARY = 1_000_000
 MAX_JSON = 1 << 20
 MAX_TOKENIZER = 64 << 20
 MAX_HEADER = 16 << 20
@@ -157,20 +159,34 @@ def _check_keys(name: str, config: dict[str, Any]) -> None:
 
 
 def _check_config(config: dict[str, Any]) -> None:
-    for key, (low, high) in BOUNDS.items():
-        value = config.get(key)
-        if type(value) is not int or not low <= value <= high:
-            raise ModelInvalid(f"config.json {key} is {str(value)[:40]}; legal: {low} to {high}", param="/model")
-    if config["hidden_size"] % config["num_attention_heads"]:
-        raise ModelInvalid("config.json hidden_size is not a multiple of num_attention_heads", param="/model")
-    pad = config.get("pad_token_id")
-    if pad is not None and (type(pad) is not int or not 0 <= pad < config["vocab_size"]):
-        raise ModelInvalid(
-            f"config.json pad_token_id is {str(pad)[:40]}; legal: a token below vocab_size", param="/model"
-        )
     architectures = config.get("architectures")
     if not isinstance(architectures, list) or len(architectures) != 1:
         raise ModelInvalid("config.json architectures must be a list of one name", param="/model")
+    family, _ = family_of(config.get("model_type"), architectures[0])
+    bounds = {getattr(family, what): bound for what, bound in BOUNDS.items()} | {"vocab_size": (1, MAX_VOCABULARY)}
+    for key, (low, high) in bounds.items():
+        value = config.get(key)
+        if type(value) is not int or not low <= value <= high:
+            raise ModelInvalid(f"config.json {key} is {str(value)[:40]}; legal: {low} to {high}", param="/model")
+    if config[family.hidden] % config[family.heads]:
+        raise ModelInvalid(f"config.json {family.hidden} is not a multiple of {family.heads}", param="/model")
+    for key, only in family.demands:
+        if config.get(key) != only:
+            raise ModelUnsupported(
+                f"config.json {key} is {str(config.get(key))[:40]}; legal for {family.model_type}: {json.dumps(only)}",
+                param="/model",
+            )
+    pad = config.get("pad_token_id")
+    needed = pad is not None or family.after_padding
+    if needed and (type(pad) is not int or not 0 <= pad < config["vocab_size"]):
+        raise ModelInvalid(
+            f"config.json pad_token_id is {str(pad)[:40]}; legal: a token below vocab_size", param="/model"
+        )
+    if (most := family.max_tokens(config)) < MIN_TOKENS:
+        raise ModelInvalid(
+            f"config.json {family.positions} leaves {most} tokens for a text; legal: {MIN_TOKENS} or more",
+            param="/model",
+        )
 
 
 def _check_weights(folder: Path) -> None:

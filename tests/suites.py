@@ -64,6 +64,7 @@ SUITES = (
     Suite("http and database", 5, ("jobs", "api", "client", "test_ephemeral.py")),
     Suite("end to end", 4, ("worker", "e2e", "demo")),
     Suite("methods", 5, ("methods",)),
+    Suite("families", 4, ("families",)),
     Suite("chaos", 3, ("chaos",)),
     Suite("fuzz", 2, ("fuzz",)),
     Suite("browser", 2, ("browser",)),

@@ -5,12 +5,12 @@
 
 structure.json says which linears have other shapes than config.json gives them (`narrow`), which embeddings have fewer
 rows than there are tokens, and how many (`rows`; `row` says which one a token reads), of which linears only the bias is
-left (`only_bias`), which modules are skipped (`no_attention`, `handed_on`), which layers are two factors (`low_rank`),
-which of those have a sparse part added to the product (`plus_sparse`), which weights are one bit an entry plus the
-survivors (`packed`, entry i in bit i % 8 of byte i // 8), which are fp16 (`half`), codes of a few levels (`coded`) or
-int8 with a scale a row (`whole`), which linears round their inputs to 8 bits (`dynamic`), and which names share one
-weight (`tied`). Anything missing, unexpected, of another size, or not of the sum that was written is an error: a weight
-is never made up.
+left (`only_bias`), which modules are skipped (`no_attention`, `handed_on`), how many heads attention has where it asks
+(`heads`), which layers are two factors (`low_rank`), which of those have a sparse part added to the product
+(`plus_sparse`), which weights are one bit an entry plus the survivors (`packed`, entry i in bit i % 8 of byte i // 8),
+which are fp16 (`half`), codes of a few levels (`coded`) or int8 with a scale a row (`whole`), which linears round their
+inputs to 8 bits (`dynamic`), and which names share one weight (`tied`). Anything missing, unexpected, of another size,
+or not of the sum that was written is an error: a weight is never made up.
 """
 
 import json
@@ -42,21 +42,36 @@ class DynamicLinear(nn.Linear):
 
 
 class OnlyBias(nn.Module):
-    """A linear that reads nothing: its bias, at every place."""
+    """A linear that reads nothing: its bias, at every place; zeros where it has none."""
 
-    def __init__(self, old: nn.Module) -> None:
+    def __init__(self, old: nn.Linear) -> None:
         super().__init__()
-        self.bias = nn.Parameter(torch.empty_like(old.get_parameter("bias")))
+        self.out, self.bias = old.out_features, old.bias
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.bias.expand_as(x)
+        shape = (*x.shape[:-1], self.out)
+        return x.new_zeros(shape) if self.bias is None else self.bias.expand(shape)
 
 
-class NoAttention(nn.Module):
-    """Self-attention without heads: hands its input on, unread."""
+class HandedOn(nn.Module):
+    """A block without neurons: hands its input on, to what is left of its reader where it holds one."""
 
-    def forward(self, hidden_states: torch.Tensor, *_: Any, **__: Any) -> tuple[torch.Tensor, None]:
-        return hidden_states, None
+    def __init__(self, reader: str, only_bias: nn.Module | None) -> None:
+        super().__init__()
+        if only_bias is not None:
+            self.add_module(reader, only_bias)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for reader in self.children():
+            x = reader(x)
+        return x
+
+
+class NoAttention(HandedOn):
+    """Self-attention without heads: the same."""
+
+    def forward(self, hidden_states: torch.Tensor, *_: Any, **__: Any) -> tuple[torch.Tensor, None]:  # type: ignore[override]
+        return super().forward(hidden_states), None
 
 
 class LowRankLinear(nn.Module):
@@ -204,20 +219,26 @@ def reshape(model: nn.Module, structure: dict[str, Any]) -> None:
     for name, rows in structure["rows"].items():
         table: Any = model.get_submodule(name)
         model.set_submodule(name, SharedRows(table, rows))
+    readers = {}
     for name in structure["only_bias"]:
-        model.set_submodule(name, OnlyBias(model.get_submodule(name)))
-    for name in structure["no_attention"]:
-        model.set_submodule(name, NoAttention())
-    for name in structure["handed_on"]:
-        model.set_submodule(name, nn.Identity())
+        linear: Any = model.get_submodule(name)
+        readers[name] = OnlyBias(linear)
+        model.set_submodule(name, readers[name])
+    for kind, made in (("no_attention", NoAttention), ("handed_on", HandedOn)):
+        for name in structure[kind]:
+            reader = next((one for one in readers if one.startswith(f"{name}.")), "")
+            model.set_submodule(name, made(reader.removeprefix(f"{name}."), readers.get(reader)))
+    for name, counts in structure["heads"].items():
+        for attribute, count in counts.items():
+            setattr(model.get_submodule(name), attribute, count)
 
 
 def load(folder: str | Path) -> nn.Module:
     """The model in evaluation mode, fp32, on the CPU. Raises with the name of whatever does not fit."""
     folder = Path(folder)
     structure = json.loads((folder / "structure.json").read_text(encoding="utf-8"))
-    if structure["format"] != 6:
-        raise ValueError(f"structure.json: format {structure['format']}; this file reads 6")
+    if structure["format"] != 7:
+        raise ValueError(f"structure.json: format {structure['format']}; this file reads 7")
     if zlib.crc32((folder / "weights.safetensors").read_bytes()) != structure["crc32"]:
         raise ValueError("weights.safetensors is not the file that was written: its checksum differs")
     config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)

@@ -43,7 +43,9 @@ def narrowed(proto: ModelProto, blocks: Mapping[Block, int], family: Family, tok
             continue
         weights[f"{block.reader}.weight"] = weights[f"{block.reader}.weight"][:, :columns]
         for part in [f"{writer}.{part}" for writer in block.writers for part in ("weight", "bias")]:
-            weights[part] = weights[part][:columns]
+            if part in weights:  # not every family has biases
+                stacked = np.split(weights[part], block.stacked)
+                weights[part] = np.concatenate([one[:columns] for one in stacked])
     _prune(made, weights)
     linears = [name for name in weights if any(fnmatchcase(name, f"{one}.weight") for one in family.linears)]
     whole = {name: _whole(weights.pop(name)) for name in linears} if int8 else {}
@@ -62,16 +64,19 @@ def _whole(weight: Array) -> Whole:
 
 
 def _skip(proto: ModelProto, block: Block) -> None:
-    """The bias of the reader goes to what its block is added to; what the block computed is asked for no more."""
+    """What the block is added to gets the reader's bias instead, or nothing; what it computed is asked for no more."""
     nodes = proto.graph.node
     turned = _user(nodes, f"{block.reader}.weight", "Transpose")
-    product = _user(nodes, turned.output[0], "MatMul")
-    biased = _user(nodes, product.output[0], "Add")
-    added = _user(nodes, biased.output[0], "Add")
-    (beside,) = [name for name in added.input if name != biased.output[0]]
-    for place, name in enumerate(biased.input):
-        if name == product.output[0]:
-            biased.input[place] = beside
+    said = _user(nodes, turned.output[0], "MatMul")
+    bias = f"{block.reader}.bias"
+    biased = any(bias in node.input for node in nodes)
+    if biased:
+        said = _user(nodes, said.output[0], "Add")
+    added = _user(nodes, said.output[0], "Add")
+    beside = [name for name in added.input if name != said.output[0]]
+    added.op_type = "Add" if biased else "Identity"
+    del added.input[:]
+    added.input.extend([*beside, bias] if biased else beside)
 
 
 def _user(nodes: Iterable[NodeProto], name: str, operator: str) -> NodeProto:

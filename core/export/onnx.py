@@ -8,7 +8,6 @@ and ONNX Runtime does the same at load. So an initializer is called as its param
 
 from __future__ import annotations
 
-import inspect
 import logging
 import warnings
 from collections.abc import Iterator, Mapping
@@ -26,14 +25,15 @@ from torch import nn
 
 from core.errors import ExportFailed
 from core.export.int8_graph import multiply_whole
+from core.export.split_graph import split_equally
 from core.export.unpack_graph import OPSET, Unpacking
 from core.export.weights import Stored, collect
 from core.grid import Values
+from core.model import inputs_of
 from core.surgery import plain_inputs
 
 MAX_BYTES = 2**31 - 1  # of one protobuf message; a larger model would need a second file
 OUTPUT = "logits"
-INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 _QUIET = ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")
 
 
@@ -88,13 +88,6 @@ def weight_bytes(path: Path, names: Mapping[str, object] | set[str]) -> int:
     return sum(numpy_helper.to_array(tensor).nbytes for tensor in mine)
 
 
-def inputs_of(model: nn.Module) -> tuple[str, ...]:
-    """Names of the inputs that matter to `model`: segment ids only where it tells segments apart."""
-    takes = inspect.signature(model.forward).parameters
-    segments = getattr(model.config, "type_vocab_size", 0) > 1 and "token_type_ids" in takes
-    return INPUTS if segments else INPUTS[:2]
-
-
 def _graph(model: nn.Module, tokens: int, tied: Mapping[str, str]) -> onnx.ModelProto:
     names = inputs_of(model)
     device = next(model.parameters()).device
@@ -106,7 +99,7 @@ def _graph(model: nn.Module, tokens: int, tied: Mapping[str, str]) -> onnx.Model
         program = torch.export.export(
             _Logits(model).eval(),
             tuple(example.values()),
-            dynamic_shapes=({0: dynamic, 1: dynamic},) * len(names) + (None,) * (len(INPUTS) - len(names)),
+            dynamic_shapes=({0: dynamic, 1: dynamic},) * len(names),
             strict=False,
         )
         exported = torch.onnx.export(
@@ -129,7 +122,9 @@ def _graph(model: nn.Module, tokens: int, tied: Mapping[str, str]) -> onnx.Model
             passes.ClearMetadataAndDocStringPass(),  # source paths of the machine that exported
         ):
             clean(graph)
-        return _named(ir.to_proto(graph), names, tied)
+        proto = ir.to_proto(graph)
+        split_equally(proto)
+        return _named(proto, names, tied)
 
 
 def _named(proto: onnx.ModelProto, inputs: tuple[str, ...], tied: Mapping[str, str]) -> onnx.ModelProto:

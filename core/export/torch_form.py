@@ -20,10 +20,11 @@ from torch import nn
 from core.codes import A_BYTE, DIGITS
 from core.export import tokenizer
 from core.export.weights import Stored, collect
+from core.family import FAMILIES
 from core.grid import Values
-from core.surgery import LowRankEmbedding, LowRankLinear, NoAttention, OnlyBias, SharedRows, rounding_inputs
+from core.surgery import HandedOn, LowRankEmbedding, LowRankLinear, NoAttention, OnlyBias, SharedRows, rounding_inputs
 
-FORMAT, WEIGHTS = 6, "weights.safetensors"
+FORMAT, WEIGHTS = 7, "weights.safetensors"
 LOADER = Path(__file__).with_name("load.py")
 
 
@@ -61,12 +62,26 @@ def _shapes(model: Any) -> dict[str, Any]:
     for name, module in whole.named_modules():
         if isinstance(module, nn.Linear) and (found := _shape(model, name)) not in (None, [*module.weight.shape]):
             narrow[name] = found
-    kinds = {"only_bias": OnlyBias, "no_attention": NoAttention, "handed_on": nn.Identity}
+    kinds = {"no_attention": NoAttention, "handed_on": HandedOn, "only_bias": OnlyBias}
     skipped = {
-        kind: [name for name, module in model.named_modules() if isinstance(module, made)]
-        for kind, made in kinds.items()
+        kind: [name for name, module in model.named_modules() if type(module) is made] for kind, made in kinds.items()
     }
-    return {"narrow": narrow, "rows": _rows(model), **skipped}
+    return {"narrow": narrow, "rows": _rows(model), "heads": _heads(model, whole), **skipped}
+
+
+def _heads(model: nn.Module, whole: nn.Module) -> dict[str, dict[str, int]]:
+    """Attributes of attention modules that count heads, where fewer are left: module -> attribute -> count."""
+    counts = {block.count for family in FAMILIES.values() for block in family.blocks if block.count}
+    theirs, found = dict(whole.named_modules()), {}
+    for name, module in model.named_modules():
+        changed = {
+            count: int(vars(module)[count])
+            for count in counts
+            if name in theirs and count in vars(module) and vars(module)[count] != vars(theirs[name]).get(count)
+        }
+        if changed:
+            found[name] = changed
+    return found
 
 
 def _rows(model: nn.Module) -> dict[str, int]:

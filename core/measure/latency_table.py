@@ -20,7 +20,7 @@ from core.family import FAMILIES
 from core.measure.latency_pairs import REFERENCE, in_turns
 from core.measure.machine import hardware
 from core.measure.timed import TOKENS
-from core.plan import Matrix, ModelShape
+from core.plan import ModelShape
 from core.profile import PRODUCTS, LatencyTable, Products
 
 PAIRS, AT_ONCE = 15, 4
@@ -41,8 +41,7 @@ def latency_table(teacher: Path, shape: ModelShape, *, threads: int = 1, pairs: 
     Raises:
         VerificationFailed: a model does not load or run.
     """
-    readers = {kind: _reader(shape, kind) for kind in ("heads", "neurons")}
-    most = {kind: reader.cols // reader.unit for kind, reader in readers.items()}
+    most = {kind: _most(shape, kind) for kind in ("heads", "neurons")}
     heads = sorted({_units(most["heads"], share, 1) for share in HEADS})
     neurons = sorted({_units(most["neurons"], share, 32) for share in NEURONS})
     middle = _units(most["heads"], MIDDLE[0], 1), _units(most["neurons"], MIDDLE[1], 32)
@@ -92,10 +91,11 @@ def _parts(ms: Mapping[Widths, float], layers: int) -> tuple[float, dict[int, fl
     return found[0], heads, neurons
 
 
-def _reader(shape: ModelShape, kind: str) -> Matrix:
-    family = FAMILIES[shape.family]
-    found = ((matrix, family.block(matrix.name)) for matrix in shape.matrices if matrix.unit)
-    return next(matrix for matrix, block in found if block is not None and block.what == kind)
+def _most(shape: ModelShape, kind: str) -> int:
+    """Units of a whole layer; 0 where no variant has fewer, so that they are a part of what nothing takes."""
+    blocks = [block for block in FAMILIES[shape.family].timed if block.what == kind]
+    found = (one.cols // one.unit for one in shape.matrices if any(block.read_by(one.name) for block in blocks))
+    return next(found, 0)
 
 
 def _units(most: int, share: float, align: int) -> int:
@@ -129,9 +129,9 @@ def timed(
 def _everywhere(shape: ModelShape, products: Products, widths: Widths) -> Variant:
     """The same widths in every layer."""
     count = dict(zip(("heads", "neurons"), widths, strict=True))
-    family = FAMILIES[shape.family]
-    readers = (family.block(matrix.name) for matrix in shape.matrices if matrix.unit)
-    return products, {block.reader: count[block.what] for block in readers if block is not None}
+    timed = FAMILIES[shape.family].timed
+    found = (block.read_by(matrix.name) for matrix in shape.matrices for block in timed)
+    return products, {block.reader: count[block.what] for block in found if block is not None}
 
 
 def _graph(proto: onnx.ModelProto, shape: ModelShape, variant: Variant) -> onnx.ModelProto:

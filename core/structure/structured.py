@@ -10,7 +10,9 @@ after. A layer's attention or feed-forward block without units is skipped; a lay
 
 `each` says how many heads or neurons stay, by the linear that reads them; `keep` is the same share for all. Where
 `keep` is "auto" and the target is one of time, the plan chooses by the milliseconds that units take on the machine.
-Counts of neurons are multiples of `align`, which kernels like.
+Counts of neurons are multiples of `align`, which kernels like. A reader that has no bias gets none: least squares then
+goes through the origin. Heads that share one bias of positions over all layers (MPNet) stay, whatever `keep` says;
+those of DeBERTa go where a number says so, and are not what a plan of milliseconds chooses.
 
 Gives time in every runtime, bytes and parameters alike: the shapes are smaller and dense. Takes more accuracy for a
 byte than factors and low bits do, so it is for milliseconds; follow it with `distill`.
@@ -71,8 +73,8 @@ class Structured(Method):
         for tensor in tensors:
             if tensor.unit and (block := block_of(tensor.name)):
                 left = self.units(tensor.name, tensor.cols, tensor.unit) * tensor.unit
-                widths |= {tensor.name: left} | dict.fromkeys(block.writers, left)
-                widths |= dict.fromkeys((f"{writer}.bias" for writer in block.writers), left)
+                widths |= {tensor.name: left} | dict.fromkeys(block.writers, left * block.stacked)
+                widths |= dict.fromkeys((f"{writer}.bias" for writer in block.writers), left * block.stacked)
         found = []
         for tensor in tensors:
             left = widths.get(tensor.name, -1)
@@ -87,7 +89,7 @@ class Structured(Method):
         import torch
 
         from core.removal import columns_of
-        from core.surgery import narrow
+        from core.surgery import narrow, written
 
         for name, block, unit in self.blocks(build):
             every = build.teacher.get_submodule(name).get_parameter("weight").shape[1]
@@ -99,11 +101,12 @@ class Structured(Method):
             columns = places = columns_of(stays, reader.unit)
             if (left := build.left.get(name, (None, None))[1]) is not None:
                 # A student that goes on: its training has moved what is left of it.
-                bias = build.model.get_submodule(name).get_parameter("bias").detach()
+                bias = getattr(build.model.get_submodule(name), "bias", None)
+                bias = reader.bias if bias is None else bias.detach()
                 reader, places = reader.narrowed(left, build.weight(name), bias), torch.searchsorted(left, columns)
             narrow(build.model, block, places, *reader.refitted(places))
             build.left[name] = (None, columns)
-            build.left |= dict.fromkeys(block.writers, (columns, None))
+            build.left |= dict.fromkeys(block.writers, (written(block, columns, every), None))
         return ()
 
     def blocks(self, build: Build) -> list[tuple[str, Block, int]]:

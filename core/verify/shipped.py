@@ -14,6 +14,7 @@ import argparse
 import csv
 import hashlib
 import importlib.util
+import inspect
 import json
 import statistics
 import sys
@@ -86,7 +87,8 @@ def runner(model: Any) -> Model:
     """A module as a function of a feed."""
     import torch
 
-    segments = getattr(model.config, "type_vocab_size", 0) > 1
+    takes = inspect.signature(model.forward).parameters
+    segments = getattr(model.config, "type_vocab_size", 0) > 1 and "token_type_ids" in takes
 
     def run(feed: Feed) -> Any:
         names = INPUTS if segments else INPUTS[:2]
