@@ -95,7 +95,7 @@ def _takes(
 def _before_training(recipe: Recipe, profile: Profile, loss: float) -> float:
     """The part of a plan's loss that the student has when it is trained: what is rounded after that is none yet."""
     trains = next(place for place, step in enumerate(recipe.steps) if step.trains)
-    behind = any(step.method == "int8" for step in recipe.steps[trains:]) and recipe.products == "int8"
+    behind = any(step.name() == "int8" for step in recipe.steps[trains:]) and recipe.products == "int8"
     return max(0.0, loss - (profile.int8 or 0.0)) if behind else loss
 
 
