@@ -9,12 +9,14 @@ import sys
 from collections.abc import Callable
 from importlib.metadata import entry_points, version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
 from ladapress import outcome, verifier
+from ladapress import reproduce as reproducing
 from ladapress.client import Client
 from ladapress.compress import (
     Order,
@@ -284,6 +286,27 @@ def verify(
         ring = GivenKeys.read(key) if key else ServiceKeys(client, known, verifier.warn, anew=trust)
         code, verdict = verifier.run(folder, ring, rows, columns)
     verifier.tell(verdict, as_json=as_json)
+    raise typer.Exit(code)
+
+
+@app.command(no_args_is_help=True)
+def reproduce(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of one artifact, as it was downloaded.")],
+    model: Annotated[Path, typer.Option(metavar="MODEL_DIR", help="The model that it was made of.")],
+    train: Train,
+    eval: Eval,  # noqa: A002  # the option's name
+    select: Select = None,
+    unlabelled: Unlabelled = None,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Keep the new artifact here.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train an artifact again from the inputs that its manifest names, and compare: same weights, or same metric."""
+    with TemporaryDirectory() as scratch, Client() as client:
+        data = _roles(train, eval, select, unlabelled)
+        asked = reproducing.order(folder, model, data, out or Path(scratch) / "again")
+        code, result = reproducing.reproduce(client, asked, folder, Display())
+    if as_json:
+        print(outcome.line(result), flush=True)
     raise typer.Exit(code)
 
 

@@ -18,6 +18,7 @@ from ladapress.download import MANIFEST, SIGNATURE
 from ladapress.errors import LadapressError, Problem
 from ladapress.folder import Contents, Damaged, Finding, check, refusal, strict_json
 from ladapress.keys import base64url, unbase64url
+from ladapress.measure import measure
 from ladapress.trust import Trust, Trusted
 
 LEGAL = '{"version": 1, "algorithm": "Ed25519", "key_id": ..., "signature": ...}, spelled as the service does'
@@ -43,22 +44,6 @@ def verify(folder: Path, trust: Trust) -> tuple[Contents, Trusted]:
         raise Damaged(Finding("signature_invalid", SIGNATURE, expected, "one over other bytes, or by another key"))
     found.remember()
     return contents, found
-
-
-def measure(folder: Path, rows: Path, columns: Mapping[str, str]) -> dict[str, Any]:
-    """Measure the verified model of `folder` on labelled rows again. Called after `verify` has passed.
-
-    Args:
-        rows: the evaluation file, .csv, .jsonl or .parquet.
-        columns: text, text_pair, label -> column, where they have other names.
-
-    Raises:
-        LadapressError: cannot_measure.
-    """
-    raise LadapressError.local(
-        "cannot_measure",
-        f"{folder} is verified; this version of the client cannot measure it on {rows} {dict(columns)}",
-    )
 
 
 def run(

@@ -27,9 +27,11 @@ import numpy as np
 
 Feed = dict[str, Any]
 Model = Callable[[Feed], Any]
+Row = tuple[str, str | None]  # a text and, where there is one, its second
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 MANIFEST, SIGNATURE, REPORT, PARITY = "manifest.json", "signature.json", "report.json", "parity.json"
 NEEDS = {"model.onnx": ("onnxruntime", "tokenizers"), "pytorch": ("torch", "transformers", "safetensors", "tokenizers")}
+ROLES = ("text", "text_pair", "label")
 SAME = 1e-9  # of a metric: nearer is the order of summing
 ELSEWHERE = 0.003  # what another processor's rounding may change
 TIMED, WARM_UP = 21, 3
@@ -106,9 +108,7 @@ def load_torch(folder: Path, threads: int) -> Model:
 FORMS = {"model.onnx": load_onnx, "pytorch": load_torch}
 
 
-def run_rows(
-    model: Model, folder: Path, rows: Sequence[tuple[str, str | None]], *, max_length: int, batch_size: int
-) -> Any:
+def run_rows(model: Model, folder: Path, rows: Sequence[Row], *, max_length: int, batch_size: int) -> Any:
     """Logits (rows, classes) in row order. Rows of like length run together, padded to the longest."""
     from tokenizers import Tokenizer
 
@@ -182,9 +182,9 @@ def apart(folder: Path, form: str, model: Model) -> tuple[float, float]:
 
 def read_rows(
     path: Path, labels: Sequence[str], text: str | None, pair: str | None, label: str | None
-) -> tuple[list[tuple[str, str | None]], list[int]]:
+) -> tuple[list[Row], list[int]]:
     """Texts with pairs, and class ids, of a .csv, .jsonl or .parquet file. A label is a class' name or number."""
-    rows: list[tuple[str, str | None]] = []
+    rows: list[Row] = []
     classes: list[int] = []
     names = {name: number for number, name in enumerate(labels)}
     for row in _records(path):
@@ -227,6 +227,12 @@ def measured(metric: str, truth: Any, guess: Any) -> float:
     if metric == "macro_f1":
         return float(each.mean())
     return float(each[classes == 1].sum())
+
+
+def score(model: Model, folder: Path, report: Any, rows: Sequence[Row], truth: Sequence[int]) -> float:
+    """The report's metric of a model on these rows, batched as they were when the report was made."""
+    logits = run_rows(model, folder, rows, max_length=report["max_tokens"], batch_size=32)
+    return measured(report["point"]["metric"], np.array(truth), logits.argmax(axis=1))
 
 
 def milliseconds(model: Model, tokens: int) -> float:
@@ -273,10 +279,10 @@ def check_form(checks: Checks, folder: Path, form: str, given: Any) -> None:
     )
     if given.eval is None:
         return
-    rows, truth = read_rows(given.eval, report["labels"], given.text, given.text_pair, given.label)
-    logits = run_rows(model, folder, rows, max_length=report["max_tokens"], batch_size=32)
+    names = {**report["columns"], **{role: getattr(given, role) for role in ROLES if getattr(given, role)}}
+    rows, truth = read_rows(given.eval, report["labels"], *map(names.get, ROLES))
     point = report["point"]
-    value, promised = measured(point["metric"], np.array(truth), logits.argmax(axis=1)), point["student_by_file"][form]
+    value, promised = score(model, folder, report, rows, truth), point["student_by_file"][form]
     same = abs(value - promised) < SAME
     other = "" if same or abs(value - promised) > ELSEWHERE else ": as near as another processor comes"
     checks.say(
