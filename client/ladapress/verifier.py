@@ -23,7 +23,7 @@ from ladapress.trust import Trust, Trusted
 
 LEGAL = '{"version": 1, "algorithm": "Ed25519", "key_id": ..., "signature": ...}, spelled as the service does'
 NOT_SHOWN = (
-    "not that the model is good, that the numbers in report.json are right, or that the key belongs to whom you think"
+    "that the model is good, that the numbers in report.json are right, or that the key belongs to whom you think"
 )
 
 
@@ -87,7 +87,7 @@ def tell(verdict: Mapping[str, Any], *, as_json: bool) -> None:
     if as_json:
         print(outcome.line(dict(verdict)), flush=True)
     elif verdict["error"] is None:
-        print(f"verified: {verdict['shows']}; {verdict['does_not_show']}")
+        print(f"verified: {verdict['shows']}; this does not show {verdict['does_not_show']}")
         print(f"{verdict['files']} files, {verdict['bytes']} bytes; the key is {verdict['trusted']}")
         for name, value in (verdict["measured"] or {}).items():
             print(f"{name}: {value}")

@@ -274,7 +274,7 @@ def test_what_was_downloaded_is_verified_by_the_command(
     said = capsys.readouterr()
     first, second = said.out.splitlines()
     assert first.startswith(
-        f"verified: these are the bytes that the holder of key {KEY.kid} signed; not that the model"
+        f"verified: these are the bytes that the holder of key {KEY.kid} signed; this does not show that"
     )
     assert f"published by {service.url}" in second
     assert f"key {KEY.kid} of {service.url} is trusted from now on (first use; {at_home}/config/" in said.err

@@ -63,7 +63,7 @@ def test_an_artifact_as_it_was_signed_is_verified(tmp_path: Path, version: int) 
     assert (code, verdict["status"], verdict["key_id"]) == (0, "verified", KEY.kid)
     assert (verdict["files"], verdict["bytes"]) == (len(PLAIN), sum(map(len, PLAIN.values())))
     assert verdict["shows"] == f"these are the bytes that the holder of key {KEY.kid} signed"
-    assert "not that the model is good" in verdict["does_not_show"]
+    assert verdict["does_not_show"].startswith("that the model is good")
 
 
 @given(data=st.data())
