@@ -36,8 +36,28 @@ from ladapress.compress import (
 from ladapress.display import Display, jobs_table, plan_table
 from ladapress.errors import LadapressError
 from ladapress.known_keys import KnownKeys
+from ladapress.options import (
+    AsJson,
+    Device,
+    Eval,
+    LabelColumn,
+    MetricName,
+    ModelDir,
+    Out,
+    PairColumn,
+    PresetName,
+    RecipeFile,
+    Rungs,
+    Seed,
+    Select,
+    Targets,
+    TaskName,
+    TextColumn,
+    Train,
+    Unlabelled,
+)
 from ladapress.trust import GivenKeys, ServiceKeys
-from ladapress.types import JobRequest, Ladder, Resources, Target
+from ladapress.types import JobRequest, Resources
 from ladapress.uploads import media_type
 
 PLUGINS = "ladapress.commands"
@@ -45,9 +65,6 @@ SERVER_COMMANDS = {
     "signing": "List and rotate the keys that sign artifacts (needs the server).",
     "up": "Start the service on this machine (needs the server).",
 }
-TARGET_HELP = f"May be repeated. NAME is one of {', '.join(Target.model_fields)}."
-LADDER_HELP = f"Several points in one job, towards smaller or faster. NAME is one of {', '.join(Ladder.model_fields)}."
-
 app = typer.Typer(
     name="ladapress",
     help="Compression as a service for BERT-like encoders. LADAPRESS_URL names the service, LADAPRESS_API_KEY its key.",
@@ -56,35 +73,6 @@ app = typer.Typer(
     rich_markup_mode=None,  # plain errors: one line that a log or a test can be searched for
     pretty_exceptions_enable=False,
 )
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line of stdout.")]
-
-
-ModelDir = Annotated[
-    Path, typer.Argument(metavar="MODEL_DIR", help="Folder as save_pretrained writes it, weights as safetensors.")
-]
-Train = Annotated[Path, typer.Option(metavar="FILE", help="Training rows: .csv, .jsonl or .parquet.")]
-Eval = Annotated[Path, typer.Option(metavar="FILE", help="Rows that measure the result.")]
-Out = Annotated[Path, typer.Option(metavar="DIR", help="Folder for the result; made where it is missing.")]
-Select = Annotated[Path | None, typer.Option(metavar="FILE", help="Rows for decisions that the teacher has not seen.")]
-Unlabelled = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="More text like the training rows; the teacher labels it.")
-]
-TextColumn = Annotated[
-    str | None, typer.Option("--text", metavar="COL", help="Text column. [default: text or sentence]")
-]
-PairColumn = Annotated[
-    str | None, typer.Option("--text-pair", metavar="COL", help="Second text's column. [default: text_pair]")
-]
-LabelColumn = Annotated[str | None, typer.Option("--label", metavar="COL", help="Label column. [default: label]")]
-TaskName = Annotated[str | None, typer.Option(metavar="T", help="[default: classification]")]
-MetricName = Annotated[str | None, typer.Option(metavar="M", help="What retention is measured in. [default: accuracy]")]
-PresetName = Annotated[str | None, typer.Option(metavar="P", help="A recipe by name; this or --recipe.")]
-RecipeFile = Annotated[Path | None, typer.Option(metavar="FILE", help="A recipe file, TOML or JSON.")]
-Targets = Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help=TARGET_HELP)]
-Rungs = Annotated[str | None, typer.Option(metavar="NAME=V,V,...", help=LADDER_HELP)]
-Seed = Annotated[int | None, typer.Option(metavar="N", min=0, max=2**31 - 1)]
-Device = Annotated[str | None, typer.Option(metavar="D", help="cpu, cuda or auto.")]
 
 
 @app.command(no_args_is_help=True)

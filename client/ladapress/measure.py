@@ -39,9 +39,7 @@ def measure(folder: Path, rows: Path, columns: Mapping[str, str]) -> dict[str, A
             rows, report["labels"], *(names.get(role) for role in ("text", "text_pair", "label"))
         )
     except (KeyError, ValueError, TypeError) as error:
-        raise _cannot(
-            f"{rows}: {type(error).__name__}: {error}; the rows that were measured are wanted"
-        ) from None
+        raise _cannot(f"{rows}: {type(error).__name__}: {error}; the rows that were measured are wanted") from None
     model = shipped.load_onnx(folder, 1)
     worst, allowed = shipped.apart(folder, FORM, model)
     value = shipped.score(model, folder, report, texts, truth)

@@ -19,7 +19,7 @@ from ladapress.compress import Order, run
 from ladapress.display import Display
 from ladapress.download import MANIFEST
 from ladapress.errors import LadapressError
-from ladapress.folder import check
+from ladapress.folder import Damaged, check, refusal
 from ladapress.uploads import CHUNK, model_files
 
 WITHIN = 0.003
@@ -50,7 +50,10 @@ def order(folder: Path, model: Path, data: Mapping[str, Path], out: Path) -> Ord
     Raises:
         LadapressError: the folder is damaged or its manifest too old; inputs_differ, with every input that is another.
     """
-    check(folder)
+    try:
+        check(folder)
+    except Damaged as damage:
+        raise refusal(damage.findings[0].code, *damage.findings) from None
     manifest = json.loads((folder / MANIFEST).read_bytes())
     if "weights_sha256" not in manifest:
         raise LadapressError.local("cannot_reproduce", f"{folder}: its manifest is of before version 2")

@@ -65,6 +65,7 @@ def load_module(folder: Path, threads: int) -> Any:
     import torch  # absent where only model.onnx is used
 
     torch.set_num_threads(threads)
+    sys.dont_write_bytecode = True  # load.py leaves nothing beside it: the folder stays what was signed
     place = folder / "pytorch"
     if (place / "load.py").exists():
         spec = importlib.util.spec_from_file_location("load", place / "load.py")

@@ -12,6 +12,8 @@ import jsonschema
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from ladapress.errors import LadapressError
+from ladapress.measure import measure
 
 from core.data import Columns, Data
 from core.export.card import card
@@ -186,3 +188,17 @@ def test_the_lines_of_the_model_card_run(result: Result, tmp_path: Path, packed:
     assert said[0] == said[1] != []
     assert text.startswith("---\nlibrary_name: onnx\npipeline_tag: text-classification\n")
     assert 'pip install "onnxruntime==' in text
+
+
+def test_the_client_measures_what_the_report_says(result: Result, rows: dict[str, Path], copy: Path) -> None:
+    found = measure(result.folder, rows["eval"], {})
+    value = result.report.point.student_by_file["model.onnx"]
+    assert (found["metric"], found["rows"], found["reported"]) == ("accuracy", 120, value)
+    assert found["to_the_digit"]
+    with pytest.raises(LadapressError, match="KeyError: 'nowhere'"):
+        measure(result.folder, rows["eval"], {"label": "nowhere"})
+    report = json.loads((copy / "report.json").read_text())
+    report["point"]["student_by_file"]["model.onnx"] -= 0.1
+    (copy / "report.json").write_text(json.dumps(report))
+    with pytest.raises(LadapressError, match="accuracy is"):
+        measure(copy, rows["eval"], {})
