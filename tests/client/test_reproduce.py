@@ -76,7 +76,7 @@ def test_other_inputs_and_damaged_folders_are_refused_before_anything_is_sent(
     (damaged / "report.json").write_bytes(b"{}")
     with pytest.raises(LadapressError, match=r"report\.json"):
         order(damaged, model, data, tmp_path)
-    old = write(tmp_path / "c", {"manifest.json": manifest({})})
+    old = write(tmp_path / "c", {"manifest.json": manifest({"report.json": b"{}"}), "report.json": b"{}"})
     with pytest.raises(LadapressError, match="before version 2"):
         order(old, model, data, tmp_path)
 

@@ -77,8 +77,8 @@ def wait_until_ready(url: str, running: subprocess.Popen[bytes], log: Path) -> N
 
 
 def test_every_example_of_the_pages_is_among_the_sessions() -> None:
-    """README has two, quickstart five; a marker that no longer matches would drop one in silence."""
-    assert [page for page, _, _ in SESSIONS] == ["README.md"] * 2 + ["docs/quickstart.md"] * 5
+    """README has two, quickstart six; a marker that no longer matches would drop one in silence."""
+    assert [page for page, _, _ in SESSIONS] == ["README.md"] * 2 + ["docs/quickstart.md"] * 6
 
 
 def marked(session: tuple[str, str, str]) -> object:
@@ -93,7 +93,7 @@ def test_a_session_runs_as_it_stands(page: str, language: str, code: str, servic
     """Exit status 0, and every model that it names is there and whole."""
     code = code.replace(". .venv/bin/activate\n", "")  # BIN is on PATH already
     command = ["bash", "-euo", "pipefail", "-c", code] if language == "sh" else [BIN / "python", "-c", code]
-    environment = {**clean_environment(), "LADAPRESS_URL": service}
+    environment = {**clean_environment(), "LADAPRESS_URL": service, "XDG_CONFIG_HOME": str(place / "config")}
     done = subprocess.run(
         command, cwd=place, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False
     )
