@@ -8,11 +8,11 @@ name is its public name, the module docstring is its card (`GET /v1/methods`), t
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from core import codes
 from core.errors import RecipeInvalid
@@ -27,19 +27,13 @@ Keep = Annotated[float, Field(gt=0, le=1)] | Literal["auto"]
 LEVELS = {round(codes.bits(levels), 1): levels for levels in codes.DIGITS}  # bits -> number of levels
 
 
-def _number(bits: object) -> object:
-    if isinstance(bits, bool):  # it would be 1 bit
-        raise ValueError("must be a number of bits")  # noqa: TRY004 - what pydantic takes
-    return bits
-
-
 def _known(bits: float) -> float:
     if bits not in LEVELS:
         raise ValueError(f"{bits:g} bits; legal are {', '.join(f'{one:g}' for one in LEVELS)}")
     return bits
 
 
-Bits = Annotated[float, BeforeValidator(_number), AfterValidator(_known), Field(json_schema_extra={"enum": [*LEVELS]})]
+Bits = Annotated[float, AfterValidator(_known), Field(json_schema_extra={"enum": [*LEVELS]})]
 
 # (share of entries that factors and masks keep together, share that the factors keep), linear in between.
 Split = tuple[tuple[float, float], ...]
@@ -113,10 +107,27 @@ def module_of(name: str) -> str:
     return next((name.removesuffix(part) for part in PARTS if name.endswith(part)), name)
 
 
-class Method(BaseModel):
-    """One step of a recipe. Frozen and closed: an unknown field is refused."""
+class Closed(BaseModel):
+    """Base of request models: frozen; an unknown field is refused, and so is a truth value where a number belongs."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_truth_as_number(cls, given: object) -> object:
+        """Pydantic takes true for 1, which nobody means. A validator of each field could not stand on a discriminator."""
+        for name, value in given.items() if isinstance(given, Mapping) else ():
+            field = cls.model_fields.get(name)
+            if field is None or "bool" in str(field.annotation):
+                continue
+            inside = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else [value]
+            if any(isinstance(one, bool) for one in inside):
+                raise ValueError(f"{name}: must be a number, not true or false")
+        return given
+
+
+class Method(Closed):
+    """One step of a recipe."""
 
     version: ClassVar[int] = 1  # raised by whoever changes the numbers that this mechanism gives
     trains: ClassVar[bool] = False  # this step runs a training phase

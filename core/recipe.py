@@ -10,10 +10,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from core.catalogue import FAMILIES, METHODS
-from core.method import Method, Tensor
+from core.method import Closed, Method, Tensor
 from core.profile import Products
 
 if TYPE_CHECKING:
@@ -25,12 +25,6 @@ else:
 Ratio = Annotated[float, Field(gt=1, le=1000, allow_inf_nan=False)]
 Count = Annotated[int, Field(gt=0, lt=2**53)]
 Milliseconds = Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)]
-
-
-class Closed(BaseModel):
-    """Base of request models: frozen, and an unknown field is refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 # A factor has no matrix left to factorize, a second mask would cut the first, a second grid would undo the first.

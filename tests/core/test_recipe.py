@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from core.catalogue import METHODS
+from core.method import Closed
 from core.recipe import PRESETS, Ladder, Recipe, Target
 
 
@@ -117,3 +118,15 @@ def test_a_preset_that_finds_a_size_leaves_its_retention_behind_where_the_size_i
     assert fast.asked(Target(bytes_ratio=8), nothing).given() == {"bytes_ratio": 8, "min_retention": 0.99}
     assert balanced.asked(Target(max_latency_ms=5), nothing).given() == {"max_latency_ms": 5, "min_retention": 0.995}
     assert balanced.asked(Target(bytes_ratio=10), nothing).given() == {"latency_ratio": 2, "bytes_ratio": 10}
+
+
+@pytest.mark.parametrize("model", [Target, Ladder, *METHODS.values()])
+def test_no_truth_value_is_taken_for_a_number(model: type[Closed]) -> None:
+    """JSON's true is no 1: of no field but those that ask for a truth value."""
+    for name, field in model.model_fields.items():
+        for value in (True, [True], {"bert": True}):
+            if field.annotation is bool and value is True:
+                assert getattr(model.model_validate({name: value}), name) is True
+                continue
+            with pytest.raises(ValidationError, match=name):
+                model.model_validate({name: value})
