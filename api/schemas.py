@@ -12,8 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from core import report as core_report
 from core.forecast import Forecast
+from core.method import Closed
 from core.plan import ModelShape
-from core.recipe import Closed, Ladder, Preset, Recipe, Target
+from core.recipe import Ladder, Preset, Recipe, Target
 from jobs.problem import Problem
 from jobs.requests import DataRoles, Limits, Metric, Resources, Task, Text
 from jobs.states import State

@@ -115,7 +115,7 @@ class Closed(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _no_truth_as_number(cls, given: object) -> object:
-        """Pydantic takes true for 1, which nobody means. A validator of each field could not stand on a discriminator."""
+        """Pydantic takes true for 1, which nobody means. (No validator of a field may stand on a discriminator.)"""
         for name, value in given.items() if isinstance(given, Mapping) else ():
             field = cls.model_fields.get(name)
             if field is None or "bool" in str(field.annotation):

@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from core.recipe import PRESETS, Closed, Ladder, Recipe, Target
+from core.method import Closed
+from core.recipe import PRESETS, Ladder, Recipe, Target
 
 DEFAULT_PRESET = "hybrid"
 Metric = Literal["accuracy", "macro_f1", "f1", "mcc"]
