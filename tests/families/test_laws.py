@@ -21,7 +21,7 @@ from core.plan import ModelShape, fill, size_of
 from core.progress import Meter, Silent
 from core.recipe import Recipe, Target
 from core.recorded import record
-from core.removal import columns_of
+from core.removal import columns_of, reader
 from core.shared import Shared
 from core.structure.structured import Structured
 from core.surgery import factorize
@@ -99,9 +99,9 @@ def test_removing_units_that_say_nothing_changes_nothing(
     if what not in CELLS[name].readers:
         assert what in CELLS[name].kept  # the refusal has its own test
         return
-    reader = CELLS[name].readers[what]
+    path = CELLS[name].readers[what]
     mute = load(folder)
-    weight = mute.model.get_parameter(f"{reader}.weight")
+    weight = mute.model.get_parameter(f"{path}.weight")
     unit = CELLS[name].columns if what == "heads" else 1
     units = weight.shape[1] // unit
     silent = torch.arange(units) if all_of_them else torch.arange(units)[1::2]
@@ -109,12 +109,28 @@ def test_removing_units_that_say_nothing_changes_nothing(
         weight[:, columns_of(silent, unit)] = 0
     mute.model.requires_grad_(False)
     build = share(mute, folder, tmp_path).student()
-    list(Structured(each={reader: units - len(silent)}, calibration_rows=32).compile(build))
+    list(Structured(each={path: units - len(silent)}, calibration_rows=32).compile(build))
     batch = models.rows(name)
     torch.testing.assert_close(
         models.logits(build.model.eval(), batch), models.logits(mute.model, batch), rtol=0, atol=CLOSE
     )
     assert sum(p.numel() for p in build.model.parameters()) < sum(p.numel() for p in mute.model.parameters())
+
+
+def test_a_reader_without_a_bias_is_fitted_without_one(name: str, build: Build) -> None:
+    """Else the best weight would count on a bias that nothing adds."""
+    for path in CELLS[name].readers.values():
+        of = reader(build, path, 32, 1e-3)
+        weight, bias = of.refitted(columns_of(torch.arange(of.units // 2), of.unit))
+        assert torch.isfinite(weight).all()
+        assert bool(bias.any()) == (getattr(build.model.get_submodule(path), "bias", None) is not None)
+
+
+def test_what_a_linear_sees_are_texts_and_the_positions_that_it_projects(name: str, shared: Shared) -> None:
+    """Query and value read the same text; only where the query reads a table of positions too does it see more."""
+    writers = FAMILIES[name].attention.at("1").writers
+    seen = [shared.moments(32)[path].inputs for path in (writers[0], writers[-1])]
+    assert torch.equal(*seen) == (name != "deberta-v2")
 
 
 def test_factors_of_full_rank_change_nothing(name: str, loaded: Loaded, build: Build) -> None:
@@ -183,9 +199,9 @@ def test_tapped_scores_are_the_models_own(name: str, loaded: Loaded) -> None:
 
 
 def test_units_that_stay_in_every_student_are_refused_by_name(name: str, shape: ModelShape) -> None:
-    for reader in CELLS[name].kept.values():
-        recipe = Recipe(steps=(Structured(each={reader: 1}),))
-        with pytest.raises(RecipeInvalid, match=rf"{reader}, .*may go.*structured on {name}") as refused:
+    for path in CELLS[name].kept.values():
+        recipe = Recipe(steps=(Structured(each={path: 1}),))
+        with pytest.raises(RecipeInvalid, match=rf"{path}, .*may go.*structured on {name}") as refused:
             fill(recipe, Target(), shape)
         assert refused.value.param == "/recipe/steps/0/each"
 
