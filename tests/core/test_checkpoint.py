@@ -16,7 +16,7 @@ from core.pipeline import Result, compress
 from core.point import measure
 from core.progress import Silent
 from core.recipe import Ladder, Recipe, Target
-from core.report import Point
+from core.report import Comparison, Point
 
 STEPS = (
     {"method": "weighted_svd", "calibration_rows": 64},
@@ -68,13 +68,16 @@ def whole(run: Run) -> Iterator[list[str]]:
     own would load them only to say it again.
     """
     result = run()
-    known = {data_files.digest(point.folder / "model.onnx"): point.report.point for point in result.points}
+    known = {}
+    for each in result.points:
+        assert each.report.evidence is not None
+        known[data_files.digest(each.folder / "model.onnx")] = each.report.point, each.report.evidence.comparison
 
-    def measured(_against: object, folder: Path, *given: object) -> Point:
+    def measured(_against: object, folder: Path, *given: object) -> tuple[Point, Comparison]:
         return known.get(data_files.digest(folder / "model.onnx")) or measure(_against, folder, *given)  # type: ignore[arg-type]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("core.pipeline.measure", measured)
+        patch.setattr("core.deliver.measure", measured)
         yield weights(result)
 
 
