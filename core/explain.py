@@ -28,7 +28,7 @@ def layers(build: Build, shape: ModelShape) -> tuple[Layer, ...]:
 
 
 def _layer(build: Build, stored: Stored, sizes: dict[str, int], name: str, rows: int, cols: int) -> Layer:
-    module = build.model.get_submodule(name)
+    module = dict(build.model.named_modules()).get(name, nn.Identity())  # of a block that is skipped, writers are gone
     parts = {f"{name}.{part}": p for part, p in module.named_parameters(recurse=False) if p.dim() == 2}
     entries = sum(p.numel() for p in parts.values())
     masked = sum(int((~build.masks[part]).sum()) for part in parts if part in build.masks)

@@ -18,6 +18,17 @@ class ArtifactFile(BaseModel):
     media_type: str
 
 
+class ClassChange(BaseModel):
+    """
+    One class on eval: rows that are of it, and the share of them that teacher and student find.
+    """
+
+    label: str
+    rows: int
+    teacher: float
+    student: float
+
+
 class ColumnNames(BaseModel):
     """
     Where text and labels stand. Absent: `text` or `sentence`, `text_pair` where it exists, `label`.
@@ -26,6 +37,27 @@ class ColumnNames(BaseModel):
     text: Annotated[str | None, Field(max_length=200, min_length=1)] = None
     text_pair: Annotated[str | None, Field(max_length=200, min_length=1)] = None
     label: Annotated[str | None, Field(max_length=200, min_length=1)] = None
+
+
+class Curve(BaseModel):
+    """
+    One figure over the steps of one training.
+    """
+
+    phase: str
+    name: str
+    steps: list[int]
+    values: list[float]
+
+
+class Damage(BaseModel):
+    """
+    What one part of the student does to a teacher that is whole but for it, on rows of `select`.
+    """
+
+    part: str
+    kl: float
+    agreement: float
 
 
 class DataRoles(BaseModel):
@@ -169,6 +201,18 @@ class FileDeclared(BaseModel):
     """
     size: Annotated[int | None, Field(ge=0, lt=9007199254740992)] = None
     sha256: Annotated[str | None, Field(pattern="^[0-9a-fA-F]{64}$")] = None
+
+
+class Flip(BaseModel):
+    """
+    A row of eval that teacher and student class otherwise. `row` counts from 0; the text is cut.
+    """
+
+    row: int
+    text: str
+    label: str
+    teacher: str
+    student: str
 
 
 class Gptq(BaseModel):
@@ -320,6 +364,23 @@ class Latency(BaseModel):
     teacher_ms_p50: float
     student_ms_p50: float
     ratio: float
+
+
+class Layer(BaseModel):
+    """
+    Where the bytes of one matrix of the teacher went. Bytes are those of the weights in model.onnx, bias left out.
+
+    `rank`: None where it is one matrix still. `bits`: of a stored number, scales and tables counted.
+    """
+
+    name: str
+    shape: tuple[int, int]
+    left: tuple[int, int]
+    rank: int | None
+    nonzero: int
+    bits: float
+    bytes: int
+    teacher_bytes: int
 
 
 class Limits(BaseModel):
@@ -765,6 +826,25 @@ class WeightedSvd(BaseModel):
     """
 
 
+class Comparison(BaseModel):
+    """
+    Teacher and student on the rows of eval, in pairs; the student as model.onnx.
+
+    `p_value`: of McNemar's exact test, the chance of so uneven a split of the rows on which only one of them is right
+    were both as good. `retention_low`, `retention_high`: 95 % of a bootstrap over rows (teacher and student together).
+    """
+
+    rows: int
+    agreement: float
+    only_teacher_right: int
+    only_student_right: int
+    p_value: float
+    retention_low: float
+    retention_high: float
+    classes: list[ClassChange]
+    flips: list[Flip]
+
+
 class EventList(BaseModel):
     """
     Oldest first. Give `last_id` as `after` to go on; both are sequence numbers.
@@ -775,6 +855,17 @@ class EventList(BaseModel):
     has_more: bool
     first_id: int | None
     last_id: int | None
+
+
+class Evidence(BaseModel):
+    """
+    Why the student is what it is.
+    """
+
+    comparison: Comparison
+    layers: list[Layer]
+    damage: list[Damage]
+    curves: list[Curve]
 
 
 class Inspection(BaseModel):
@@ -916,6 +1007,10 @@ class Report(BaseModel):
     stages: list[Stage]
     continued: bool = False
     tries: Annotated[list[Try], Field(validate_default=True)] = []
+    columns: dict[str, str] = {}
+    max_tokens: int = 512
+    weights_sha256: str = ""
+    evidence: Evidence | None = None
     hardware: Hardware
     memory_bytes: int | None = None
     warnings: list[str] = []

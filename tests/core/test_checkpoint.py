@@ -136,4 +136,4 @@ def test_without_any_sound_checkpoint_the_run_begins_anew(run: Run, whole: list[
     watcher = Killer(0, 0)
     assert weights(run(watcher, checkpoints=Checkpoints(None, (*left, tmp_path / "nowhere")))) == whole
     assert watcher.seen == 2
-    assert not watcher.warnings
+    assert {warning.partition(":")[0] for warning in watcher.warnings} <= {"no_runtime_gain_expected"}
