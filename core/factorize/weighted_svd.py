@@ -178,7 +178,7 @@ class WeightedSvd(Method):
         names = [name for name in build.compressible() if self.embedding or name != build.family.embedding]
         if not all(torch.equal(build.weight(name), build.teacher.get_parameter(f"{name}.weight")) for name in names):
             return self._spectra(build, names)
-        key = ("spectra", self.sides, self.calibration_rows, self.damping, self.embedding)
+        key = ("spectra", self.sides, self.calibration_rows, self.damping, tuple(names))
         return build.shared.once(key, lambda: self._spectra(build, names))
 
     def _spectra(self, build: Build, names: Sequence[str]) -> dict[str, Spectrum]:

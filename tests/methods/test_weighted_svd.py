@@ -155,3 +155,12 @@ def test_ranks_by_name_are_planned_as_they_are_made(shared: Shared, teacher: Pat
         list(step.compile(build))
     planned = size_of(recipe, shape_of(teacher)[0])
     assert planned.parameters == sum(parameter.numel() for parameter in build.model.parameters())
+
+
+def test_what_is_computed_once_is_of_the_matrices_that_are_there(shared: Shared) -> None:
+    """A student with a block skipped has fewer than the next point of its ladder, and both have the teacher's."""
+    skip = {"method": "structured", "each": {"bert.encoder.layer.0.attention.output.dense": 0}, "align": 1}
+    for steps in ([skip], []):
+        build = shared.student()
+        for step in Recipe.model_validate({"steps": [*steps, {"method": "weighted_svd", "keep": 0.5}]}).steps:
+            assert [*step.compile(build)] == []
