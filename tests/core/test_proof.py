@@ -202,3 +202,7 @@ def test_the_client_measures_what_the_report_says(result: Result, rows: dict[str
     (copy / "report.json").write_text(json.dumps(report))
     with pytest.raises(LadapressError, match="accuracy is"):
         measure(copy, rows["eval"], {})
+    report["point"]["student_by_file"]["model.onnx"] = float("nan")
+    (copy / "report.json").write_text(json.dumps(report))
+    with pytest.raises(LadapressError, match="report.json says nan"):
+        measure(copy, rows["eval"], {})
