@@ -7,7 +7,6 @@ import hashlib
 import math
 from collections.abc import Iterator
 
-import torch
 from torch import nn
 
 from core.batches import predict
@@ -17,7 +16,7 @@ from core.phase import Build
 from core.plan import ModelShape
 from core.report import Damage, Layer
 
-ROWS = 256  # of `select` that damage is measured on
+ROWS = 128  # of `select` that damage is measured on, in as many passes as there are parts
 
 
 def layers(build: Build, shape: ModelShape) -> tuple[Layer, ...]:
@@ -45,6 +44,7 @@ def _layer(build: Build, stored: Stored, sizes: dict[str, int], name: str, rows:
         shape=(rows, cols),
         left=whole,
         rank=None if left is None else left.shape[1],
+        entries=entries,
         nonzero=entries - masked,
         bits=8 * size / entries if entries else 0.0,
         bytes=size,
@@ -89,9 +89,9 @@ def _parts(build: Build) -> Iterator[tuple[str, tuple[str, ...]]]:
 
 
 def weights_sha256(model: nn.Module) -> str:
-    """Of every parameter by name: its name, shape and fp32 bytes, little-endian."""
+    """Of all that is saved of it, by name: name, type, shape and bytes, little-endian."""
     found = hashlib.sha256()
-    for name, parameter in sorted(model.named_parameters()):
-        found.update(f"{name} {tuple(parameter.shape)}\n".encode())
-        found.update(parameter.detach().to("cpu", torch.float32).contiguous().numpy().tobytes())
+    for name, tensor in sorted(model.state_dict().items()):
+        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        found.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return found.hexdigest()

@@ -132,6 +132,7 @@ class Layer(Frozen):
     shape: tuple[int, int]  # the teacher's: out, in; of an embedding rows, width
     left: tuple[int, int]  # of these, in the student
     rank: int | None
+    entries: int  # of the matrix or its factors and the sparse part beside them
     nonzero: int
     bits: float
     bytes: int

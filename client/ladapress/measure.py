@@ -35,16 +35,17 @@ def measure(folder: Path, rows: Path, columns: Mapping[str, str]) -> dict[str, A
     report = json.loads((folder / shipped.REPORT).read_text(encoding="utf-8"))
     names = {**report.get("columns", {}), **columns}
     try:
-        texts, truth = shipped.read_rows(
-            rows, report["labels"], *(names.get(role) for role in ("text", "text_pair", "label"))
-        )
-    except (KeyError, ValueError, TypeError) as error:
+        texts, truth = shipped.read_rows(rows, report["labels"], *map(names.get, shipped.ROLES))
+    except Exception as error:
         raise _cannot(f"{rows}: {type(error).__name__}: {error}; the rows that were measured are wanted") from None
-    model = shipped.load_onnx(folder, 1)
-    worst, allowed = shipped.apart(folder, FORM, model)
-    value = shipped.score(model, folder, report, texts, truth)
-    point = report["point"]
-    told = point["student_by_file"][FORM]
+    try:
+        model = shipped.load_onnx(folder, 1)
+        worst, allowed = shipped.apart(folder, FORM, model)
+        value = shipped.score(model, folder, report, texts, truth)
+        point = report["point"]
+        told = point["student_by_file"][FORM]
+    except Exception as error:
+        raise _cannot(f"{folder / FORM}: {type(error).__name__}: {str(error)[:300]}") from None
     if not (worst <= allowed and abs(value - told) <= shipped.ELSEWHERE):  # also where one is NaN
         raise LadapressError.local(
             "measured_otherwise",

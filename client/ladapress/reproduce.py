@@ -24,6 +24,9 @@ from ladapress.uploads import CHUNK, model_files
 
 WITHIN = 0.003
 REPORT = "report.json"
+NEEDED = (
+    "weights_sha256", "input_hashes", "recipe", "target", "task", "metric", "seed", "columns", "hardware", "continued",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -50,13 +53,17 @@ def order(folder: Path, model: Path, data: Mapping[str, Path], out: Path) -> Ord
     Raises:
         LadapressError: the folder is damaged or its manifest too old; inputs_differ, with every input that is another.
     """
+    if not folder.is_dir():
+        raise LadapressError.local("usage", f"{folder}: must be a folder")
+    Order(model, dict(data), out).check()
     try:
         check(folder)
     except Damaged as damage:
         raise refusal(damage.findings[0].code, *damage.findings) from None
     manifest = json.loads((folder / MANIFEST).read_bytes())
-    if "weights_sha256" not in manifest:
-        raise LadapressError.local("cannot_reproduce", f"{folder}: its manifest is of before version 2")
+    if missing := [name for name in NEEDED if name not in manifest]:
+        lacks = f"{folder}: its manifest lacks {', '.join(missing)}, as before version 2"
+        raise LadapressError.local("cannot_reproduce", lacks)
     if wrong := differences(manifest["input_hashes"], model, data):
         raise LadapressError.local("inputs_differ", "; ".join(wrong))
     options = {

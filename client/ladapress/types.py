@@ -377,6 +377,7 @@ class Layer(BaseModel):
     shape: tuple[int, int]
     left: tuple[int, int]
     rank: int | None
+    entries: int
     nonzero: int
     bits: float
     bytes: int

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from huggingface_hub import EvalResult, ModelCardData
@@ -10,6 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from core.report import Report
 from core.verdict import sentence
 
+LABEL = 60  # characters of a class that are shown
 TASKS = {"classification": "text-classification"}  # ours -> the hub's `pipeline_tag`
 _ENVIRONMENT = Environment(loader=PackageLoader("core.export", "."), undefined=StrictUndefined, autoescape=False)  # noqa: S701 - Markdown, not HTML
 
@@ -17,7 +19,7 @@ _ENVIRONMENT = Environment(loader=PackageLoader("core.export", "."), undefined=S
 def card(report: Report, folder: Path) -> str:
     """Markdown with YAML in front. `folder` is the artifact: which form of pytorch/ it has, and which inputs.
 
-    Its loading lines run in a test (tests/core/export/test_card.py).
+    Its loading lines run in a test (tests/core/test_proof.py).
     """
     point = report.point
     data = ModelCardData(
@@ -35,6 +37,7 @@ def card(report: Report, folder: Path) -> str:
             )
         ],
     )
+    _ENVIRONMENT.filters["fenced"] = fenced
     text = _ENVIRONMENT.get_template("card.md.j2").render(
         data=data.to_yaml(),
         report=report,
@@ -44,6 +47,14 @@ def card(report: Report, folder: Path) -> str:
         needs={parity.file: _roots(parity.file, parity.closure) for parity in point.parity},
     )
     return text if text.endswith("\n") else text + "\n"
+
+
+def fenced(label: str) -> str:
+    """A label as code that nothing in it can end: one line, cut, between more backticks than stand in a row in it."""
+    shown = " ".join(label.split())
+    shown = shown if len(shown) <= LABEL else f"{shown[: LABEL - 1]}…"
+    ticks = "`" * (1 + max((len(run) for run in re.findall("`+", shown)), default=0))
+    return f"{ticks} {shown} {ticks}" if "`" in shown else f"{ticks}{shown}{ticks}"
 
 
 def _roots(form: str, closure: tuple[str, ...]) -> str:

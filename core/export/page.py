@@ -34,7 +34,7 @@ def page(report: Report) -> str:
         evidence=evidence,
         sentence=sentence(point),
         sizes=_sizes(report),
-        targets=[_target(report, name, asked) for name, asked in report.target.items()],
+        targets=[_target(report, name, asked) for name, asked in report.target.items() if name != "max_minutes"],
         classes=sorted(classes, key=lambda one: -abs(one.student - one.teacher))[:CLASSES],
         changed=_rows(round((1 - compared.agreement) * compared.rows)) if compared else "",
         chance=round(1 / max(compared.p_value, 1e-9)) if compared else 0,
@@ -56,12 +56,8 @@ def number(count: float) -> str:
 
 
 def zero(layer: Layer) -> str:
-    """Share of the stored numbers that a mask makes zero."""
-    (rows, cols), rank = layer.left, layer.rank
-    entries = rank * (rows + cols) if rank else rows * cols
-    # A sparse third part of two factors has as many entries as their product.
-    entries = max(entries, layer.nonzero)
-    return percent(1 - layer.nonzero / entries) if entries and layer.nonzero < entries else ""
+    """Share of the numbers of a matrix, or of its factors, that a mask makes zero."""
+    return percent(1 - layer.nonzero / layer.entries) if layer.nonzero < layer.entries else ""
 
 
 def _rows(count: int) -> str:
@@ -78,7 +74,6 @@ def _target(report: Report, name: str, asked: float) -> dict[str, object]:
         "max_bytes": point.sizes.bytes_on_disk["model.onnx"],
         "max_nonzero": point.sizes.nonzero,
         "max_latency_ms": point.latency[0].student_ms_p50,
-        "max_minutes": sum(stage.seconds for stage in report.stages) / 60,
     }[name]
     shown = (number(value) if value >= 1e5 else f"{value:.4g}" for value in (asked, reached))
     return dict(zip(("asked", "reached"), shown, strict=True)) | {"name": name, "met": name not in point.shortfall}

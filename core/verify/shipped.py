@@ -23,14 +23,20 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+try:
+    import numpy as np
+except ImportError:  # hashes can be checked all the same
+    np = None  # type: ignore[assignment]
 
 Feed = dict[str, Any]
 Model = Callable[[Feed], Any]
 Row = tuple[str, str | None]  # a text and, where there is one, its second
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 MANIFEST, SIGNATURE, REPORT, PARITY = "manifest.json", "signature.json", "report.json", "parity.json"
-NEEDS = {"model.onnx": ("onnxruntime", "tokenizers"), "pytorch": ("torch", "transformers", "safetensors", "tokenizers")}
+NEEDS = {
+    "model.onnx": ("onnxruntime", "numpy", "tokenizers"),
+    "pytorch": ("torch", "transformers", "safetensors", "numpy", "tokenizers"),
+}
 ROLES = ("text", "text_pair", "label")
 SAME = 1e-9  # of a metric: nearer is the order of summing
 ELSEWHERE = 0.003  # what another processor's rounding may change
@@ -188,24 +194,26 @@ def read_rows(
     rows: list[Row] = []
     classes: list[int] = []
     names = {name: number for number, name in enumerate(labels)}
-    for row in _records(path):
-        text = text or ("text" if "text" in row else "sentence")
-        pair = pair or ("text_pair" if "text_pair" in row else None)
+    for number, row in enumerate(_records(path)):
+        if not number:  # the first row decides, as it does in a job
+            text = text or ("text" if "text" in row else "sentence")
+            pair = pair or ("text_pair" if "text_pair" in row else None)
         given = row[label or "label"]
-        rows.append((row[text], None if pair is None else row[pair]))
+        rows.append((row[str(text)], None if pair is None else row[pair]))
         classes.append(names[given] if given in names else int(given))
     return rows, classes
 
 
 def _records(path: Path) -> Iterator[dict[str, Any]]:
-    if path.suffix == ".parquet":
+    suffix = path.suffix.lower()
+    if suffix == ".parquet":
         from pyarrow import parquet
 
         yield from parquet.read_table(path).to_pylist()
-    elif path.suffix == ".jsonl":
+    elif suffix in (".jsonl", ".ndjson"):
         with path.open(encoding="utf-8-sig") as file:
             yield from (json.loads(line) for line in file if line.strip())
-    elif path.suffix == ".csv":
+    elif suffix == ".csv":
         with path.open(encoding="utf-8-sig", newline="") as file:
             yield from csv.DictReader(file, strict=True)
     else:
@@ -261,7 +269,9 @@ class Checks:
         print({True: "ok      ", False: "WRONG   ", None: "skipped "}[good] + text, flush=True)
 
 
-def check_form(checks: Checks, folder: Path, form: str, given: Any) -> None:
+def check_form(
+    checks: Checks, folder: Path, form: str, threads: int, asked: tuple[list[Row], list[int]] | None
+) -> None:
     """Parity of one form and, where rows are given, its metric and milliseconds."""
     missing = [name for name in NEEDS[form] if importlib.util.find_spec(name) is None]
     if missing:
@@ -270,7 +280,7 @@ def check_form(checks: Checks, folder: Path, form: str, given: Any) -> None:
     checks.ran += 1
     report = json.loads((folder / REPORT).read_text(encoding="utf-8"))
     try:
-        model = FORMS[form](folder, given.threads)
+        model = FORMS[form](folder, threads)
         worst, allowed = apart(folder, form, model)
     except Exception as error:  # whatever a damaged file makes of it is what has to be said
         checks.say(False, f"{form}: does not run: {type(error).__name__}: {str(error)[:300]}")
@@ -279,11 +289,9 @@ def check_form(checks: Checks, folder: Path, form: str, given: Any) -> None:
         worst <= allowed,
         f"{form}: answers differ by {worst:.2g} from the model's before packing; {allowed:g} is allowed",
     )
-    if given.eval is None:
+    if asked is None:
         return
-    names = {**report["columns"], **{role: getattr(given, role) for role in ROLES if getattr(given, role)}}
-    rows, truth = read_rows(given.eval, report["labels"], *map(names.get, ROLES))
-    point = report["point"]
+    point, (rows, truth) = report["point"], asked
     value, promised = score(model, folder, report, rows, truth), point["student_by_file"][form]
     same = abs(value - promised) < SAME
     other = "" if same or abs(value - promised) > ELSEWHERE else ": as near as another processor comes"
@@ -319,8 +327,16 @@ def main(arguments: Sequence[str] | None = None, folder: Path | None = None) -> 
     if wrong:
         return 1  # files that are not what they were are not run
     checks.say(True, "sizes and sha256 of all files are as manifest.json says")
+    asked = None
+    if given.eval is not None:
+        report = json.loads((folder / REPORT).read_text(encoding="utf-8"))
+        names = {**report["columns"], **{role: getattr(given, role) for role in ROLES if getattr(given, role)}}
+        try:
+            asked = read_rows(given.eval, report["labels"], *map(names.get, ROLES))
+        except Exception as error:  # whatever a reader says of a file that is no such file
+            checks.say(False, f"{given.eval} cannot be read: {type(error).__name__}: {error}")
     for form in FORMS:
-        check_form(checks, folder, form, given)
+        check_form(checks, folder, form, given.threads, asked)
     return 1 if checks.failed else 0 if checks.ran else 2
 
 

@@ -204,5 +204,27 @@ def test_the_client_measures_what_the_report_says(result: Result, rows: dict[str
         measure(copy, rows["eval"], {})
     report["point"]["student_by_file"]["model.onnx"] = float("nan")
     (copy / "report.json").write_text(json.dumps(report))
-    with pytest.raises(LadapressError, match="report.json says nan"):
+    with pytest.raises(LadapressError, match=r"report\.json says nan"):
         measure(copy, rows["eval"], {})
+
+
+def test_rows_that_cannot_be_read_are_said_in_a_line(result: Result, tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("text,class\nfine,1\n")
+    code, lines = verify(result.folder, "--eval", str(tmp_path / "rows.csv"))
+    assert code == 1
+    assert "WRONG" in lines
+    assert "KeyError: 'label'" in lines
+
+
+def test_a_label_cannot_leave_its_place_in_the_card(result: Result) -> None:
+    labels = ("a`b <script>alert(1)</script>", "x\n## Injected\n|", "`" * 5, "y" * 3000)
+    text = card(result.report.model_copy(update={"labels": labels}), result.folder)
+    (line,) = (line for line in text.splitlines() if line.startswith("Measured on"))
+    assert "`` a`b <script>alert(1)</script> ``, `x ## Injected |`, `````` ````` ``````, `yyy" in line
+    assert len(line) < 400
+
+
+def test_a_budget_of_minutes_has_no_verdict_in_the_page(result: Result) -> None:
+    html = page(result.report.model_copy(update={"target": {"max_minutes": 1.0, "latency_ratio": 9.0}}))
+    assert "<td>latency_ratio</td>" in html
+    assert "<td>max_minutes</td>" not in html
