@@ -11,8 +11,7 @@ from core.progress import Meter
 from core.recipe import Target
 from core.report import Evidence, Point
 from core.seek import Found
-
-GAIN = 1.05  # a ratio of times below which nobody will notice
+from core.verdict import EVEN
 
 
 def deliver(
@@ -38,7 +37,7 @@ def deliver(
         digest = weights_sha256(build.model)
     with meter.stage("verify"):
         point, comparison = measure(against, folder, build, found.recipe, target)
-    if point.latency_ratio < GAIN:
+    if point.latency_ratio < 1 + EVEN:
         one = point.latency[0]
         meter.warning(
             "no_runtime_gain_expected",

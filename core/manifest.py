@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from core.report import Frozen, Hardware, Report
 
-FILE, SIGNATURE = "manifest.json", "signature.json"
+FILE = "manifest.json"
 
 
 class File(Frozen):

@@ -48,9 +48,8 @@ class Node:
         self._threads: list[threading.Thread] = []
         self._pools: dict[Kind, pool.Pool] = {}
         if "job" in kinds:
-            self._signing_key = SigningKey.load_or_create(
-                settings.signing_key_file
-            )  # now, not after the first hour of work
+            # Now, not after the first hour of work.
+            self._signing_key = SigningKey.load_or_create(settings.signing_key_file)
             self._pools["job"] = pool.Pool("compress", settings.device_slots, self._roster, settings, engine)
         if "inspection" in kinds:
             self._pools["inspection"] = pool.Pool("inspect", 1, self._roster, settings, engine)

@@ -19,6 +19,7 @@ import httpx2
 from ladapress.errors import LadapressError
 from ladapress.transport import FIRST_DELAY_S, Transport, place
 from ladapress.types import Artifact, ArtifactFile
+from ladapress.uploads import sha256
 
 STAGING = ".ladapress-partial"
 MANIFEST, SIGNATURE = "manifest.json", "signature.json"  # neither lists itself nor the other
@@ -72,7 +73,7 @@ def _fetch_file(transport: Transport, artifact_id: str, file: ArtifactFile, stag
         part.write_bytes(b"")
     while True:
         _fill(transport, place("artifacts", artifact_id, "files", file.path), file, part, moved)
-        found = _sha256(part)
+        found = sha256(part)
         if found == file.sha256:
             return part
         if not inherited:
@@ -150,11 +151,6 @@ def inside(path: str) -> Path:
     if not legal or any(part in ("..", ".", STAGING) for part in path.split("/")):
         raise LadapressError.local("protocol", f"the artifact names the file {path!r}, which lies outside its folder")
     return Path(*pure.parts)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _first_missing(folder: Path) -> Path | None:

@@ -6,7 +6,6 @@ bit. Elsewhere, and where the clock or another point decided how long was traine
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from ladapress.display import Display
 from ladapress.download import MANIFEST
 from ladapress.errors import LadapressError
 from ladapress.folder import Damaged, check, refusal
-from ladapress.uploads import CHUNK, model_files
+from ladapress.uploads import model_files, sha256
 
 WITHIN = 0.003
 REPORT = "report.json"
@@ -84,8 +83,8 @@ def differences(hashes: Mapping[str, str], model: Path, data: Mapping[str, Path]
     for name, expected in hashes.items():
         if name not in given:
             found.append(f"{name} is not given; its sha256 is {expected}")
-        elif (sha256 := _digest(given[name])) != expected:
-            found.append(f"{name} ({given[name]}) has the sha256 {sha256}, not {expected}")
+        elif (found_sha := sha256(given[name])) != expected:
+            found.append(f"{name} ({given[name]}) has the sha256 {found_sha}, not {expected}")
     return found
 
 
@@ -125,11 +124,3 @@ def reproduce(client: Client, asked: Order, folder: Path, display: Display) -> t
     display.say(found.line())
     facts = {"promise": found.promise, "why": found.why, "kept": found.kept, "weights_sha256": found.weights}
     return outcome.DONE if found.kept else outcome.FAILED, {**result, **facts, "students": found.student}
-
-
-def _digest(path: Path) -> str:
-    found = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(CHUNK):
-            found.update(chunk)
-    return found.hexdigest()

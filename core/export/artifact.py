@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -12,6 +11,7 @@ import torch
 from torch import nn
 
 from core import manifest, transport
+from core.data import digest
 from core.export import onnx, tokenizer
 from core.export import torch_form as pytorch
 from core.export.card import card
@@ -62,7 +62,7 @@ def finish(folder: Path, report: Report) -> None:
     (folder / CARD).write_text(card(report, folder), encoding="utf-8")
     shutil.copyfile(SHIPPED, folder / VERIFY)
     files = {
-        name: manifest.File(size=size, sha256=_digest(folder / name))
+        name: manifest.File(size=size, sha256=digest(folder / name))
         for name, size in sizes(folder).items()
         if name != manifest.FILE
     }
@@ -81,8 +81,3 @@ def sizes(folder: Path) -> dict[str, int]:
     """Path relative to `folder` (with `/`) -> bytes, of every file in it, sorted."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
