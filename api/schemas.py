@@ -15,8 +15,9 @@ from core.forecast import Forecast
 from core.method import Closed
 from core.plan import ModelShape
 from core.recipe import Ladder, Preset, Recipe, Target
+from core.task import Metric, TaskName
 from jobs.problem import Problem
-from jobs.requests import DataRoles, Limits, Metric, Resources, Task, Text
+from jobs.requests import DataRoles, Limits, Resources, Text
 from jobs.states import State
 
 Item = TypeVar("Item")
@@ -100,7 +101,7 @@ class Inspection(Answer):
     status: Literal["queued", "running", "done"]
     model: str
     data: DataRoles
-    task: Task
+    task: TaskName
     metric: Metric
     ok: bool | None
     error: Problem | None
@@ -149,7 +150,7 @@ class Job(Answer):
     name: str | None
     model: str
     data: DataRoles
-    task: Task
+    task: TaskName
     metric: Metric
     preset: str | None
     recipe: Recipe

@@ -32,6 +32,7 @@ def augmented(split: Split, count: int, seed: int) -> Split:
         rows=split.rows + split.rows.take(sources),  # the texts that the copies were made from
         ids=[*split.ids, *copies],
         types=[*split.types, *(split.types[i] for i in sources)],
+        places=[*split.places, *(split.places[i] for i in sources)] if split.places else (),
     )
 
 

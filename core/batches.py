@@ -12,6 +12,8 @@ import torch
 from tokenizers import Tokenizer
 
 from core.data import Rows
+from core.outputs import logits_of
+from core.verify import scoring
 
 Batch = dict[str, torch.Tensor]
 FLOAT = npt.NDArray[np.float32]
@@ -28,6 +30,8 @@ class Split:
     """Rows as token ids and segment ids, each cut to `max_tokens`.
 
     segments: whether the model tells two texts apart; batches hold segment ids only then.
+    places: what each token is to the task, row by row (`core.verify.scoring.places`); nothing where that is no matter.
+    Rows of sentence embedding are single texts: of two in a row each is one.
     """
 
     tokenizer: Tokenizer
@@ -37,13 +41,26 @@ class Split:
     ids: Sequence[npt.NDArray[np.int32]]
     types: Sequence[npt.NDArray[np.int32]]
     segments: bool = True
+    task: str = "classification"
+    places: Sequence[npt.NDArray[np.int32]] = ()
 
     @classmethod
-    def encode(cls, tokenizer: Tokenizer, rows: Rows, *, max_tokens: int, pad_id: int, segments: bool = True) -> Split:
+    def encode(
+        cls,
+        tokenizer: Tokenizer,
+        rows: Rows,
+        *,
+        max_tokens: int,
+        pad_id: int,
+        segments: bool = True,
+        task: str = "classification",
+    ) -> Split:
         tokenizer.no_padding()
         tokenizer.enable_truncation(max_tokens)
+        rows = rows.sequences() if task == "sentence_embedding" else rows
         inputs = rows.texts if rows.pairs is None else list(zip(rows.texts, rows.pairs, strict=True))
-        encodings = tokenizer.encode_batch(inputs)
+        encodings = tokenizer.encode_batch(inputs, is_pretokenized=task == "token_classification")
+        found = [scoring.places(task, encoding) for encoding in encodings]
         return cls(
             tokenizer,
             rows,
@@ -52,6 +69,8 @@ class Split:
             [np.array(encoding.ids, dtype=np.int32) for encoding in encodings],
             [np.array(encoding.type_ids, dtype=np.int32) for encoding in encodings],
             segments,
+            task,
+            () if found[0] is None else found,
         )
 
     def __len__(self) -> int:
@@ -67,6 +86,7 @@ class Split:
             rows=self.rows.take(chosen),
             ids=[self.ids[i] for i in chosen],
             types=[self.types[i] for i in chosen],
+            places=[self.places[i] for i in chosen] if self.places else (),
         )
 
     def cut(self, max_tokens: int) -> Split:
@@ -74,7 +94,12 @@ class Split:
         if all(len(row) <= max_tokens for row in self.ids):
             return self
         return Split.encode(
-            self.tokenizer, self.rows, max_tokens=max_tokens, pad_id=self.pad_id, segments=self.segments
+            self.tokenizer,
+            self.rows,
+            max_tokens=max_tokens,
+            pad_id=self.pad_id,
+            segments=self.segments,
+            task=self.task,
         )
 
     def by_length(self, batch_size: int) -> Iterator[list[int]]:
@@ -84,15 +109,16 @@ class Split:
             yield order[start : start + batch_size]
 
     def collate(self, indices: Sequence[int], device: torch.device) -> Batch:
-        """Tensors (rows, tokens) of ids, mask and segments, if any; (rows,) of labels and of the rows' own numbers."""
+        """Tensors (rows, tokens) of ids, mask and segments, if any; (rows,) of the rows' own numbers and classes."""
         width = max(len(self.ids[i]) for i in indices)
         ids = np.full((len(indices), width), self.pad_id, dtype=np.int64)
         mask, types = np.zeros_like(ids), np.zeros_like(ids)
         for row, i in enumerate(indices):
             length = len(self.ids[i])
             ids[row, :length], types[row, :length], mask[row, :length] = self.ids[i], self.types[i], 1
-        labels = np.array([self.rows.labels[i] for i in indices], dtype=np.int64)
-        named = {"input_ids": ids, "attention_mask": mask, "labels": labels}
+        named = {"input_ids": ids, "attention_mask": mask}
+        if self.task == "classification":
+            named["labels"] = np.array([self.rows.labels[i] for i in indices], dtype=np.int64)
         if self.segments:
             named["token_type_ids"] = types
         named["rows"] = np.array(indices, dtype=np.int64)
@@ -125,17 +151,21 @@ class Batches:
 
 @torch.no_grad()
 def predict(model: torch.nn.Module, split: Split, device: torch.device, batch_size: int = 64) -> FLOAT:
-    """Logits (rows, classes) of a model in memory, in row order; rows of like length run together."""
-    return answers(split, device, batch_size, lambda batch: model(**inputs(batch)).logits.float().cpu().numpy())
+    """Outputs of a model in memory, in row order: (rows, width), or (tokens of all rows, width).
+
+    Rows of like length run together.
+    """
+    return answers(split, device, batch_size, lambda batch: logits_of(model(**inputs(batch))).float().cpu().numpy())
 
 
 def answers(split: Split, device: torch.device, batch_size: int, answer: Callable[[Batch], FLOAT]) -> FLOAT:
-    """What `answer` gives for each row, in row order, whatever runs the model."""
-    places = list(split.by_length(batch_size))
-    in_order = np.concatenate([answer(split.collate(rows, device)) for rows in places])
-    result = np.empty_like(in_order)
-    result[np.concatenate(places)] = in_order
-    return result
+    """What `answer` gives for each row, in row order, whatever runs the model; of tokens without padding."""
+    found: list[FLOAT] = [np.zeros(0, np.float32)] * len(split)
+    for rows in split.by_length(batch_size):
+        out = answer(split.collate(rows, device))
+        for place, row in enumerate(rows):
+            found[row] = out[place : place + 1] if out.ndim == 2 else out[place, : len(split.ids[row])]
+    return np.concatenate(found)
 
 
 def load_tokenizer(folder: Path) -> Tokenizer:

@@ -7,8 +7,8 @@ the frequency of each token. A linear that also projects a table of positions (D
 a text reads is a token more.
 
 At the teacher itself the gradient of the distillation loss is zero; its curvature is not. One backward of a random
-vector whose covariance is the curvature gives g (Gauss-Newton): for the soft logits onehot(y) - p with y drawn from
-p = softmax(z / T), for the squared error of a hidden state a Gaussian of the error's scale.
+vector whose covariance is the curvature gives g (Gauss-Newton): for the outputs `core.likelihood.Likelihood.root`, for
+the squared error of a hidden state a Gaussian of the error's scale.
 """
 
 from __future__ import annotations
@@ -16,14 +16,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from core.batches import Batch, inputs
 from core.errors import TrainingDiverged
 from core.family import Family
+from core.likelihood import Likelihood
+from core.outputs import logits_of
 
 UNSEEN = 0.3  # count given to every token of the vocabulary, so that words beyond the sample keep some weight
 
@@ -74,6 +76,7 @@ def moments(
     temperature: float = 2.0,
     hidden: float = 1.0,
     seed: int = 0,
+    likelihood: Likelihood | None = None,
 ) -> dict[str, Moments]:
     """Moments of every compressible layer of `model` over `batches`. The model is unchanged, in evaluation mode.
 
@@ -90,7 +93,8 @@ def moments(
             valid = batch["attention_mask"].bool()
             with torch.enable_grad():
                 out = model(**inputs(batch), output_hidden_states=bool(hidden))
-                root = _curvature(out, valid, temperature, hidden, generator)
+                total = (likelihood or Likelihood()).root(logits_of(out), valid, temperature, generator)
+                root = total + _of_states(out, valid, hidden, generator) if hidden else total
             root.backward()  # type: ignore[no-untyped-call]
             model.zero_grad(set_to_none=True)
             for tap in taps.values():
@@ -102,19 +106,13 @@ def moments(
     return {name: tap.moments(rows) for name, tap in taps.items()}
 
 
-def _curvature(
-    out: object, valid: torch.Tensor, temperature: float, hidden: float, generator: torch.Generator
-) -> torch.Tensor:
-    """A scalar whose gradient is one draw of the square root of the distillation loss' curvature, summed over rows."""
-    logits: torch.Tensor = out.logits  # type: ignore[attr-defined]
-    p = (logits.detach() / temperature).softmax(dim=-1)
-    drawn = torch.multinomial(p, 1, generator=generator)[:, 0]
-    total = ((F.one_hot(drawn, p.shape[-1]) - p) * logits).sum()
-    if not hidden:
-        return total
-    mask = valid[:, :, None].to(logits.dtype)
+def _of_states(out: Any, valid: torch.Tensor, hidden: float, generator: torch.Generator) -> torch.Tensor:
+    """A scalar whose gradient is one draw of the root of the curvature of the hidden states' error, over rows."""
+    states: tuple[torch.Tensor, ...] = out.hidden_states
+    total = states[0].new_zeros(())
+    mask = valid[:, :, None].to(total.dtype)
     per_row = mask.sum(dim=1, keepdim=True)  # (rows, 1, 1) tokens
-    for state in out.hidden_states:  # type: ignore[attr-defined]
+    for state in states:
         variance = (state.detach().square() * mask).sum() / (mask.sum() * state.shape[-1])
         noise = torch.randn(state.shape, generator=generator, device=state.device, dtype=state.dtype)
         scale = (2 * hidden / (per_row * state.shape[-1] * variance)).sqrt()

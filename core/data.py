@@ -10,25 +10,27 @@ import csv
 import hashlib
 import json
 import random
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from core.errors import DataInvalid
+from core.labels import UNLABELLED, label_of, text_of
+from core.task import TASKS, Task
 
 FORMATS = ("csv", "jsonl", "parquet")
 MAX_ROWS = 10_000_000
 MAX_LINE_BYTES = 1_000_000
 MAX_TEXT_BYTES = 4_000_000_000
-TEXT_DEFAULTS = ("text", "sentence")
 SELECT_SHARE, SELECT_MAX = 0.10, 2_000
-UNLABELLED = -1
+CLASSIFICATION = TASKS["classification"]
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Column names; None takes the default: `text` or `sentence`, `text_pair` where present, `label`."""
+    """Column names; None takes the first of the task's own names that the file has (`core.task`)."""
 
     text: str | None = None
     text_pair: str | None = None
@@ -57,11 +59,14 @@ class Data:
 
 @dataclass(frozen=True)
 class Rows:
-    """Texts (with pairs for two-text tasks) and class ids, in file order; UNLABELLED where a row has none."""
+    """Texts (with pairs for two-text tasks) and labels as `core.labels` has them, in file order.
 
-    texts: list[str]
+    Texts of token classification are lists of words. UNLABELLED where a row has no label.
+    """
+
+    texts: list[Any]
     pairs: list[str] | None
-    labels: list[int]
+    labels: list[Any]
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -75,13 +80,27 @@ class Rows:
         pairs = None if self.pairs is None or other.pairs is None else self.pairs + other.pairs
         return Rows(self.texts + other.texts, pairs, self.labels + other.labels)
 
-    def inputs(self) -> list[tuple[str, str | None]]:
+    def sequences(self) -> Rows:
+        """Texts and pairs one after the other, each a row without a label; as it is where none has a pair."""
+        if self.pairs is None:
+            return self
+        texts = [text for both in zip(self.texts, self.pairs, strict=True) for text in both]
+        return Rows(texts, None, [UNLABELLED] * len(texts))
+
+    def inputs(self) -> list[tuple[Any, str | None]]:
         pairs: list[str | None] = [None] * len(self) if self.pairs is None else [*self.pairs]
         return list(zip(self.texts, pairs, strict=True))
 
 
-def read(path: Path, role: str, columns: Columns, labels: Mapping[int, str], fmt: str | None = None) -> Rows:
-    """Read one file; every role but "unlabelled" has labels.
+def read(
+    path: Path,
+    role: str,
+    columns: Columns,
+    labels: Mapping[int, str],
+    fmt: str | None = None,
+    task: Task = CLASSIFICATION,
+) -> Rows:
+    """Read one file; every role but "unlabelled" has labels, "train" of sentence embedding where the file has some.
 
     Args:
         role: "train", "eval", "select" or "unlabelled"; names the file in errors (`/data/train`).
@@ -92,38 +111,54 @@ def read(path: Path, role: str, columns: Columns, labels: Mapping[int, str], fmt
         DataInvalid: unreadable file, missing column, empty text, unknown label, no rows; with the row number.
     """
     fmt = fmt or path.suffix.lstrip(".").lower()
-    readers = {"csv": _csv, "jsonl": _jsonl, "parquet": _parquet}
+    nested = {*task.text, *task.label, *columns.given().values()}
+    readers: dict[str, Callable[[Path, str], Iterator[dict[str, Any]]]] = {
+        "csv": _csv,
+        "jsonl": _jsonl,
+        "parquet": partial(_parquet, nested=nested),
+    }
     if fmt not in readers:
         raise DataInvalid(f"{role}: format {fmt!r} is not one of {', '.join(FORMATS)}", param=f"/data/{role}")
-    texts: list[str] = []
+    texts: list[Any] = []
     pairs: list[str] = []
-    ids: list[int] = []
+    ids: list[Any] = []
     names = {name: label for label, name in labels.items()}
     chosen: tuple[str, str | None, str | None] | None = None
     size = 0
     for number, row in enumerate(readers[fmt](path, role), start=1):
         if chosen is None:
-            chosen = _columns(row, columns, role)
+            chosen = _columns(row, columns, role, task)
         text, pair, label = chosen
-        texts.append(_text(row.get(text), text, number, role))
-        if pair is not None:
-            pairs.append(_text(row.get(pair), pair, number, role))
-        ids.append(UNLABELLED if label is None else _label(row.get(label), label, number, role, labels, names))
-        size += len(texts[-1])
+        cell = text
+        try:
+            texts.append(text_of(task, row.get(text)))
+            if pair is not None:
+                cell = pair
+                pairs.append(text_of(task, row.get(pair)))
+            if label is not None:
+                cell = label
+                whole = (texts[-1], pairs[-1] if pair is not None else None)
+                ids.append(label_of(task, row.get(label), labels, names, whole))
+        except ValueError as error:
+            raise DataInvalid(f"{role}: row {number}, column {cell!r}: {error}", param=f"/data/{role}") from None
+        size += len(texts[-1]) if isinstance(texts[-1], str) else sum(map(len, texts[-1]))
         if number > MAX_ROWS or size > MAX_TEXT_BYTES:
             raise DataInvalid(
                 f"{role}: more than {MAX_ROWS} rows or {MAX_TEXT_BYTES} characters", param=f"/data/{role}"
             )
     if not texts:
         raise DataInvalid(f"{role}: the file has no rows; at least one is needed", param=f"/data/{role}")
-    return Rows(texts, pairs or None, ids)
+    return Rows(texts, pairs or None, ids or [UNLABELLED] * len(texts))
 
 
-def read_roles(data: Data, labels: Mapping[int, str]) -> dict[str, Rows]:
+def read_roles(data: Data, labels: Mapping[int, str], task: Task = CLASSIFICATION) -> dict[str, Rows]:
     """Every file of a job by role. Raises DataInvalid, also where some files have pairs and others single texts."""
     found = {
-        role: read(path, role, data.columns, labels, data.formats.get(role)) for role, path in data.roles().items()
+        role: read(path, role, data.columns, labels, data.formats.get(role), task)
+        for role, path in data.roles().items()
     }
+    if task.name == "sentence_embedding":  # pairs are two texts to be embedded
+        return found
     for role, rows in found.items():
         if (rows.pairs is None) != (found["train"].pairs is None):
             raise DataInvalid(
@@ -170,11 +205,25 @@ def strict_json(line: str | bytes) -> Any:
     return value
 
 
-def _columns(row: Mapping[str, Any], columns: Columns, role: str) -> tuple[str, str | None, str | None]:
+def _columns(row: Mapping[str, Any], columns: Columns, role: str, task: Task) -> tuple[str, str | None, str | None]:
+    """Columns of text, pair and label; the last two None where there are none."""
     have = ", ".join(sorted(map(str, row)))
-    text = columns.text or next((name for name in TEXT_DEFAULTS if name in row), TEXT_DEFAULTS[0])
-    pair = columns.text_pair or ("text_pair" if "text_pair" in row else None)
-    label = None if role == "unlabelled" else columns.label or "label"
+
+    def named(given: str | None, legal: tuple[str, ...]) -> str | None:
+        return given or next((name for name in legal if name in row), None)
+
+    text = named(columns.text, task.text) or task.text[0]
+    if columns.text_pair is not None and not task.text_pair:
+        raise DataInvalid(f"task {task.name!r} has no second text: leave it out", param="/data/columns/text_pair")
+    pair = named(columns.text_pair, task.text_pair)
+    label = None if role == "unlabelled" else named(columns.label, task.label)
+    embedding = task.name == "sentence_embedding"
+    if task.name == "question_answering" or (embedding and role in ("eval", "select")):
+        pair = pair or task.text_pair[0]
+    if role != "unlabelled" and not (embedding and role == "train"):
+        label = label or task.label[0]
+    if embedding and pair is None:
+        label = None
     for field_name, column in (("text", text), ("text_pair", pair), ("label", label)):
         if column is not None and column not in row:
             raise DataInvalid(
@@ -182,30 +231,6 @@ def _columns(row: Mapping[str, Any], columns: Columns, role: str) -> tuple[str, 
                 param=f"/data/columns/{field_name}",
             )
     return text, pair, label
-
-
-def _text(value: Any, column: str, number: int, role: str) -> str:
-    if not isinstance(value, str) or not value.strip():
-        raise DataInvalid(f"{role}: row {number}, column {column!r}: text is empty or not text", param=f"/data/{role}")
-    return value
-
-
-def _label(value: Any, column: str, number: int, role: str, labels: Mapping[int, str], names: Mapping[str, int]) -> int:
-    if isinstance(value, str):
-        if value in names:
-            return names[value]
-        value = (
-            int(value)
-            if value.strip().isascii() and value.strip().removeprefix("-").isdigit() and len(value) < 19
-            else value
-        )
-    if isinstance(value, int) and not isinstance(value, bool) and value in labels:
-        return value
-    legal = ", ".join(f"{i}={name}" for i, name in sorted(labels.items())[:10])
-    raise DataInvalid(
-        f"{role}: row {number}, column {column!r}: label {str(value)[:40]!r} is not in the model's id2label ({legal})",
-        param=f"/data/{role}",
-    )
 
 
 def _csv(path: Path, role: str) -> Iterator[dict[str, Any]]:
@@ -244,13 +269,14 @@ def _jsonl(path: Path, role: str) -> Iterator[dict[str, Any]]:
             yield value
 
 
-def _parquet(path: Path, role: str) -> Iterator[dict[str, Any]]:
+def _parquet(path: Path, role: str, nested: Container[str]) -> Iterator[dict[str, Any]]:
+    """Rows of plain columns, and of those of lists and structures that are called for."""
     import pyarrow as pa  # noqa: PLC0415 - keeps this module light
     from pyarrow import parquet  # noqa: PLC0415
 
     try:
         file = parquet.ParquetFile(path)
-        wanted = [f.name for f in file.schema_arrow if not pa.types.is_nested(f.type)]
+        wanted = [f.name for f in file.schema_arrow if f.name in nested or not pa.types.is_nested(f.type)]
         for batch in file.iter_batches(batch_size=1024, columns=wanted):
             yield from batch.to_pylist()
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:

@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 
-from core.metrics import divergence
 from core.phase import Build, Hook, Metrics, Phase
 from core.rounding import settle
 
@@ -77,7 +76,7 @@ class BestOnSelect(Hook):
         model.eval()
         logits = shared.on_select(model)
         model.train(training)
-        kl = divergence(logits, shared.followed())
+        kl = shared.answers.divergence(logits, shared.followed())
         self.seen = {"select_kl": kl}
         if kl < self.kl:
             self.kl, self.worse = kl, 0

@@ -11,10 +11,10 @@ from torch import nn
 
 from core.batches import predict
 from core.export.weights import Stored, collect
-from core.metrics import agreement, divergence
 from core.phase import Build
 from core.plan import ModelShape
 from core.report import Damage, Layer
+from core.tasks import answers_of
 
 ROWS = 128  # of `select` that damage is measured on, in as many passes as there are parts
 
@@ -63,7 +63,7 @@ def damage(build: Build) -> tuple[Damage, ...]:
     if shared.select is None:
         return ()
     sample = shared.select.sample(ROWS, shared.seed)
-    whole = predict(shared.teacher, sample, shared.device)
+    whole, read = predict(shared.teacher, sample, shared.device), answers_of(sample.task, sample.rows, sample.places)
     student = copy.deepcopy(build.model).to(shared.device).eval()
     mixed = copy.deepcopy(shared.teacher)
     found = []
@@ -72,7 +72,7 @@ def damage(build: Build) -> tuple[Damage, ...]:
         for name in names:
             mixed.set_submodule(name, student.get_submodule(name))
         logits = predict(mixed, sample, shared.device)
-        found.append(Damage(part=part, kl=divergence(logits, whole), agreement=agreement(logits, whole)))
+        found.append(Damage(part=part, kl=read.divergence(logits, whole), agreement=read.agreement(logits, whole)))
         for name, module in known.items():
             mixed.set_submodule(name, module)
     return tuple(sorted(found, key=lambda one: -one.kl if math.isfinite(one.kl) else -math.inf))

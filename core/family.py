@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Literal
 
 from core.errors import ModelUnsupported
+from core.task import HEADS, SEQUENCE, Task, task_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -40,6 +41,15 @@ class Block:
             inside=self.inside.replace("*", layer),
         )
 
+    def within(self, prefix: str) -> Block:
+        """The same block in the module that `prefix` leads to."""
+        return replace(
+            self,
+            writers=tuple(name.removeprefix(prefix) for name in self.writers),
+            reader=self.reader.removeprefix(prefix),
+            inside=self.inside.removeprefix(prefix),
+        )
+
     def read_by(self, name: str) -> Block | None:
         """The block whose reader is called so, if it is one of these."""
         before, _, after = self.reader.partition("*")
@@ -58,11 +68,13 @@ class Family:
     """Names are module paths; `*` stands for the layer index."""
 
     model_type: str  # config.json `model_type`
-    architectures: dict[str, str]  # config.json `architectures[0]` -> task
+    stem: str  # begins the name of each of its classes in Transformers
+    base: str  # the module that holds the encoder in a model with a head
     embedding: str  # the word embedding
     attention: Block
     feed_forward: Block
-    classifier: str = "classifier"  # the linear that gives the logits
+    classifier: str = "classifier"  # the linear that gives the logits of a sequence classifier
+    spans: str = "qa_outputs"  # the linear that gives the logits of an answer's start and end
     stays: tuple[Units, ...] = ()  # units of which none can be removed
     untimed: tuple[Units, ...] = ()  # units that no variant of a graph has fewer of: milliseconds do not choose them
     rotary: str = ""  # argument of the attention that holds cosines and sines of positions, where they turn Q and K
@@ -89,6 +101,18 @@ class Family:
     def linears(self) -> tuple[str, ...]:
         """Every encoder linear."""
         return tuple(name for block in (self.attention, self.feed_forward) for name in (*block.writers, block.reader))
+
+    def head(self, task: Task) -> str | None:
+        """The linear that gives the outputs of a task; None where the encoder does."""
+        named = {SEQUENCE: self.classifier, "ForTokenClassification": "classifier", "ForQuestionAnswering": self.spans}
+        return named.get(task.head)
+
+    def bare(self) -> Family:
+        """The family of a model that is an encoder alone."""
+        found = self
+        for block in ("attention", "feed_forward"):
+            found = replace(found, **{block: getattr(self, block).within(f"{self.base}.")})
+        return replace(found, embedding=self.embedding.removeprefix(f"{self.base}."))
 
     @property
     def query(self) -> str:
@@ -129,7 +153,7 @@ def _neurons(layer: str, writer: str, reader: str, inside: str, **fields: Any) -
     return Block("neurons", (f"{layer}.{writer}",), f"{layer}.{reader}", f"{layer}.{inside}", **fields)
 
 
-def _as_bert(model_type: str, architecture: str, encoder: str, *, suffix: str = "", **fields: Any) -> Family:
+def _as_bert(model_type: str, stem: str, encoder: str, *, suffix: str = "", **fields: Any) -> Family:
     """A family whose modules are called as BERT's.
 
     Args:
@@ -140,7 +164,8 @@ def _as_bert(model_type: str, architecture: str, encoder: str, *, suffix: str = 
     writers = " ".join(f"attention.self.{name}{suffix}" for name in ("query", "key", "value"))
     return Family(
         model_type=model_type,
-        architectures={architecture: "classification"},
+        stem=stem,
+        base=encoder,
         embedding=f"{encoder}.embeddings.word_embeddings",
         attention=_heads(layer, writers, "attention.output.dense", "attention.self", count="num_attention_heads"),
         feed_forward=_neurons(layer, "intermediate.dense", "output.dense", "intermediate"),
@@ -153,15 +178,15 @@ AS_ROBERTA: dict[str, Any] = {"encoder": "roberta", "classifier": "classifier.ou
 FAMILIES = {
     family.model_type: family
     for family in (
-        _as_bert("bert", "BertForSequenceClassification", "bert"),
-        _as_bert("roberta", "RobertaForSequenceClassification", **AS_ROBERTA),
-        _as_bert("xlm-roberta", "XLMRobertaForSequenceClassification", **AS_ROBERTA),
-        _as_bert("camembert", "CamembertForSequenceClassification", **AS_ROBERTA),
-        _as_bert("electra", "ElectraForSequenceClassification", "electra", classifier="classifier.out_proj"),
+        _as_bert("bert", "Bert", "bert"),
+        _as_bert("roberta", "Roberta", **AS_ROBERTA),
+        _as_bert("xlm-roberta", "XLMRoberta", **AS_ROBERTA),
+        _as_bert("camembert", "Camembert", **AS_ROBERTA),
+        _as_bert("electra", "Electra", "electra", classifier="classifier.out_proj"),
         # Query and key project the table of relative positions too, so that fewer heads are fewer there as well.
         _as_bert(
             "deberta-v2",
-            "DebertaV2ForSequenceClassification",
+            "DebertaV2",
             "deberta",
             suffix="_proj",
             untimed=("heads",),  # their number stands in the shapes of its graph
@@ -169,7 +194,8 @@ FAMILIES = {
         ),
         Family(
             model_type="distilbert",
-            architectures={"DistilBertForSequenceClassification": "classification"},
+            stem="DistilBert",
+            base="distilbert",
             embedding="distilbert.embeddings.word_embeddings",
             attention=_heads(
                 "distilbert.transformer.layer.*",
@@ -185,7 +211,8 @@ FAMILIES = {
         ),
         Family(
             model_type="mpnet",
-            architectures={"MPNetForSequenceClassification": "classification"},
+            stem="MPNet",
+            base="mpnet",
             embedding="mpnet.embeddings.word_embeddings",
             attention=_heads(
                 "mpnet.encoder.layer.*",
@@ -201,7 +228,9 @@ FAMILIES = {
         ),
         Family(
             model_type="modernbert",
-            architectures={"ModernBertForSequenceClassification": "classification"},
+            stem="ModernBert",
+            base="model",
+            spans="classifier",
             embedding="model.embeddings.tok_embeddings",
             attention=_heads("model.layers.*", "attn.Wqkv", "attn.Wo", "attn", stacked=3),
             feed_forward=_neurons("model.layers.*", "mlp.Wi", "mlp.Wo", "mlp", stacked=2),
@@ -211,22 +240,39 @@ FAMILIES = {
 }
 
 
+BARE = {name: family.bare() for name, family in FAMILIES.items()}
+
+
+def family_named(model_type: str, task: str) -> Family:
+    """The family of a model of this type for a task: its encoder stands alone where outputs are embeddings."""
+    return (BARE if task == "sentence_embedding" else FAMILIES)[model_type]
+
+
 def block_of(reader: str) -> Block | None:
     """The block that a linear reads, by the name that it has in its family."""
-    return next((found for family in FAMILIES.values() if (found := family.block(reader))), None)
+    every = (*FAMILIES.values(), *BARE.values())
+    return next((found for family in every if (found := family.block(reader))), None)
 
 
-def family_of(model_type: object, architecture: object) -> tuple[Family, str]:
-    """The family and task of a config, or ModelUnsupported naming the legal forms."""
+def family_of(config: Mapping[str, Any], asked: str | None = None) -> tuple[Family, Task]:
+    """The family and task of a config.json. `asked`: the task that it has to be of.
+
+    Raises:
+        ModelUnsupported: naming the legal forms.
+        ModelInvalid: see `core.task.task_of`.
+    """
+    model_type, architecture = config.get("model_type"), (config.get("architectures") or [None])[0]
     family = FAMILIES.get(model_type) if isinstance(model_type, str) else None
     if family is None:
         raise ModelUnsupported(
             f"config.json model_type {model_type!r} is not supported: one of {', '.join(FAMILIES)}",
             param="/model",
         )
-    if not isinstance(architecture, str) or architecture not in family.architectures:
+    heads = {f"{family.stem}{head}": head for head in HEADS}
+    if not isinstance(architecture, str) or architecture not in heads:
         raise ModelUnsupported(
-            f"config.json architectures[0] {architecture!r} is not supported: one of {', '.join(family.architectures)}",
+            f"config.json architectures[0] {architecture!r} is not supported: one of {', '.join(heads)}",
             param="/model",
         )
-    return family, family.architectures[architecture]
+    task = task_of(heads[architecture], config, asked)
+    return family_named(family.model_type, task.name), task

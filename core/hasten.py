@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from core.allocate import Option, furthest, part_way, priced
 from core.errors import RecipeInvalid
-from core.family import FAMILIES, Block, block_of
+from core.family import Block, block_of, family_named
 from core.method import LEVELS, Tensor
 from core.plan import TENSOR_BYTES, UNPACK_BYTES, ModelShape, file_limit, misses, ratios, size_of
 from core.profile import PRODUCTS, Products, Profile
@@ -151,7 +151,7 @@ class _Plan:
             units.reader: self._units(units.loss, units.every, units.reader) for units in profile.units
         }
         of_blocks = {name for reader in self.items for name in (reader, *_block(reader).writers)}
-        embedding = FAMILIES[shape.family].embedding
+        embedding = family_named(shape.family, shape.task).embedding
         for curve in profile.curves:
             if recipe.spender is not None and curve.name not in of_blocks:
                 self.items[curve.name] = [

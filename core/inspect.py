@@ -18,6 +18,8 @@ from core.data import Data, read_roles
 from core.errors import CompressionError, DataInvalid, ModelInvalid
 from core.family import Family, family_of
 from core.plan import Matrix, ModelShape
+from core.pooling import pooling_of
+from core.task import Task, check_metric
 from core.upload import MAX_TOKENIZER, check_folder, read_config, tensors_of, weight_files
 
 
@@ -33,14 +35,14 @@ class Verdict(BaseModel):
     warnings: tuple[str, ...] = ()
 
 
-def inspect(model: Path, data: Data, *, metric: str = "accuracy") -> Verdict:
+def inspect(model: Path, data: Data, *, metric: str = "accuracy", task: str | None = None) -> Verdict:
     """Check a model folder and its data files; refusals become a verdict, never an exception."""
     try:
-        shape, labels = shape_of(model)
+        shape, labels = shape_of(model, task)
         _check_tokenizer(model)
-        check_metric(metric, labels)
-        roles = read_roles(data, labels)
-        if len(set(roles["train"].labels)) < 2:
+        check_metric(metric, shape.of, len(labels))
+        roles = read_roles(data, labels, shape.of)
+        if shape.task == "classification" and len(set(roles["train"].labels)) < 2:
             only = labels[roles["train"].labels[0]]
             raise DataInvalid(
                 f"train: every row has the label {only!r}; at least two classes are needed", param="/data/train"
@@ -50,34 +52,29 @@ def inspect(model: Path, data: Data, *, metric: str = "accuracy") -> Verdict:
         return Verdict(ok=False, error=error.as_dict())
 
 
-def check_metric(metric: str, labels: Mapping[int, str]) -> None:
-    """Refuse a metric that these classes do not have. Raises DataInvalid."""
-    if metric == "f1" and len(labels) != 2:
-        raise DataInvalid(f"metric 'f1' needs 2 classes, the model has {len(labels)}: use macro_f1", param="/metric")
+def shape_of(folder: Path, asked: str | None = None) -> tuple[ModelShape, dict[int, str]]:
+    """The model's shape and id2label, from its config and safetensors headers; weights are not read.
 
-
-def shape_of(folder: Path) -> tuple[ModelShape, dict[int, str]]:
-    """The model's shape and id2label, from its config and safetensors headers; weights are not read."""
+    asked: the task that it has to be of.
+    """
     check_folder(folder)
     config = read_config(folder)
-    family, task = family_of(config.get("model_type"), config["architectures"][0])
+    family, task = family_of(config, asked)
+    if task.name == "sentence_embedding":
+        pooling_of(folder)  # refused before anything else is done
     shapes = {
         name: tuple(entry["shape"])
         for path in weight_files(folder)
         for name, entry in tensors_of(path).items()
         if not name.endswith("position_ids")  # a buffer that some exporters store
+        and not is_unread(name, task)
     }
-    labels = _labels(config)
-    head = shapes.get(f"{family.classifier}.weight")
-    if head is None or head[0] != len(labels):
-        raise ModelInvalid(
-            f"{family.classifier}.weight is {head}, id2label has {len(labels)} classes: they must agree",
-            param="/model",
-        )
+    labels = _labels(config, task)
+    _check_head(family, task, shapes, labels)
     layers = int(config[family.layers])
     shape = ModelShape(
         family=family.model_type,
-        task=task,
+        task=task.name,
         parameters=sum(math.prod(shape) for shape in shapes.values()),
         layers=layers,
         hidden=int(config[family.hidden]),
@@ -132,7 +129,29 @@ def _rest(matrices: Iterable[Matrix], shapes: dict[str, tuple[int, ...]]) -> Ite
             yield Matrix(name=name, rows=rows, cols=cols, kind="fixed")
 
 
-def _labels(config: dict[str, Any]) -> dict[int, str]:
+def is_unread(name: str, task: Task) -> bool:
+    """Whether a weight is of the pooler that embeddings are not read from."""
+    return task.name == "sentence_embedding" and name.startswith("pooler.")
+
+
+def _check_head(family: Family, task: Task, shapes: Mapping[str, tuple[int, ...]], labels: Mapping[int, str]) -> None:
+    head = family.head(task)
+    if head is None:
+        return
+    found = shapes.get(f"{head}.weight")
+    if task.labels == "none":
+        if found is None or found[0] != len(task.outputs):
+            raise ModelInvalid(f"{head}.weight is {found}; {len(task.outputs)} rows are needed", param="/model")
+    elif found is None or found[0] != len(labels):
+        raise ModelInvalid(
+            f"{head}.weight is {found}, id2label has {len(labels)} classes: they must agree",
+            param="/model",
+        )
+
+
+def _labels(config: dict[str, Any], task: Task) -> dict[int, str]:
+    if task.labels == "none":
+        return {}
     given = config.get("id2label")
     if given is None:
         given = {0: "LABEL_0", 1: "LABEL_1"}  # what Transformers takes where a config names no classes
@@ -140,8 +159,9 @@ def _labels(config: dict[str, Any]) -> dict[int, str]:
         labels = {int(i): str(name) for i, name in given.items()}
     except (AttributeError, TypeError, ValueError):
         labels = {}
-    if sorted(labels) != list(range(len(labels))) or len(labels) < 2 or len(set(labels.values())) != len(labels):
-        raise ModelInvalid("config.json id2label must map 0..n-1 to n >= 2 different names", param="/model")
+    least = 1 if task.labels == "number" else 2
+    if sorted(labels) != list(range(len(labels))) or len(labels) < least or len(set(labels.values())) != len(labels):
+        raise ModelInvalid(f"config.json id2label must map 0..n-1 to n >= {least} different names", param="/model")
     return labels
 
 

@@ -1,4 +1,4 @@
-"""The distillation objective: soft logits, hidden states and attention scores, padding left out.
+"""The distillation objective: the outputs (`core.likelihood`), hidden states and attention scores, padding left out.
 
 Attention scores are rebuilt from the outputs of the query and key projections (forward hooks on the names in the
 family's row), so every attention implementation serves and no probability matrix is materialised by the model. They
@@ -23,6 +23,8 @@ from torch.utils.hooks import RemovableHandle
 from core.batches import inputs
 from core.errors import RecipeInvalid
 from core.family import Family
+from core.likelihood import Likelihood
+from core.outputs import logits_of
 from core.phase import Backward, Metrics
 from core.recorded import Answers, Recorded
 
@@ -45,13 +47,6 @@ def layer_pairs(student: int, teacher: int, layer_map: str) -> list[tuple[int, i
         )
     k = teacher // student
     return [(m, m * k + k - 1) for m in range(student)]
-
-
-def soft_logits(student: torch.Tensor, teacher: torch.Tensor, temperature: float) -> torch.Tensor:
-    """T^2 KL(softmax(teacher/T) || softmax(student/T)), mean over rows; logits are (rows, classes)."""
-    log_p = F.log_softmax(teacher / temperature, dim=-1)
-    log_q = F.log_softmax(student / temperature, dim=-1)
-    return F.kl_div(log_q, log_p, reduction="batchmean", log_target=True) * temperature**2
 
 
 def masked_mse(student: torch.Tensor, teacher: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -156,6 +151,7 @@ class Distillation:
             where attention is followed.
         relative: hidden states in units of the teacher's energy, layer by layer, so that one weight serves all models.
         maps: follow attention maps (KL) instead of raw scores (MSE).
+        likelihood: how outputs are compared.
     """
 
     def __init__(
@@ -170,10 +166,12 @@ class Distillation:
         relative: bool = False,
         maps: bool = False,
         recorded: Recorded | None = None,
+        likelihood: Likelihood | None = None,
     ) -> None:
         self.student, self.teacher = student, teacher
         self.weights, self.temperature = weights, temperature
         self.relative, self.maps = relative, maps
+        self.likelihood = likelihood or Likelihood()
         self.recorded = None if weights["attention"] else recorded
         depths = [int(getattr(model.config, family.layers)) for model in (student, teacher)]
         self.pairs = layer_pairs(depths[0], depths[1], layer_map)
@@ -187,10 +185,11 @@ class Distillation:
                 taps.enter_context(tap)
             theirs = self._theirs(batch, want_hidden)
             ours = self.student(**given, output_hidden_states=want_hidden)
-        valid = batch["attention_mask"].to(ours.logits.dtype)  # (batch, tokens)
+        said = logits_of(ours)
+        valid = batch["attention_mask"].to(said.dtype)  # (batch, tokens)
         terms: dict[str, torch.Tensor] = {}
         if self.weights["logits"]:
-            terms["logits"] = soft_logits(ours.logits, theirs.logits, self.temperature)
+            terms["logits"] = self.likelihood.loss(said, theirs.logits, valid, self.temperature)
         if want_hidden:
             terms["hidden"] = self._hidden(ours.hidden_states, theirs.hidden, valid)
         if self.taps:
@@ -206,7 +205,7 @@ class Distillation:
             ids = batch["input_ids"]
             return self.recorded.answers(batch["rows"].tolist(), ids.shape[1], ids.device)
         out = self.teacher(**inputs(batch), output_hidden_states=want_hidden)
-        return Answers(out.logits, out.hidden_states if want_hidden else ())
+        return Answers(logits_of(out), out.hidden_states if want_hidden else ())
 
     def _hidden(
         self, ours: Sequence[torch.Tensor], theirs: Sequence[torch.Tensor], valid: torch.Tensor

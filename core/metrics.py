@@ -1,23 +1,14 @@
-"""Task metrics from predicted and true class ids, in [-1, 1] or [0, 1], by scikit-learn."""
+"""Figures of logits (rows, classes) where each row is of one class; other tasks have theirs in `core.tasks`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
-from typing import Literal
-
 import numpy as np
 from scipy.special import log_softmax
-from sklearn import metrics as sk
 
-Metric = Literal["accuracy", "macro_f1", "f1", "mcc"]
+from core.task import Metric
+from core.verify import scoring
 
-_SCORES: dict[Metric, Callable[..., float]] = {
-    "accuracy": sk.accuracy_score,
-    "macro_f1": partial(sk.f1_score, average="macro", zero_division=0.0),
-    "f1": partial(sk.f1_score, zero_division=0.0),  # of class 1, two classes only
-    "mcc": sk.matthews_corrcoef,
-}
+__all__ = ["Metric", "agreement", "class_score", "divergence", "score"]
 
 
 def score(metric: Metric, logits: np.ndarray, labels: list[int]) -> float:
@@ -25,18 +16,9 @@ def score(metric: Metric, logits: np.ndarray, labels: list[int]) -> float:
     return class_score(metric, np.asarray(labels), logits.argmax(axis=1))
 
 
-def class_score(metric: Metric, truth: np.ndarray, guess: np.ndarray, weight: np.ndarray | None = None) -> float:
-    """`metric` of predicted class ids (rows,) against true ones, rows counted by `weight`."""
-    return float(_SCORES[metric](truth, guess, sample_weight=weight))
-
-
-def expected_score(metric: Metric, chances: np.ndarray, guess: np.ndarray) -> float:
-    """`metric` of predicted class ids (rows,) where each row is of each class with a chance, (rows, classes)."""
-    if metric == "accuracy":
-        return float(np.take_along_axis(chances, guess[:, None], axis=1).mean())
-    rows, classes = chances.shape
-    truth = np.tile(np.arange(classes), rows)
-    return class_score(metric, truth, np.repeat(guess, classes), chances.ravel())
+def class_score(metric: Metric, truth: np.ndarray, guess: np.ndarray) -> float:
+    """`metric` of predicted class ids (rows,) against true ones."""
+    return scoring.score("classification", metric, truth, guess)
 
 
 def agreement(a: np.ndarray, b: np.ndarray) -> float:

@@ -20,27 +20,28 @@ from tempfile import TemporaryDirectory
 import torch
 
 from core import data as data_files
-from core.batches import FLOAT, Split, load_tokenizer
+from core.batches import Split, load_tokenizer
 from core.checkpoint import Checkpoints, Keeper, fingerprint
 from core.data import Data, Rows
 from core.deliver import deliver
 from core.errors import ExportFailed
 from core.export import artifact
-from core.inspect import check_metric, shape_of
+from core.inspect import shape_of
 from core.measure import hardware
-from core.metrics import Metric, score
 from core.model import Loaded, load
 from core.plan import ModelShape, check_ladder, fill
 from core.point import Yardstick
 from core.profile import Profile
 from core.progress import Meter, Progress, Silent, peak_bytes
-from core.promise import Judge, calibrated
+from core.promise import Judge
 from core.recipe import Ladder, Recipe, Target
 from core.report import Report
 from core.resolve import Profiler
 from core.search import TRIES
 from core.seek import Seeker
 from core.shared import Shared
+from core.task import Metric, Task, check_metric
+from core.tasks import answers_of
 from core.verify import logits
 
 
@@ -101,7 +102,8 @@ def compress(
     out: Path,
     target: Target | None = None,
     ladder: Ladder | None = None,
-    metric: Metric = "accuracy",
+    metric: Metric | None = None,
+    task: str | None = None,
     seed: int = 0,
     device: str = "cpu",
     threads: int | None = None,
@@ -117,6 +119,8 @@ def compress(
     Args:
         model: a Transformers directory (config.json, tokenizer.json, safetensors).
         out: an empty or absent folder; points are written to `out/0`, `out/1`, ...
+        metric: one of the task's; its first where None.
+        task: that the model has to be of; by its config where None.
         ladder: several values of one size target; each takes the place of that target.
         threads: of torch and of the runtime in accuracy runs; the number of usable cores where None.
         device: "cpu", "cuda" or "auto".
@@ -135,11 +139,12 @@ def compress(
     meter = Meter(progress or Silent(), points=sum(TRIES if recipe.aim(each) else 1 for each in targets))
     where = torch.device("cuda" if device == "auto" and torch.cuda.is_available() else device.replace("auto", "cpu"))
     with meter.stage("plan"):
-        shape, labels = shape_of(model)
-        check_metric(metric, labels)
+        shape, labels = shape_of(model, task)
+        metric = metric or shape.of.metrics[0]
+        check_metric(metric, shape.of, len(labels))
         steps = [Step(fill(recipe, each, shape), each) for each in targets]
-        roles = _read(data, labels, seed)
-        loaded = load(model)
+        roles = _read(data, labels, seed, shape.of)
+        loaded = load(model, shape.task)
     folders = _fresh(out, len(steps))
     with TemporaryDirectory(dir=out, prefix=".work-") as scratch:
         # Everything is written here first; only points that were proved get their names.
@@ -149,7 +154,8 @@ def compress(
             shared, select = _share(model, loaded, roles, seed, where, work)
             shared.followed()
         with meter.stage("profile"):
-            judge = Judge(metric, shared.followed(), _chances(shared, select), len(roles.eval), seed)
+            read = answers_of(shape.task, roles.select, select.places, shape.labels)
+            judge = Judge(metric, read, shared.followed(), len(roles.eval), seed)
             profiler = Profiler(shared, shape, work / "teacher" / "model.onnx", profile or Profile(), judge)
             planned = profiler.plan([(step.recipe, step.target) for step in steps])
             measured = profiler.known if profiler.known != Profile() else None
@@ -181,7 +187,7 @@ def compress(
                 recipe=found.recipe.model_dump(mode="json"),
                 target=step.target.given(),
                 seed=seed,
-                task=loaded.task,
+                task=shape.task,
                 labels=shape.labels,
                 rows=roles.counts,
                 select_seen_by_teacher="no" if data.select else "assumed",
@@ -235,12 +241,15 @@ def _fresh(out: Path, points: int) -> list[Path]:
     return folders
 
 
-def _read(data: Data, labels: dict[int, str], seed: int) -> Roles:
-    rows = data_files.read_roles(data, labels)
+def _read(data: Data, labels: dict[int, str], seed: int, task: Task) -> Roles:
+    rows = data_files.read_roles(data, labels, task)
     train, select = rows["train"], rows.get("select")
     if select is None:
         train, select = data_files.split_select(train, seed)
     counts = {"train": len(train), "select": len(select)} | {role: len(rows[role]) for role in rows if role != "train"}
+    if task.name == "sentence_embedding":  # of two texts in a row each is one to learn from
+        train = train.sequences()
+        rows |= {role: found.sequences() for role, found in rows.items() if role == "unlabelled"}
     return Roles(train + rows["unlabelled"] if "unlabelled" in rows else train, select, rows["eval"], counts)
 
 
@@ -254,21 +263,21 @@ def _share(
     return Shared(teacher, loaded.family, train_split, seed, device, scratch, select), select
 
 
-def _chances(shared: Shared, select: Split) -> FLOAT:
-    return calibrated(shared.followed(), select.rows.labels)
-
-
 def _yardstick(
     teacher: Path, metric: Metric, shape: ModelShape, select: Split, graded: Rows, loaded: Loaded, threads: int,
     seed: int, meter: Meter,
 ) -> Yardstick:  # fmt: skip
     """The teacher as it is delivered beside its students: measured on the rows that measure them."""
-    run = logits("onnx", teacher, graded.inputs(), max_length=loaded.max_tokens, threads=threads)
-    found = score(metric, run.logits, graded.labels)
+    task, rows = shape.of, graded.sequences() if shape.task == "sentence_embedding" else graded
+    # Only what answers token by token has to know what its tokens are.
+    places = Split.encode(load_tokenizer(teacher), graded, **loaded.encoding).places if task.per_token else ()
+    read = answers_of(task.name, graded, places, shape.labels)
+    run = logits("onnx", teacher, rows.inputs(), max_length=loaded.max_tokens, threads=threads, task=shape.task)
+    found = read.score(metric, read.guess(run.logits))
     if found <= 0:
         meter.warning("teacher_scores_zero", f"the teacher's {metric} on eval is {found:.4f}")
     return Yardstick(
-        teacher, metric, found, run.logits, run.bytes_in_memory, shape, select, graded, loaded.max_tokens,
+        teacher, metric, found, run.logits, run.bytes_in_memory, shape, select, rows, read, loaded.max_tokens,
         loaded.pad_id, threads, seed,
     )  # fmt: skip
 

@@ -16,9 +16,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from core import codes
 from core.catalogue import METHODS
 from core.errors import RecipeInvalid, TargetImpossible
-from core.family import FAMILIES
+from core.family import family_named
 from core.method import Split, Tensor
 from core.recipe import TIMES, Ladder, Recipe, Target
+from core.task import TASKS, Task
 
 
 class Matrix(BaseModel):
@@ -47,6 +48,11 @@ class ModelShape(BaseModel):
     labels: tuple[str, ...]
     matrices: tuple[Matrix, ...]
     rest: tuple[Matrix, ...] = ()
+
+    @property
+    def of(self) -> Task:
+        """Its task."""
+        return TASKS[self.task]
 
     @property
     def vocabulary(self) -> int:
@@ -235,7 +241,7 @@ def _check_paced(recipe: Recipe, sizes: Mapping[str, float]) -> None:
 
 def _narrowest(recipe: Recipe, shape: ModelShape) -> Recipe:
     """Nothing that milliseconds and bytes may choose is smaller."""
-    timed = FAMILIES[shape.family].timed
+    timed = family_named(shape.family, shape.task).timed
     none = {m.name: 0 for m in shape.matrices if m.unit and any(block.read_by(m.name) for block in timed)}
     filled = recipe.with_units(none).with_auto(products="int8", embedding_bits=float(LEAST_BITS))
     return _in_one_bit(filled, shape)

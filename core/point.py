@@ -13,11 +13,12 @@ from core.compare import compare
 from core.data import Rows
 from core.export import artifact
 from core.measure import at_reference, latency
-from core.metrics import Metric, score
 from core.phase import Build
 from core.plan import ModelShape, misses, size_of
 from core.recipe import Recipe, Target
 from core.report import Comparison, Parity, Point, Sizes
+from core.task import Metric
+from core.tasks import Answers
 from core.verify import check, logits
 
 PARITY_ROWS = 64
@@ -31,11 +32,12 @@ class Yardstick:
     folder: Path  # the teacher, exported as a student is
     metric: Metric
     score: float  # the teacher's, on eval
-    logits: FLOAT  # the same rows', (rows, classes)
+    outputs: FLOAT  # the same rows'
     bytes_in_memory: int
     shape: ModelShape
     select: Split
-    eval: Rows
+    eval: Rows  # as the model takes them: two texts to be embedded are two
+    answers: Answers  # how outputs on eval are read
     max_tokens: int
     pad_id: int
     threads: int
@@ -64,14 +66,16 @@ def measure(against: Yardstick, folder: Path, build: Build, recipe: Recipe, targ
     for kind, name in FORMS:
         # One process per file answers both questions: is it the student, and how good is it.
         run = logits(
-            kind, folder, rows, max_length=against.max_tokens, threads=against.threads, alone=len(sample), ids=ids
-        )
+            kind, folder, rows, max_length=against.max_tokens, threads=against.threads, alone=len(sample), ids=ids,
+            task=shape.task,
+        )  # fmt: skip
         check(name, of_ids.logits, replace(run, logits=run.of_ids), tolerance=of_ids.tolerance)
-        near = replace(run, logits=run.logits[: len(sample)])
+        near = replace(run, logits=run.logits[: run.alone])
         proved.append(check(name, expected.logits, near, tolerance=expected.tolerance))
-        found[name] = run.logits[len(sample) :]
+        found[name] = run.logits[run.alone :]
         memory = run.bytes_in_memory if kind == "onnx" else memory
-    scores = {name: score(against.metric, logits, against.eval.labels) for name, logits in found.items()}
+    read = against.answers
+    scores = {name: read.score(against.metric, read.guess(outputs)) for name, outputs in found.items()}
     timed = latency(against.folder / "model.onnx", folder / "model.onnx", vocabulary=shape.vocabulary, threads=1)
     parameters = sum(p.numel() for p in student.parameters())
     nonzero = parameters - sum(int((~mask).sum()) for mask in build.masks.values())
@@ -117,5 +121,4 @@ def measure(against: Yardstick, folder: Path, build: Build, recipe: Recipe, targ
         parity=tuple(proved),
         student_by_file=scores,
     )
-    compared = compare(against.metric, against.logits, found["model.onnx"], against.eval, shape.labels, against.seed)
-    return point, compared
+    return point, compare(against.metric, against.outputs, found["model.onnx"], read, against.seed)

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from core.batches import Batches, Split, inputs
-from core.losses import relative_mse, soft_logits
+from core.losses import relative_mse
+from core.outputs import logits_of
 from core.shared import Shared
 
 PROBES, PROBE_TOKENS, PROBE_BATCH = 128, 128, 16  # training rows that the loss is measured on, at most
@@ -25,6 +26,7 @@ class Loss:
     def __init__(self, shared: Shared) -> None:
         sample: Split = shared.train.sample(PROBES, shared.seed).cut(PROBE_TOKENS)
         sample = sample.sample(max(2 * PROBE_BATCH, PROBED * len(sample) // sum(map(len, sample.ids))), shared.seed)
+        self.likelihood = shared.likelihood
         self.batches = list(Batches(sample, PROBE_BATCH, seed=shared.seed, device=shared.device))
         self.answers = [self._run(shared.teacher, batch) for batch in self.batches]
         self.seen: list[tuple[float, float]] = []  # every loss that was measured, and the KL of the logits beside it
@@ -35,9 +37,10 @@ class Loss:
         total = kl = 0.0
         for batch, (logits, hidden) in zip(self.batches, self.answers, strict=True):
             ours, states = self._run(model, batch)
-            mask = batch["attention_mask"][:, :, None].to(ours.dtype)
-            total += float(soft_logits(ours, logits, 2.0))
-            kl += float(soft_logits(ours, logits, 1.0))
+            valid = batch["attention_mask"].to(ours.dtype)
+            mask = valid[:, :, None]
+            total += float(self.likelihood.loss(ours, logits, valid, 2.0))
+            kl += float(self.likelihood.loss(ours, logits, valid, 1.0))
             total += sum(float(relative_mse(s, t, mask)) for s, t in zip(states, hidden, strict=True))
         self.seen.append((total / len(self.batches), kl / len(self.batches)))
         return self.seen[-1][0]
@@ -55,7 +58,7 @@ class Loss:
         self, model: nn.Module, batch: Mapping[str, torch.Tensor]
     ) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
         out = model(**inputs(batch), output_hidden_states=True)
-        return out.logits, out.hidden_states
+        return logits_of(out), out.hidden_states
 
 
 @dataclass(frozen=True)

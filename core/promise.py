@@ -4,25 +4,25 @@ Labels on which the teacher was trained would flatter it, so what counts is whom
 the teacher's answers, at the temperature at which their confidence fits the labels of `select` (Guo et al. 2017, arXiv
 1706.04599), are taken as each row's chances of being of each class, and the metric of the student's answers is
 expected over them. A row on which it leaves its teacher costs what the teacher was surer of than of the student's
-answer.
+answer. Of other tasks than classes truths are drawn by such chances, and the metric is averaged (`core.tasks`).
 
-How KL and retention belong together is a matter of the teacher's margins. `nears` has Gaussian noise on its logits
+How KL and retention belong together is a matter of the teacher's margins. `nears` has Gaussian noise on its outputs
 play the student: on SST-2 the pairs so found fit those of trained students (docs/decisions/0010).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
 
 import numpy as np
-from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax, softmax
 
-from core.metrics import Metric, agreement, class_score, divergence, expected_score
+from core.batches import FLOAT
 from core.profile import Near
+from core.task import Metric
+from core.tasks import Answers
 
-TEMPERATURES = (0.2, 10.0)
 DRAWS = 24  # of labels and rows, from which the spread of what will be measured is taken
 NOISE = (0.02, 3.0, 16)  # of the typical margin: from, to, how many
 
@@ -37,53 +37,51 @@ class Promise:
     kl: float
 
 
-def calibrated(logits: np.ndarray, labels: Sequence[int]) -> np.ndarray:
-    """Chances (rows, classes) from logits at the temperature of the highest likelihood of the labels."""
-    rows, truth = np.arange(len(labels)), np.asarray(labels)
-
-    def loss(log_temperature: float) -> float:
-        return float(-log_softmax(logits / np.exp(log_temperature), axis=1)[rows, truth].mean())
-
-    found = minimize_scalar(loss, bounds=tuple(np.log(TEMPERATURES)), method="bounded")
-    chances: np.ndarray = softmax(logits.astype(np.float64) / np.exp(found.x), axis=1)
-    return chances
-
-
 @dataclass(frozen=True)
 class Judge:
-    """Knows the teacher's logits on `select`, (rows, classes), and the chances behind them. `new`: rows of `eval`."""
+    """Knows how outputs on `select` are read, and the teacher's. `new`: rows of `eval`."""
 
     metric: Metric
-    followed: np.ndarray
-    chances: np.ndarray
+    answers: Answers
+    followed: FLOAT
     new: int
     seed: int
 
-    def of(self, logits: np.ndarray, draws: int = DRAWS) -> Promise | None:
-        """The promise of a student with these logits on `select`; None where the teacher's own score is nothing."""
-        ours, theirs = logits.argmax(axis=1), self.followed.argmax(axis=1)
-        whole = expected_score(self.metric, self.chances, theirs)
-        if whole <= 0:
+    @cached_property
+    def chances(self) -> Any:
+        """What the teacher's outputs say of the truth."""
+        return self.answers.chances(self.followed)
+
+    @cached_property
+    def _theirs(self) -> Any:
+        return self.answers.judged(self.followed)
+
+    def of(self, outputs: FLOAT, draws: int = DRAWS) -> Promise | None:
+        """The promise of a student with these outputs on `select`; None where the teacher's own score is nothing.
+
+        Its spread is of the retention on `new` rows with labels, and of the estimate, which has only so many rows.
+        """
+        ours = self.answers.judged(outputs)
+        found = self.answers.promise(self.metric, self.chances, ours, self._theirs, self.new, draws, self.seed)
+        if found is None:
             return None
         return Promise(
-            retention=expected_score(self.metric, self.chances, ours) / whole,
-            sd=self._sd(ours, theirs, draws),
-            agreement=agreement(logits, self.followed),
-            kl=divergence(logits, self.followed),
+            retention=found[0],
+            sd=found[1],
+            agreement=self.answers.agreement(outputs, self.followed),
+            kl=self.answers.divergence(outputs, self.followed),
         )
 
     def nears(self) -> tuple[Near, ...]:
-        """Students of less and less agreement, by noise on the teacher's logits: the closer, the less is lost.
+        """Students of less and less agreement, by noise on the teacher's outputs: the closer, the less is lost.
 
         Their spread is that of as many new rows as `select` has: a profile does not know who will be measured on what.
         """
-        standard = replace(self, new=len(self.followed))
+        standard = replace(self, new=len(self.answers.rows))
         generator = np.random.default_rng(self.seed)
-        top = np.sort(self.followed, axis=1)
-        margin = float(np.median(top[:, -1] - top[:, -2])) or 1.0
         found: list[Near] = []
-        for height in margin * np.geomspace(*NOISE):
-            promise = standard.of(self.followed + height * generator.normal(size=self.followed.shape))
+        for height in np.geomspace(*NOISE):
+            promise = standard.of(self.answers.noisy(self.followed, height, generator))
             if promise is None:
                 return ()
             last = found[-1] if found else Near(kl=0.0, agreement=1.0, retention=1.0, sd=0.0)
@@ -97,17 +95,3 @@ class Judge:
                     )
                 )
         return tuple(found)
-
-    def _sd(self, ours: np.ndarray, theirs: np.ndarray, draws: int) -> float:
-        """Of the retention on `new` rows with labels, and of the estimate, which has only so many rows itself."""
-        generator = np.random.default_rng(self.seed)
-        edges = self.chances.cumsum(axis=1)
-        drawn = []
-        for _ in range(draws):
-            rows = generator.integers(len(ours), size=self.new)
-            truth = (edges[rows] < generator.random((self.new, 1))).sum(axis=1).clip(max=edges.shape[1] - 1)
-            whole = class_score(self.metric, truth, theirs[rows])
-            if whole > 0:
-                drawn.append(class_score(self.metric, truth, ours[rows]) / whole)
-        spread = float(np.std(drawn)) if drawn else 0.0
-        return spread * float(np.sqrt(1 + self.new / len(ours)))

@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from core.batches import Split, inputs
+from core.outputs import logits_of
 
 MOST_BYTES = 32 * 2**30
 ROWS = 64  # of one forward
@@ -25,7 +26,8 @@ ROWS = 64  # of one forward
 
 @dataclass(frozen=True)
 class Answers:
-    """Outputs on one batch: logits (rows, classes), hidden states (rows, tokens, width) from the embedding up."""
+    """Outputs on one batch: logits (rows, width) or (rows, tokens, width), hidden states (rows, tokens,
+    width) from the embedding up."""
 
     logits: torch.Tensor
     hidden: Sequence[torch.Tensor]
@@ -33,20 +35,26 @@ class Answers:
 
 @dataclass(frozen=True)
 class Recorded:
-    """logits (rows, classes) fp32; hidden (tokens of all rows, layers + 1, width) fp16; row i starts at starts[i]."""
+    """logits (rows, width) or, of tokens, (tokens of all rows, width), fp32; hidden (tokens of all rows, layers + 1,
+    width) fp16; row i starts at starts[i]."""
 
     logits: npt.NDArray[np.float32]
     hidden: npt.NDArray[np.float16]
     starts: npt.NDArray[np.int64]
+    per_token: bool = False
 
     def answers(self, rows: Sequence[int], width: int, device: torch.device) -> Answers:
         """Of these rows in this order, padded with zeros to `width` tokens."""
-        padded = np.zeros((len(rows), width, *self.hidden.shape[1:]), dtype=np.float16)
+        states = torch.from_numpy(self._padded(self.hidden, rows, width)).to(device).float().unbind(dim=2)
+        logits = self._padded(self.logits, rows, width) if self.per_token else self.logits[list(rows)]
+        return Answers(torch.from_numpy(logits).to(device), states)
+
+    def _padded(self, of_tokens: npt.NDArray[Any], rows: Sequence[int], width: int) -> npt.NDArray[Any]:
+        padded = np.zeros((len(rows), width, *of_tokens.shape[1:]), dtype=of_tokens.dtype)
         for place, row in enumerate(rows):
             start, stop = self.starts[row], self.starts[row + 1]
-            padded[place, : stop - start] = self.hidden[start:stop]
-        states = torch.from_numpy(padded).to(device).float().unbind(dim=2)
-        return Answers(torch.from_numpy(self.logits[list(rows)]).to(device), states)
+            padded[place, : stop - start] = of_tokens[start:stop]
+        return padded
 
 
 def size_of(split: Split, layers: int, width: int) -> int:
@@ -65,16 +73,23 @@ def record(teacher: nn.Module, split: Split, device: torch.device, folder: Path)
     starts = np.concatenate([[0], np.cumsum([len(row) for row in split.ids])]).astype(np.int64)
     hidden: Any = None
     logits: Any = None
+    per_token = False
     for rows in split.by_length(ROWS):
         out = teacher(**inputs(split.collate(rows, device)), output_hidden_states=True)
         states = torch.stack(out.hidden_states, dim=2).half().cpu().numpy()  # (rows, tokens, layers + 1, width)
         if hidden is None:
             shape = (int(starts[-1]), *states.shape[2:])
             hidden = np.lib.format.open_memmap(folder / "hidden.npy", mode="w+", dtype=np.float16, shape=shape)
-            logits = np.zeros((len(split), out.logits.shape[-1]), dtype=np.float32)
+            per_token = logits_of(out).dim() == 3
+            count = int(starts[-1]) if per_token else len(split)
+            logits = np.zeros((count, logits_of(out).shape[-1]), dtype=np.float32)
         if not np.isfinite(states).all():
             return None
+        said = logits_of(out).float().cpu().numpy()
         for place, row in enumerate(rows):
             hidden[starts[row] : starts[row + 1]] = states[place, : len(split.ids[row])]
-        logits[rows] = out.logits.float().cpu().numpy()
-    return Recorded(logits, hidden, starts)
+            if per_token:
+                logits[starts[row] : starts[row + 1]] = said[place, : len(split.ids[row])]
+        if not per_token:
+            logits[rows] = said
+    return Recorded(logits, hidden, starts, per_token)

@@ -16,7 +16,6 @@ import torch
 from core.batches import FLOAT
 from core.checkpoint import BuiltAnew, Keeper, Place, put, tensors_of
 from core.hasten import Planned
-from core.metrics import agreement
 from core.phase import Build
 from core.progress import Meter
 from core.promise import Judge
@@ -205,7 +204,7 @@ def _run(build: Build, recipe: Recipe, meter: Meter, left_s: float | None, keepe
             changed = (step.trains or not step.acts_in_training()) and not behind
             logits = shared.on_select(build.model) if changed else None
         if logits is not None:
-            meter.agreement(agreement(logits, shared.followed()))
+            meter.agreement(shared.answers.agreement(logits, shared.followed()))
     if behind:  # the checkpoint was of a phase that is no longer there
         keeper.forget()
         raise BuiltAnew

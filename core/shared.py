@@ -16,8 +16,10 @@ from core.augment import augmented
 from core.batches import FLOAT, Batches, Split, predict
 from core.calibrate import Moments, moments
 from core.family import Family
+from core.likelihood import Likelihood
 from core.phase import Build
 from core.recorded import Recorded, fits, record, size_of
+from core.tasks import Answers, answers_of
 
 CALIBRATION_BATCH, CALIBRATION_TOKENS = 32, 128  # rows at full length would not fit beside a large teacher
 Made = TypeVar("Made")
@@ -56,7 +58,7 @@ class Shared:
         def make() -> dict[str, Moments]:
             sample = self.train.sample(rows, self.seed).cut(CALIBRATION_TOKENS)
             batches = Batches(sample, CALIBRATION_BATCH, seed=self.seed, device=self.device)
-            return moments(self.teacher, self.family, batches, seed=self.seed)
+            return moments(self.teacher, self.family, batches, seed=self.seed, likelihood=self.likelihood)
 
         return self.once(("moments", rows), make)
 
@@ -72,14 +74,30 @@ class Shared:
         return self.once(("text", rows, max_length, augment_to), make)
 
     def on_select(self, model: nn.Module) -> FLOAT:
-        """A model's logits on `select`, (rows, classes)."""
+        """A model's outputs on `select`, see `core.batches.predict`."""
         if self.select is None:
             raise ValueError("no select rows were given")
         return predict(model, self.select, self.device)
 
     def followed(self) -> FLOAT:
-        """The teacher's logits on `select`, computed once."""
+        """The teacher's outputs on `select`, computed once."""
         return self.once("followed", lambda: self.on_select(self.teacher))
+
+    @property
+    def answers(self) -> Answers:
+        """How outputs on `select` are read."""
+        if self.select is None:
+            raise ValueError("no select rows were given")
+        split = self.select
+        return self.once("answers", lambda: answers_of(split.task, split.rows, split.places))
+
+    @property
+    def likelihood(self) -> Likelihood:
+        """How a training compares outputs with the teacher's."""
+        task = self.train.task
+        if task != "regression" or self.select is None:
+            return Likelihood(task)
+        return Likelihood(task, float(self.followed().var()) or 1.0)
 
     def recorded(self, text: Split) -> Recorded | None:
         """The teacher's answers on a split that `text` gave; None where they cannot be kept."""

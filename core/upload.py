@@ -19,7 +19,8 @@ from core.family import family_of
 
 ALLOWED = re.compile(
     r"(config|generation_config|tokenizer|tokenizer_config|special_tokens_map|added_tokens|vocab"
-    r"|preprocessor_config|model\.safetensors\.index)\.json"
+    r"|preprocessor_config|modules|pooling_config|sentence_bert_config|config_sentence_transformers"
+    r"|model\.safetensors\.index)\.json"
     r"|vocab\.txt|merges\.txt|chat_template\.jinja|README\.md|LICENSE[A-Za-z0-9._-]{0,32}"
     r"|[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}\.(safetensors|model)"
 )
@@ -41,7 +42,7 @@ FORBIDDEN_KEYS = frozenset(
 INDEX = "model.safetensors.index.json"
 CONFIGS = (
     "config.json", "generation_config.json", "tokenizer_config.json", "special_tokens_map.json",
-    "preprocessor_config.json",
+    "preprocessor_config.json", "pooling_config.json", "sentence_bert_config.json", "config_sentence_transformers.json",
 )  # fmt: skip
 MIN_TOKENS = 128  # latency is stated at that many
 BOUNDS = {
@@ -162,7 +163,7 @@ def _check_config(config: dict[str, Any]) -> None:
     architectures = config.get("architectures")
     if not isinstance(architectures, list) or len(architectures) != 1:
         raise ModelInvalid("config.json architectures must be a list of one name", param="/model")
-    family, _ = family_of(config.get("model_type"), architectures[0])
+    family, _ = family_of(config)
     bounds = {getattr(family, what): bound for what, bound in BOUNDS.items()} | {"vocab_size": (1, MAX_VOCABULARY)}
     for key, (low, high) in bounds.items():
         value = config.get(key)

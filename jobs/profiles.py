@@ -37,6 +37,7 @@ def key_of(s: Session, scope: Scope, request: PlanRequest, recipe: Recipe, targe
             "data": {role: rows[id_] for role, id_ in given.items()},
             "columns": request.data.columns.model_dump(mode="json"),
             "seed": request.seed,
+            "task": request.task,
             "metric": request.metric,
             "device": request.resources.device,
             "steps": recipe.profiled(),

@@ -6,14 +6,13 @@ import hashlib
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, model_validator
 
 from core.method import Closed
 from core.recipe import PRESETS, Ladder, Recipe, Target
+from core.task import TASKS, Metric, TaskName
 
 DEFAULT_PRESET = "hybrid"
-Metric = Literal["accuracy", "macro_f1", "f1", "mcc"]
-Task = Literal["classification"]
 
 
 def _storable(value: str) -> str:
@@ -36,7 +35,8 @@ Seconds = Annotated[float, Field(gt=0, le=30 * 86_400, description="Seconds, at 
 
 
 class ColumnNames(Closed):
-    """Where text and labels stand. Absent: `text` or `sentence`, `text_pair` where it exists, `label`."""
+    """Where text and labels stand. Absent: the first of the task's own names that the file has (docs/tasks.md); of
+    classification `text` or `sentence`, `text_pair` where it exists, `label`."""
 
     text: Text | None = None
     text_pair: Text | None = None
@@ -72,13 +72,31 @@ class Limits(Closed):
 VERDICT = 2  # raised by whoever changes what a verdict holds: those of before are not found any more
 
 
+def _of_task(value: Any) -> Any:
+    """A body whose metric is the task's own where none is given."""
+    task = TASKS.get(str(value.get("task", "classification"))) if isinstance(value, dict) else None
+    return {**value, "metric": task.metrics[0]} if task is not None and "metric" not in value else value
+
+
+def _of_its_task(value: Metric, info: ValidationInfo) -> Metric:
+    task = TASKS.get(info.data.get("task", ""))
+    if task is not None and value not in task.metrics:
+        raise ValueError(f"not a metric of task {task.name!r}; legal: {', '.join(task.metrics)}")
+    return value
+
+
+OfTask = Annotated[Metric, AfterValidator(_of_its_task)]
+
+
 class InspectionRequest(Closed):
     """A model and its data, to be judged. Recipe and target are not part of it: planning is cheap and comes later."""
 
     model: Id
     data: DataRoles
-    task: Task = "classification"
-    metric: Metric = "accuracy"
+    task: TaskName = "classification"
+    metric: OfTask = Field("accuracy", description="The task's first where absent.")
+
+    _own = model_validator(mode="before")(_of_task)
 
     def key(self) -> str:
         """sha256 of the content; the same question has the same key."""
@@ -90,8 +108,8 @@ class PlanRequest(Closed):
 
     model: Id
     data: DataRoles
-    task: Task = "classification"
-    metric: Metric = Field("accuracy", description="What retention is measured in.")
+    task: TaskName = Field("classification", description="What the model is for; it has to be of that task.")
+    metric: OfTask = Field("accuracy", description="What retention is measured in; the task's first where absent.")
     preset: PresetName | None = Field(
         None, description=f'Name of a recipe; "{DEFAULT_PRESET}" where recipe is absent too.'
     )
@@ -100,6 +118,8 @@ class PlanRequest(Closed):
     ladder: Ladder | None = Field(None, description="Several values of one target: one point for each.")
     seed: int = Field(0, ge=0, lt=2**31)
     resources: Resources = Resources()
+
+    _own = model_validator(mode="before")(_of_task)
 
     @model_validator(mode="after")
     def _one_recipe(self) -> PlanRequest:

@@ -65,6 +65,7 @@ SUITES = (
     Suite("end to end", 4, ("worker", "e2e", "demo")),
     Suite("methods", 5, ("methods",)),
     Suite("families", 4, ("families",)),
+    Suite("tasks", 3, ("tasks",)),
     Suite("chaos", 3, ("chaos",)),
     Suite("fuzz", 2, ("fuzz",)),
     Suite("browser", 2, ("browser",)),

@@ -38,6 +38,8 @@ LIGHT = {
             "forecast",
             "cost",
             "family",
+            "task",
+            "labels",
         ),
         *("report", "errors", "transport"),
     )
@@ -100,7 +102,10 @@ def test_jobs_and_api_import_only_the_light_half_of_core(package: str, besides: 
 def test_the_slim_packages_never_name_a_heavy_library(package: str) -> None:
     """Neither at import time nor inside a function."""
     for file in sources(package):
-        if file.name == "shipped.py":  # what artifacts carry; `ladapress.measure` loads it where its extra is installed
+        if file.name in (
+            "shipped.py",
+            "scoring.py",
+        ):  # what artifacts carry; `ladapress.measure` loads it where its extra is installed
             continue
         heavy = {name for name in imports(file) if name.split(".")[0] in HEAVY}
         assert not heavy, f"{file.relative_to(ROOT)} imports {heavy}"

@@ -101,6 +101,7 @@ def _compress(spec: dict[str, Any], send: Send) -> dict[str, Any]:
         ladder=Ladder.model_validate(spec["ladder"] or {}),
         out=out,
         metric=spec["metric"],
+        task=spec["task"],
         seed=spec["seed"],
         device=spec["device"],
         threads=spec["threads"],
@@ -138,7 +139,7 @@ def _point(out: Path, delivered: Any) -> dict[str, Any]:
 def _inspect(spec: dict[str, Any], _send: Send) -> dict[str, Any]:
     from core.inspect import inspect
 
-    verdict = inspect(Path(spec["model"]), _data(spec), metric=spec["metric"])
+    verdict = inspect(Path(spec["model"]), _data(spec), metric=spec["metric"], task=spec["task"])
     return {"type": "verdict", "verdict": verdict.model_dump(mode="json")}
 
 

@@ -240,7 +240,7 @@ def upload(client: Client, order: Order, display: Display, undo: ExitStack) -> d
     """The request for POST /v1/jobs or /v1/plans, its inputs uploaded. `undo` takes them back."""
     data: dict[str, Any] = {"columns": order.columns} if order.columns else {}
     with display:
-        size = sum(path.stat().st_size for path in uploads.model_files(order.model))
+        size = sum(path.stat().st_size for path in uploads.model_files(order.model).values())
         with display.transfer(f"uploading {order.model}", size) as moved:
             model = client.models.upload(order.model, moved=moved)
         undo.callback(_quietly, client.models.delete, model.id)

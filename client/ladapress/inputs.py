@@ -27,9 +27,9 @@ class Models:
         Raises:
             LadapressError: `usage` for a folder that is no model; else the service's refusal.
         """
-        files = {path.name: path for path in uploads.model_files(Path(folder))}
+        files = uploads.model_files(Path(folder))
         declared = [
-            {"path": path.name, "size": path.stat().st_size, "sha256": uploads.sha256(path)} for path in files.values()
+            {"path": name, "size": path.stat().st_size, "sha256": uploads.sha256(path)} for name, path in files.items()
         ]
         body = {"name": name or Path(folder).resolve().name, "files": declared}
         # A second try may leave an empty model behind; it holds no bytes.

@@ -33,9 +33,8 @@ def measure(folder: Path, rows: Path, columns: Mapping[str, str]) -> dict[str, A
     from ladapress import shipped  # noqa: PLC0415 - numpy stands in the extra `verify` alone
 
     report = json.loads((folder / shipped.REPORT).read_text(encoding="utf-8"))
-    names = {**report.get("columns", {}), **columns}
     try:
-        texts, truth = shipped.read_rows(rows, report["labels"], *map(names.get, shipped.ROLES))
+        texts, truth = shipped.read_rows(rows, report, dict(columns))
     except Exception as error:
         raise _cannot(f"{rows}: {type(error).__name__}: {error}; the rows that were measured are wanted") from None
     try:

@@ -78,7 +78,7 @@ def order(folder: Path, model: Path, data: Mapping[str, Path], out: Path) -> Ord
 
 def differences(hashes: Mapping[str, str], model: Path, data: Mapping[str, Path]) -> list[str]:
     """What is not the input that the manifest names, a sentence each."""
-    given = {f"model/{path.name}": path for path in model_files(model)} | dict(data)
+    given = {f"model/{name}": path for name, path in model_files(model).items()} | dict(data)
     found = [f"{name} ({given[name]}) is no input of this artifact" for name in given if name not in hashes]
     for name, expected in hashes.items():
         if name not in given:

@@ -31,7 +31,8 @@ class ClassChange(BaseModel):
 
 class ColumnNames(BaseModel):
     """
-    Where text and labels stand. Absent: `text` or `sentence`, `text_pair` where it exists, `label`.
+    Where text and labels stand. Absent: the first of the task's own names that the file has; of classification `text`
+    or `sentence`, `text_pair` where it exists, `label`.
     """
 
     text: Annotated[str | None, Field(max_length=200, min_length=1)] = None
@@ -270,8 +271,18 @@ class InspectionRequest(BaseModel):
 
     model: Annotated[str, Field(max_length=64, min_length=1)]
     data: DataRoles
-    task: Literal["classification"] = "classification"
-    metric: Literal["accuracy", "macro_f1", "f1", "mcc"] = "accuracy"
+    task: Literal[
+        "classification",
+        "multi_label",
+        "regression",
+        "token_classification",
+        "question_answering",
+        "sentence_embedding",
+    ] = "classification"
+    metric: Literal["accuracy", "macro_f1", "f1", "mcc", "exact_match", "spearman"] = "accuracy"
+    """
+    The task's first where absent.
+    """
 
 
 class Int8(BaseModel):
@@ -879,8 +890,15 @@ class Inspection(BaseModel):
     status: Literal["queued", "running", "done"]
     model: str
     data: DataRoles
-    task: Literal["classification"]
-    metric: Literal["accuracy", "macro_f1", "f1", "mcc"]
+    task: Literal[
+        "classification",
+        "multi_label",
+        "regression",
+        "token_classification",
+        "question_answering",
+        "sentence_embedding",
+    ]
+    metric: Literal["accuracy", "macro_f1", "f1", "mcc", "exact_match", "spearman"]
     ok: bool | None
     error: Problem | None
     shape: ModelShape | None
@@ -1072,8 +1090,15 @@ class Job(BaseModel):
     name: str | None
     model: str
     data: DataRoles
-    task: Literal["classification"]
-    metric: Literal["accuracy", "macro_f1", "f1", "mcc"]
+    task: Literal[
+        "classification",
+        "multi_label",
+        "regression",
+        "token_classification",
+        "question_answering",
+        "sentence_embedding",
+    ]
+    metric: Literal["accuracy", "macro_f1", "f1", "mcc", "exact_match", "spearman"]
     preset: str | None
     recipe: Recipe
     target: Target
@@ -1129,10 +1154,20 @@ class JobRequest(BaseModel):
 
     model: Annotated[str, Field(max_length=64, min_length=1)]
     data: DataRoles
-    task: Literal["classification"] = "classification"
-    metric: Literal["accuracy", "macro_f1", "f1", "mcc"] = "accuracy"
+    task: Literal[
+        "classification",
+        "multi_label",
+        "regression",
+        "token_classification",
+        "question_answering",
+        "sentence_embedding",
+    ] = "classification"
     """
-    What retention is measured in.
+    What the model is for; it has to be of that task.
+    """
+    metric: Literal["accuracy", "macro_f1", "f1", "mcc", "exact_match", "spearman"] = "accuracy"
+    """
+    What retention is measured in; the task's first where absent.
     """
     preset: Annotated[str | None, Field(max_length=200, min_length=1)] = None
     """
@@ -1183,10 +1218,20 @@ class PlanRequest(BaseModel):
 
     model: Annotated[str, Field(max_length=64, min_length=1)]
     data: DataRoles
-    task: Literal["classification"] = "classification"
-    metric: Literal["accuracy", "macro_f1", "f1", "mcc"] = "accuracy"
+    task: Literal[
+        "classification",
+        "multi_label",
+        "regression",
+        "token_classification",
+        "question_answering",
+        "sentence_embedding",
+    ] = "classification"
     """
-    What retention is measured in.
+    What the model is for; it has to be of that task.
+    """
+    metric: Literal["accuracy", "macro_f1", "f1", "mcc", "exact_match", "spearman"] = "accuracy"
+    """
+    What retention is measured in; the task's first where absent.
     """
     preset: Annotated[str | None, Field(max_length=200, min_length=1)] = None
     """

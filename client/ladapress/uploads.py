@@ -13,7 +13,7 @@ CHUNK = 1 << 20  # bytes
 # A model folder also holds what training left there (optimizer.pt, trainer_state.json, README.md); only this is sent.
 MODEL_FILES = re.compile(
     r"(config|generation_config|tokenizer|tokenizer_config|special_tokens_map|added_tokens|vocab"
-    r"|model\.safetensors\.index)\.json|vocab\.txt|merges\.txt|[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}\.(safetensors|model)"
+    r"|modules|pooling_config|model\.safetensors\.index)\.json|vocab\.txt|merges\.txt|[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}\.(safetensors|model)"
 )
 MEDIA_TYPES = {
     ".csv": "text/csv",
@@ -23,21 +23,27 @@ MEDIA_TYPES = {
 }
 
 
-def model_files(folder: Path) -> list[Path]:
-    """The files of a model folder that are sent, by name.
+POOLING = "1_Pooling/config.json"  # of a folder of Sentence Transformers
+
+
+def model_files(folder: Path) -> dict[str, Path]:
+    """The files of a model folder that are sent, by the name that they are sent under.
 
     Raises:
         LadapressError: code `usage`: no folder, no config.json, no safetensors weights.
     """
     if not folder.is_dir():
         raise LadapressError.local("usage", f"{folder} is not a folder: name the folder that save_pretrained wrote")
-    files = sorted(path for path in folder.iterdir() if path.is_file() and MODEL_FILES.fullmatch(path.name))
-    names = {path.name for path in files}
-    if "config.json" not in names:
+    files = {
+        path.name: path for path in sorted(folder.iterdir()) if path.is_file() and MODEL_FILES.fullmatch(path.name)
+    }
+    if (folder / POOLING).is_file():
+        files["pooling_config.json"] = folder / POOLING
+    if "config.json" not in files:
         raise LadapressError.local(
             "usage", f"{folder} holds no config.json: name the folder that save_pretrained wrote"
         )
-    if not any(name.endswith(".safetensors") for name in names):
+    if not any(name.endswith(".safetensors") for name in files):
         other = [path.name for path in sorted(folder.iterdir()) if path.suffix in (".bin", ".pt", ".pth", ".h5")]
         found = f" ({', '.join(other)} cannot be taken: pickles run code)" if other else ""
         raise LadapressError.local(

@@ -91,6 +91,7 @@ class Distill(Method):
             relative=self.relative,
             maps=self.attention_form == "maps",
             recorded=recorded,
+            likelihood=build.shared.likelihood,
         )
         batches = Batches(rows, self.batch_size, seed=build.seed, device=build.device)
         steps = self.steps(len(batches))

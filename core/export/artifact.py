@@ -19,7 +19,7 @@ from core.export.page import page
 from core.grid import Values
 from core.phase import Build
 from core.report import Report
-from core.verify import SHIPPED
+from core.verify import SCORING, SHIPPED
 
 REPORT, PAGE, CARD, VERIFY = "report.json", "report.html", "README.md", "verify.py"
 
@@ -61,6 +61,7 @@ def finish(folder: Path, report: Report) -> None:
     (folder / PAGE).write_text(page(report), encoding="utf-8")
     (folder / CARD).write_text(card(report, folder), encoding="utf-8")
     shutil.copyfile(SHIPPED, folder / VERIFY)
+    shutil.copyfile(SCORING, folder / SCORING.name)
     files = {
         name: manifest.File(size=size, sha256=digest(folder / name))
         for name, size in sizes(folder).items()

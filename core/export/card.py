@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from core.pooling import FILE as POOLING
 from core.report import Report
+from core.task import TASKS, Task
 from core.verdict import sentence
 
+# What is read from `logits` in the lines that load the model.
+ANSWERS = {
+    "classification": "logits.argmax(axis=1)",
+    "multi_label": "logits > 0",
+    "regression": "logits[:, 0]",
+    "token_classification": "logits.argmax(axis=2)",
+}
 LABEL = 60  # characters of a class that are shown
-TASKS = {"classification": "text-classification"}  # ours -> the hub's `pipeline_tag`
 _ENVIRONMENT = Environment(loader=PackageLoader("core.export", "."), undefined=StrictUndefined, autoescape=False)  # noqa: S701 - Markdown, not HTML
 
 
@@ -21,15 +31,15 @@ def card(report: Report, folder: Path) -> str:
 
     Its loading lines run in a test (tests/core/test_proof.py).
     """
-    point = report.point
+    point, task = report.point, TASKS[report.task]
     data = ModelCardData(
         library_name="onnx",
-        pipeline_tag=TASKS.get(report.task),
-        tags=["ladapress", "compressed", "onnx", "text-classification"],
+        pipeline_tag=task.hub,
+        tags=["ladapress", "compressed", "onnx", task.hub],
         model_name="student",
         eval_results=[
             EvalResult(
-                task_type=TASKS.get(report.task, report.task),
+                task_type=task.hub,
                 dataset_type="private",
                 dataset_name="eval rows of the job",
                 metric_type=point.metric,
@@ -42,11 +52,36 @@ def card(report: Report, folder: Path) -> str:
         data=data.to_yaml(),
         report=report,
         point=point,
+        task=task,
+        inputs=_inputs(task),
+        answer=ANSWERS.get(task.name),
+        auto=f"Auto{task.head if task.head == 'Model' else f'Model{task.head}'}",
+        segments=task.name == "question_answering"
+        and _read(folder / "pytorch/config.json").get("type_vocab_size", 0) > 1,
+        pooled=_pooled(_read(folder / "pytorch" / POOLING)),
         sentence=sentence(point),
         packed=(folder / "pytorch" / "load.py").exists(),
         needs={parity.file: _roots(parity.file, parity.closure) for parity in point.parity},
     )
     return text if text.endswith("\n") else text + "\n"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+
+
+def _pooled(pooling: dict[str, Any]) -> str:
+    """An embedding of one text without padding, from the states of its tokens."""
+    states = "out.last_hidden_state" + ("[:, 0]" if pooling.get("mode") == "cls" else ".mean(dim=1)")
+    return f"torch.nn.functional.normalize({states}, dim=1)" if pooling.get("normalize") else states
+
+
+def _inputs(task: Task) -> str:
+    """What is given to the tokenizer in the lines that load the model."""
+    return {
+        "token_classification": '"the parcel never arrived".split(), is_pretokenized=True',
+        "question_answering": '"what never arrived?", "the parcel never arrived"',
+    }.get(task.name, '"the parcel never arrived"')
 
 
 def fenced(label: str) -> str:

@@ -13,6 +13,7 @@ inputs to 8 bits (`dynamic`), and which names share one weight (`tied`). Anythin
 or not of the sum that was written is an error: a weight is never made up.
 """
 
+import inspect
 import json
 import zlib
 from pathlib import Path
@@ -237,12 +238,15 @@ def load(folder: str | Path) -> nn.Module:
     """The model in evaluation mode, fp32, on the CPU. Raises with the name of whatever does not fit."""
     folder = Path(folder)
     structure = json.loads((folder / "structure.json").read_text(encoding="utf-8"))
-    if structure["format"] != 7:
-        raise ValueError(f"structure.json: format {structure['format']}; this file reads 7")
+    if structure["format"] != 8:
+        raise ValueError(f"structure.json: format {structure['format']}; this file reads 8")
     if zlib.crc32((folder / "weights.safetensors").read_bytes()) != structure["crc32"]:
         raise ValueError("weights.safetensors is not the file that was written: its checksum differs")
     config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    model: nn.Module = getattr(transformers, structure["architecture"])(config).float().eval()
+    kind = getattr(transformers, structure["architecture"])
+    # Where embeddings are pooled (pooling.json), the pooler that some encoders have is not there: nothing reads it.
+    pooler = structure["pooled"] and "add_pooling_layer" in inspect.signature(kind.__init__).parameters
+    model: nn.Module = (kind(config, add_pooling_layer=False) if pooler else kind(config)).float().eval()
     reshape(model, structure)
     for name, rank in structure["low_rank"].items():
         put_factors(model, name, rank, name in structure["plus_sparse"])

@@ -30,14 +30,14 @@ from core.export.unpack_graph import OPSET, Unpacking
 from core.export.weights import Stored, collect
 from core.grid import Values
 from core.model import inputs_of
+from core.outputs import named
 from core.surgery import plain_inputs
 
 MAX_BYTES = 2**31 - 1  # of one protobuf message; a larger model would need a second file
-OUTPUT = "logits"
 _QUIET = ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")
 
 
-class _Logits(nn.Module):
+class _Answers(nn.Module):
     """The model as a function of tensors only. Its parameter names gain the prefix `model.`."""
 
     def __init__(self, model: nn.Module) -> None:
@@ -46,10 +46,9 @@ class _Logits(nn.Module):
 
     def forward(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor, token_type_ids: torch.Tensor | None = None
-    ) -> torch.Tensor:
+    ) -> tuple[torch.Tensor, ...]:
         types = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
-        logits: torch.Tensor = self.model(input_ids=input_ids, attention_mask=attention_mask, **types).logits
-        return logits
+        return tuple(named(self.model(input_ids=input_ids, attention_mask=attention_mask, **types)).values())
 
 
 def write(
@@ -60,7 +59,7 @@ def write(
     values: Mapping[str, Values] | None = None,
     example_tokens: int = 16,
 ) -> None:
-    """Write `model` (fp32, in eval mode) with dynamic batch and sequence; inputs int64, output `logits`.
+    """Write `model` (fp32, in eval mode) with dynamic batch and sequence; inputs int64, outputs those of its task.
 
     Args:
         masks: parameter name -> boolean tensor of its shape; False entries are zero in the model. A masked tensor is
@@ -95,9 +94,10 @@ def _graph(model: nn.Module, tokens: int, tied: Mapping[str, str]) -> onnx.Model
     example["attention_mask"][1, tokens // 2 :] = 0
     dynamic = torch.export.Dim.DYNAMIC
     with _eager_attention(model), plain_inputs(model), _quiet(), torch.no_grad():
+        answer = named(model(**example))
         # Attention masks take another path while a graph is traced, so padding is honoured at any length.
         program = torch.export.export(
-            _Logits(model).eval(),
+            _Answers(model).eval(),
             tuple(example.values()),
             dynamic_shapes=({0: dynamic, 1: dynamic},) * len(names),
             strict=False,
@@ -107,7 +107,7 @@ def _graph(model: nn.Module, tokens: int, tied: Mapping[str, str]) -> onnx.Model
             dynamo=True,
             opset_version=OPSET,
             input_names=list(names),
-            output_names=[OUTPUT],
+            output_names=list(answer),
             optimize=False,
             verbose=False,
         )
@@ -124,11 +124,16 @@ def _graph(model: nn.Module, tokens: int, tied: Mapping[str, str]) -> onnx.Model
             clean(graph)
         proto = ir.to_proto(graph)
         split_equally(proto)
-        return _named(proto, names, tied)
+        return _named(proto, names, {name: found.dim() for name, found in answer.items()}, tied)
 
 
-def _named(proto: onnx.ModelProto, inputs: tuple[str, ...], tied: Mapping[str, str]) -> onnx.ModelProto:
-    """Plain names: weights as they are stored, dimensions "batch" and "sequence", nothing inferred kept."""
+def _named(
+    proto: onnx.ModelProto, inputs: tuple[str, ...], outputs: Mapping[str, int], tied: Mapping[str, str]
+) -> onnx.ModelProto:
+    """Plain names: weights as they are stored, dimensions "batch" and "sequence", nothing inferred kept.
+
+    outputs: name -> dimensions that the tensor has in the module; start and end of an answer have no width of theirs.
+    """
     del proto.graph.value_info[:]
 
     def plain(name: str) -> str:
@@ -149,7 +154,7 @@ def _named(proto: onnx.ModelProto, inputs: tuple[str, ...], tied: Mapping[str, s
     for value in (*proto.graph.input, *proto.graph.output):
         dims = value.type.tensor_type.shape.dim
         dims[0].dim_param = "batch"
-        if value.name != OUTPUT:
+        if value.name in inputs or outputs[value.name] == 3 or "start_logits" in outputs:
             dims[1].dim_param = "sequence"
     return proto
 

@@ -22,9 +22,10 @@ from core.export import tokenizer
 from core.export.weights import Stored, collect
 from core.family import FAMILIES
 from core.grid import Values
+from core.pooling import Pooling
 from core.surgery import HandedOn, LowRankEmbedding, LowRankLinear, NoAttention, OnlyBias, SharedRows, rounding_inputs
 
-FORMAT, WEIGHTS = 7, "weights.safetensors"
+FORMAT, WEIGHTS = 8, "weights.safetensors"
 LOADER = Path(__file__).with_name("load.py")
 
 
@@ -51,6 +52,8 @@ def write(
     else:
         transformer: Any = model
         transformer.save_pretrained(folder)
+    if isinstance(pooling := getattr(model, "pooling", None), Pooling):
+        pooling.write(folder)
     tokenizer.copy(tokenizer_dir, folder)
 
 
@@ -108,6 +111,7 @@ def _write_packed(model: Any, stored: Stored, shapes: dict[str, Any], folder: Pa
     structure: dict[str, Any] = {
         "format": FORMAT,
         "architecture": type(model).__name__,
+        "pooled": isinstance(getattr(model, "pooling", None), Pooling),
         **shapes,
         "half": sorted(stored.half),
         "packed": {name: list(packed.shape) for name, packed in stored.packed.items()},

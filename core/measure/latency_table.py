@@ -16,7 +16,7 @@ import numpy as np
 import onnx
 
 from core.export.narrow_graph import narrowed
-from core.family import FAMILIES
+from core.family import family_named
 from core.measure.latency_pairs import REFERENCE, in_turns
 from core.measure.machine import hardware
 from core.measure.timed import TOKENS
@@ -93,7 +93,7 @@ def _parts(ms: Mapping[Widths, float], layers: int) -> tuple[float, dict[int, fl
 
 def _most(shape: ModelShape, kind: str) -> int:
     """Units of a whole layer; 0 where no variant has fewer, so that they are a part of what nothing takes."""
-    blocks = [block for block in FAMILIES[shape.family].timed if block.what == kind]
+    blocks = [block for block in family_named(shape.family, shape.task).timed if block.what == kind]
     found = (one.cols // one.unit for one in shape.matrices if any(block.read_by(one.name) for block in blocks))
     return next(found, 0)
 
@@ -129,14 +129,14 @@ def timed(
 def _everywhere(shape: ModelShape, products: Products, widths: Widths) -> Variant:
     """The same widths in every layer."""
     count = dict(zip(("heads", "neurons"), widths, strict=True))
-    timed = FAMILIES[shape.family].timed
+    timed = family_named(shape.family, shape.task).timed
     found = (block.read_by(matrix.name) for matrix in shape.matrices for block in timed)
     return products, {block.reader: count[block.what] for block in found if block is not None}
 
 
 def _graph(proto: onnx.ModelProto, shape: ModelShape, variant: Variant) -> onnx.ModelProto:
     products, units = variant
-    family = FAMILIES[shape.family]
+    family = family_named(shape.family, shape.task)
     span = {matrix.name: matrix.unit for matrix in shape.matrices}
     left = {block: count * span[name] for name, count in units.items() if (block := family.block(name))}
     return narrowed(proto, left, family, TOKENS, int8=products == "int8")

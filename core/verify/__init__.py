@@ -27,6 +27,7 @@ from core.verify.closure import ONNX, TORCH, Closure, closure
 GATE = Path(__file__).with_name("gate.py")
 SCRIPT = Path(__file__).with_name("isolated.py")
 SHIPPED = Path(__file__).with_name("shipped.py")  # the artifact's verify.py
+SCORING = Path(__file__).with_name("scoring.py")  # carried beside it
 ROOTS = {"onnx": ONNX, "torch": TORCH}
 # Of the environment a checking process keeps only what finding the interpreter's libraries may need.
 KEEP = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "TMPDIR")
@@ -40,12 +41,13 @@ logger = logging.getLogger(__name__)
 class IsolatedRun:
     """What a fresh process made of one delivered file."""
 
-    logits: npt.NDArray[np.float32]  # (rows, classes), in row order
+    logits: npt.NDArray[np.float32]  # (rows, width) or (tokens of all rows, width), in row order
     load_s: float
     run_s: float  # tokenising and running all rows
     bytes_in_memory: int  # of the weights as the runtime holds them: dense after unpacking
     closure: tuple[str, ...]  # name==version of everything that it could import
     of_ids: npt.NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 0), np.float32))  # of the token ids
+    alone: int = 0  # how many of the first logits are of the rows that had a batch each
 
 
 def run_isolated(
@@ -105,13 +107,14 @@ def _last(words: str) -> str:
 def logits(
     kind: Literal["onnx", "torch"],
     folder: Path,
-    rows: Sequence[tuple[str, str | None]],
+    rows: Sequence[tuple[Any, str | None]],
     *,
     max_length: int,
     threads: int,
     batch_size: int = BATCH,
     alone: int = 0,
     ids: Sequence[Sequence[int]] = (),
+    task: str = "classification",
 ) -> IsolatedRun:
     """Outputs of `folder`/model.onnx or `folder`/pytorch on rows of (text, pair or None), tokenised by its own file.
 
@@ -125,6 +128,7 @@ def logits(
     """
     allowed = closure(ROOTS[kind])
     order = {
+        "task": task,
         "kind": kind,
         "shipped": str(SHIPPED),
         "folder": str(folder.resolve()),
@@ -143,6 +147,7 @@ def logits(
         bytes_in_memory=int(found["bytes_in_memory"]),
         closure=allowed.distributions,
         of_ids=found["of_ids"],
+        alone=int(found["alone"]),
     )
 
 

@@ -1,9 +1,10 @@
 """Runs a delivered model as its user will, in a process that `gate.py` has closed; writes what came out.
 
-ORDER: `kind` ("onnx": {onnxruntime, numpy, tokenizers}; "torch": {torch, transformers, safetensors}), `folder`,
+ORDER: `task`, `kind` ("onnx": {onnxruntime, numpy, tokenizers}; "torch": {torch, transformers, safetensors}), `folder`,
 `shipped` (path of shipped.py, the very code that the artifact carries as verify.py), `rows` ([text, pair or null]),
 `alone` (so many of the first rows have a batch each), `batch_size`, `ids` (token ids, each row run alone),
-`max_length`, `threads`. OUT: `logits` (rows, classes) in row order, `of_ids`, `load_s`, `run_s`, `bytes_in_memory`.
+`max_length`, `threads`. OUT: `logits` in row order, `alone` (how many of them are of the rows that had a batch each),
+`of_ids`, `load_s`, `run_s`, `bytes_in_memory`.
 Texts are tokenised here, by the artifact's own tokenizer.json. Imports nothing of this project.
 """
 
@@ -41,18 +42,19 @@ def load_torch(shipped: dict[str, Any], folder: Path, threads: int) -> tuple[Any
     """The module as a function, and what its weights take in memory."""
     model = shipped["load_module"](folder, threads)
     tensors = {t.data_ptr(): t.nbytes for t in (*model.parameters(), *model.buffers())}
-    return shipped["runner"](model), lambda: sum(tensors.values())
+    return shipped["runner"](model, folder), lambda: sum(tensors.values())
 
 
 def main(order: dict[str, Any], out: str) -> None:
     """Load, run, write."""
-    shipped = runpy.run_path(order["shipped"])
+    shipped = runpy.run_path(order["shipped"])  # which loads scoring.py from beside it
     folder = Path(order["folder"])
     start = time.perf_counter()
     model, memory = {"onnx": load_onnx, "torch": load_torch}[order["kind"]](shipped, folder, order["threads"])
     loaded = time.perf_counter()
+    how = {"max_length": order["max_length"], "task": order["task"]}
     parts = [
-        shipped["run_rows"](model, folder, rows, max_length=order["max_length"], batch_size=size)
+        shipped["run_rows"](model, folder, rows, batch_size=size, **how)[0]
         for rows, size in ((order["rows"][: order["alone"]], 1), (order["rows"][order["alone"] :], order["batch_size"]))
         if rows
     ]
@@ -62,6 +64,7 @@ def main(order: dict[str, Any], out: str) -> None:
     np.savez(
         out,
         logits=np.concatenate(parts),
+        alone=len(parts[0]) if order["alone"] else 0,
         of_ids=of_ids,
         load_s=loaded - start,
         run_s=done - loaded,

@@ -11,7 +11,6 @@ not, 2 nothing could be run.
 """
 
 import argparse
-import csv
 import hashlib
 import importlib.util
 import inspect
@@ -19,7 +18,8 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +28,30 @@ try:
 except ImportError:  # hashes can be checked all the same
     np = None  # type: ignore[assignment]
 
+
+def beside(path: Path) -> Any:
+    """A file of this folder as a module. Nothing is left beside it: the folder stays what was signed."""
+    sys.dont_write_bytecode = True
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} cannot be imported")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@cache
+def scoring() -> Any:
+    """scoring.py of this folder; not before its hash was looked at."""
+    return beside(Path(__file__).with_name("scoring.py"))
+
+
 Feed = dict[str, Any]
 Model = Callable[[Feed], Any]
-Row = tuple[str, str | None]  # a text and, where there is one, its second
+Row = tuple[Any, str | None]  # a text, or the list of its words, and, where there is one, its second
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 MANIFEST, SIGNATURE, REPORT, PARITY = "manifest.json", "signature.json", "report.json", "parity.json"
+POOLING = "pooling.json"  # of pytorch/
 NEEDS = {
     "model.onnx": ("onnxruntime", "numpy", "tokenizers"),
     "pytorch": ("torch", "transformers", "safetensors", "numpy", "tokenizers"),
@@ -63,7 +82,12 @@ def load_onnx(folder: Path, threads: int) -> Model:
     """model.onnx as a function of a feed."""
     made = onnx_session(folder / "model.onnx", threads)
     names = {value.name for value in made.get_inputs()}
-    return lambda feed: made.run(["logits"], {name: feed[name] for name in names})[0]
+
+    def run(feed: Feed) -> Any:
+        found = made.run(None, {name: feed[name] for name in names})
+        return found[0] if len(found) == 1 else np.stack(found, axis=-1)
+
+    return run
 
 
 def load_module(folder: Path, threads: int) -> Any:
@@ -71,20 +95,17 @@ def load_module(folder: Path, threads: int) -> Any:
     import torch  # absent where only model.onnx is used
 
     torch.set_num_threads(threads)
-    sys.dont_write_bytecode = True  # load.py leaves nothing beside it: the folder stays what was signed
     place = folder / "pytorch"
     if (place / "load.py").exists():
-        spec = importlib.util.spec_from_file_location("load", place / "load.py")
-        if spec is None or spec.loader is None:
-            raise ImportError(f"{place / 'load.py'} cannot be imported")
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        return module.load(place)
+        return beside(place / "load.py").load(place)
     import transformers
 
-    architecture = json.loads((place / "config.json").read_text(encoding="utf-8"))["architectures"][0]
-    model, info = getattr(transformers, architecture).from_pretrained(
-        place, local_files_only=True, use_safetensors=True, dtype=torch.float32, output_loading_info=True
+    kind = getattr(transformers, json.loads((place / "config.json").read_text(encoding="utf-8"))["architectures"][0])
+    # The pooler that some encoders have is not what makes an embedding: it is not there.
+    extra = {"add_pooling_layer": False} if "add_pooling_layer" in inspect.signature(kind.__init__).parameters else {}
+    extra = extra if (place / POOLING).exists() else {}
+    model, info = kind.from_pretrained(
+        place, local_files_only=True, use_safetensors=True, dtype=torch.float32, output_loading_info=True, **extra
     )
     # Transformers fills a missing weight with random numbers and carries on.
     if any(info[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys")):
@@ -92,9 +113,12 @@ def load_module(folder: Path, threads: int) -> Any:
     return model.eval()
 
 
-def runner(model: Any) -> Model:
-    """A module as a function of a feed."""
+def runner(model: Any, folder: Path) -> Model:
+    """A module as a function of a feed. Where pytorch/ says how states are pooled, the outputs are embeddings."""
     import torch
+
+    path = folder / "pytorch" / POOLING
+    pooling = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
     takes = inspect.signature(model.forward).parameters
     segments = getattr(model.config, "type_vocab_size", 0) > 1 and "token_type_ids" in takes
@@ -102,38 +126,58 @@ def runner(model: Any) -> Model:
     def run(feed: Feed) -> Any:
         names = INPUTS if segments else INPUTS[:2]
         with torch.inference_mode():
-            return model(**{name: torch.from_numpy(feed[name]) for name in names}).logits.numpy()
+            out = model(**{name: torch.from_numpy(feed[name]) for name in names})
+        if pooling is not None:
+            return pooled(out.last_hidden_state.numpy(), feed["attention_mask"], **pooling)
+        if hasattr(out, "start_logits"):
+            return np.stack([out.start_logits.numpy(), out.end_logits.numpy()], axis=-1)
+        return out.logits.numpy()
 
     return run
 
 
+def pooled(states: Any, mask: Any, *, mode: str, normalize: bool) -> Any:
+    """Embeddings (rows, width) of states (rows, tokens, width): the first token's, or the mean of real ones."""
+    weights = mask[:, :, None].astype(states.dtype)
+    found = states[:, 0] if mode == "cls" else (states * weights).sum(axis=1) / weights.sum(axis=1)
+    return found / np.linalg.norm(found, axis=1, keepdims=True) if normalize else found
+
+
 def load_torch(folder: Path, threads: int) -> Model:
     """pytorch/ as a function of a feed."""
-    return runner(load_module(folder, threads))
+    return runner(load_module(folder, threads), folder)
 
 
 FORMS = {"model.onnx": load_onnx, "pytorch": load_torch}
 
 
-def run_rows(model: Model, folder: Path, rows: Sequence[Row], *, max_length: int, batch_size: int) -> Any:
-    """Logits (rows, classes) in row order. Rows of like length run together, padded to the longest."""
+def run_rows(
+    model: Model, folder: Path, rows: Sequence[Row], *, max_length: int, batch_size: int, task: str
+) -> tuple[Any, list[Any]]:
+    """Outputs in row order, and the `places` of tokens. Rows of like length run together, padded to the longest.
+
+    Where two texts are to be embedded, each is a row of its own.
+    """
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer.no_padding()  # the file may ask for a fixed length
     tokenizer.enable_truncation(max_length)
-    encoded = tokenizer.encode_batch([text if pair is None else (text, pair) for text, pair in rows])
-    return run_ids(
-        model, [row.ids for row in encoded], [row.type_ids for row in encoded], _pad_id(folder, tokenizer), batch_size
-    )
+    texts = [text if pair is None else (text, pair) for text, pair in rows]
+    if task == "sentence_embedding":
+        texts = [text for row in rows for text in row if text is not None]
+    encoded = tokenizer.encode_batch(texts, is_pretokenized=task == "token_classification")
+    ids, types = [row.ids for row in encoded], [row.type_ids for row in encoded]
+    places = [scoring().places(task, row) for row in encoded]
+    return run_ids(model, ids, types, _pad_id(folder, tokenizer), batch_size), places
 
 
 def run_ids(
     model: Model, ids: Sequence[Sequence[int]], types: Sequence[Sequence[int]], pad_id: int, batch_size: int
 ) -> Any:
-    """As `run_rows`, of token ids."""
+    """Outputs (rows, width), or (tokens of all rows, width), of token ids, in row order."""
     order = sorted(range(len(ids)), key=lambda row: len(ids[row]))
-    logits = None
+    outputs: list[Any] = [None] * len(ids)
     for start in range(0, len(order), batch_size):
         batch = order[start : start + batch_size]
         tokens = np.full((len(batch), len(ids[batch[-1]])), pad_id, dtype=np.int64)
@@ -142,9 +186,9 @@ def run_ids(
             length = len(ids[row])
             tokens[place, :length], segments[place, :length], mask[place, :length] = ids[row], types[row], 1
         found = model(dict(zip(INPUTS, (tokens, mask, segments), strict=True)))
-        logits = np.zeros((len(ids), found.shape[1]), dtype=np.float32) if logits is None else logits
-        logits[batch] = found
-    return logits
+        for place, row in enumerate(batch):
+            outputs[row] = found[place : place + 1] if found.ndim == 2 else found[place, : len(ids[row])]
+    return np.concatenate(outputs).astype(np.float32)
 
 
 def _pad_id(folder: Path, tokenizer: Any) -> int:
@@ -187,62 +231,22 @@ def apart(folder: Path, form: str, model: Model) -> tuple[float, float]:
     return float(np.abs(found - np.array(known["logits"], dtype=np.float32)).max()), known["tolerance"][form]
 
 
-def read_rows(
-    path: Path, labels: Sequence[str], text: str | None, pair: str | None, label: str | None
-) -> tuple[list[Row], list[int]]:
-    """Texts with pairs, and class ids, of a .csv, .jsonl or .parquet file. A label is a class' name or number."""
-    rows: list[Row] = []
-    classes: list[int] = []
-    names = {name: number for number, name in enumerate(labels)}
-    for number, row in enumerate(_records(path)):
-        if not number:  # the first row decides, as it does in a job
-            text = text or ("text" if "text" in row else "sentence")
-            pair = pair or ("text_pair" if "text_pair" in row else None)
-        given = row[label or "label"]
-        rows.append((row[str(text)], None if pair is None else row[pair]))
-        classes.append(names[given] if given in names else int(given))
-    return rows, classes
+def read_rows(path: Path, report: Any, columns: dict[str, str]) -> tuple[list[Row], list[Any]]:
+    """Rows of an evaluation file and what is right of each. `columns`: role -> name, over those of the report."""
+    names = {**report.get("columns", {}), **columns}
+    found: tuple[list[Row], list[Any]] = scoring().read_rows(
+        path, report["task"], report["labels"], [names.get(role) for role in ROLES]
+    )
+    return found
 
 
-def _records(path: Path) -> Iterator[dict[str, Any]]:
-    suffix = path.suffix.lower()
-    if suffix == ".parquet":
-        from pyarrow import parquet
-
-        yield from parquet.read_table(path).to_pylist()
-    elif suffix in (".jsonl", ".ndjson"):
-        with path.open(encoding="utf-8-sig") as file:
-            yield from (json.loads(line) for line in file if line.strip())
-    elif suffix == ".csv":
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            yield from csv.DictReader(file, strict=True)
-    else:
-        raise ValueError(f"{path.name}: must end in .csv, .jsonl or .parquet")
-
-
-def measured(metric: str, truth: Any, guess: Any) -> float:
-    """`metric` of predicted class numbers against true ones: accuracy, f1 (of class 1), macro_f1 or mcc."""
-    if metric == "accuracy":
-        return float((truth == guess).mean())
-    classes, places = np.unique(np.concatenate([truth, guess]), return_inverse=True)
-    pairs = places[: len(truth)] * len(classes) + places[len(truth) :]
-    table = np.bincount(pairs, minlength=len(classes) ** 2).reshape(len(classes), -1).astype(np.float64)
-    true, said, right = table.sum(axis=1), table.sum(axis=0), table.diagonal()
-    if metric == "mcc":
-        rows = table.sum()
-        above = right.sum() * rows - true @ said
-        below = (rows**2 - true @ true) * (rows**2 - said @ said)
-        return float(above / np.sqrt(below)) if below else 0.0
-    each = np.divide(2 * right, true + said, out=np.zeros_like(right), where=true + said > 0)
-    if metric == "macro_f1":
-        return float(each.mean())
-    return float(each[classes == 1].sum())
-
-
-def score(model: Model, folder: Path, report: Any, rows: Sequence[Row], truth: Sequence[int]) -> float:
+def score(model: Model, folder: Path, report: Any, rows: Sequence[Row], truth: Sequence[Any]) -> float:
     """The report's metric of a model on these rows, batched as they were when the report was made."""
-    logits = run_rows(model, folder, rows, max_length=report["max_tokens"], batch_size=32)
-    return measured(report["point"]["metric"], np.array(truth), logits.argmax(axis=1))
+    task, metric, labels = report["task"], report["point"]["metric"], report["labels"]
+    outputs, places = run_rows(model, folder, rows, max_length=report["max_tokens"], batch_size=32, task=task)
+    guess = scoring().guesses(task, outputs, places, [pair for _, pair in rows])
+    found: float = scoring().score(task, metric, scoring().cut_off(task, truth, places), guess, labels)
+    return found
 
 
 def milliseconds(model: Model, tokens: int) -> float:
@@ -270,7 +274,7 @@ class Checks:
 
 
 def check_form(
-    checks: Checks, folder: Path, form: str, threads: int, asked: tuple[list[Row], list[int]] | None
+    checks: Checks, folder: Path, form: str, threads: int, asked: tuple[list[Row], list[Any]] | None
 ) -> None:
     """Parity of one form and, where rows are given, its metric and milliseconds."""
     missing = [name for name in NEEDS[form] if importlib.util.find_spec(name) is None]
@@ -330,9 +334,8 @@ def main(arguments: Sequence[str] | None = None, folder: Path | None = None) -> 
     asked = None
     if given.eval is not None:
         report = json.loads((folder / REPORT).read_text(encoding="utf-8"))
-        names = {**report["columns"], **{role: getattr(given, role) for role in ROLES if getattr(given, role)}}
         try:
-            asked = read_rows(given.eval, report["labels"], *map(names.get, ROLES))
+            asked = read_rows(given.eval, report, {role: name for role in ROLES if (name := getattr(given, role))})
         except Exception as error:  # whatever a reader says of a file that is no such file
             checks.say(False, f"{given.eval} cannot be read: {type(error).__name__}: {error}")
     for form in FORMS:

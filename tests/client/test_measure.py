@@ -9,8 +9,9 @@ from ladapress.errors import LadapressError
 ROOT = Path(__file__).parents[2]
 
 
-def test_the_copy_is_the_code_that_artifacts_carry() -> None:
-    copy, shipped = ROOT / "client/ladapress/shipped.py", ROOT / "core/verify/shipped.py"
+@pytest.mark.parametrize("name", ["shipped.py", "scoring.py"])
+def test_the_copy_is_the_code_that_artifacts_carry(name: str) -> None:
+    copy, shipped = ROOT / "client/ladapress" / name, ROOT / "core/verify" / name
     assert copy.read_bytes() == shipped.read_bytes(), f"run: cp {shipped.relative_to(ROOT)} {copy.relative_to(ROOT)}"
 
 

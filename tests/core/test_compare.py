@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from core.compare import FLIPS, TEXT, compare
 from core.data import Rows
 from core.report import Comparison
+from core.tasks.classes import Classes
 
 LABELS = ("a", "b", "c")
 
@@ -16,7 +17,8 @@ def found(truth: list[int], teacher: list[int], student: list[int], text: str = 
     """Classes by number; the teacher is surer of later rows."""
     sure = np.eye(3, dtype=np.float32)[teacher] * (1 + np.arange(len(teacher), dtype=np.float32))[:, None]
     rows = Rows([f"{text}{i}" for i in range(len(truth))], None, truth)
-    return compare("accuracy", sure, np.eye(3, dtype=np.float32)[student], rows, LABELS, 0)
+    answers = Classes("classification", rows, (), LABELS)
+    return compare("accuracy", sure, np.eye(3, dtype=np.float32)[student], answers, 0)
 
 
 CLASSES = st.integers(0, 2)

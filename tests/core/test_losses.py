@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.errors import RecipeInvalid
-from core.losses import Distillation, ScoreTap, layer_pairs, map_kl, masked_mse, relative_mse, soft_logits
+from core.likelihood import soft_logits
+from core.losses import Distillation, ScoreTap, layer_pairs, map_kl, masked_mse, relative_mse
 from core.model import load
 
 WEIGHTS = {"logits": 1.0, "hidden": 1.0, "attention": 1.0}

@@ -12,6 +12,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from torch import nn
 
 from core.family import FAMILIES
+from core.task import SEQUENCE
 from tests import tiny
 
 VOCABULARY, LAYERS, HIDDEN, HEADS, NEURONS = 200, 2, 32, 4, 64
@@ -54,9 +55,13 @@ def config(name: str, **changed: Any) -> Any:
 
 
 def build(name: str, seed: int = 0, **changed: Any) -> nn.Module:
-    """In evaluation mode. Weights are large enough that whatever is wrong shows in the logits."""
-    (architecture,) = FAMILIES[name].architectures
-    model: nn.Module = getattr(transformers, architecture)(config(name, **changed)).eval()
+    """In evaluation mode."""
+    kind: Any = getattr(transformers, FAMILIES[name].stem + SEQUENCE)
+    return loud(kind(config(name, **changed)).eval(), seed)
+
+
+def loud(model: nn.Module, seed: int = 0) -> nn.Module:
+    """The same with weights that are large enough that whatever is wrong shows in the outputs."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for path, parameter in model.named_parameters():
@@ -94,8 +99,8 @@ def write(folder: Path, name: str, model: nn.Module) -> Path:
 def taught(name: str, steps: int = 60) -> nn.Module:
     """A model that knows the task of `tests.tiny`."""
     torch.manual_seed(0)
-    (architecture,) = FAMILIES[name].architectures
-    model: nn.Module = getattr(transformers, architecture)(config(name))
+    kind: Any = getattr(transformers, FAMILIES[name].stem + SEQUENCE)
+    model: nn.Module = kind(config(name))
     made = tokenizer(name)
     made.enable_padding(pad_id=pad_id(name), pad_token="[PAD]")
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)

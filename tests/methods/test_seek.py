@@ -15,12 +15,13 @@ from core.model import Loaded
 from core.plan import size_of
 from core.profile import Profile
 from core.progress import Meter, Silent
-from core.promise import Judge, calibrated
+from core.promise import Judge
 from core.recipe import Recipe, Target
 from core.report import Try
 from core.resolve import Profiler
 from core.seek import Found, Seeker
 from core.shared import Shared
+from core.tasks import answers_of
 from tests.methods.conftest import text
 from tests.methods.test_resume import in_index, killed, same
 
@@ -51,7 +52,7 @@ def find(loaded: Loaded, teacher: Path, tmp_path: Path) -> Find:
         checkpoints: Checkpoints | None = None, target: Target = TARGET, left_s: float | None = None
     ) -> tuple[Found, Meter]:
         shared = Shared(loaded.model, loaded.family, train, 0, torch.device("cpu"), tmp_path, select)
-        judge = Judge("accuracy", shared.followed(), calibrated(shared.followed(), select.rows.labels), 100, 0)
+        judge = Judge("accuracy", answers_of(select.task, select.rows), shared.followed(), 100, 0)
         profiler, meter = Profiler(shared, shape, judge=judge), Meter(Silent())
         (planned,) = profiler.plan([(RECIPE, target)])
         keeper = Keeper(checkpoints or Checkpoints(), "")
