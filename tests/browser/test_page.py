@@ -58,7 +58,7 @@ def test_a_page_is_whole_and_readable(
         assert text["height"] >= 11, text
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ["real", "hostile", "large", "of before"])  # the others have no element of their own
 def test_a_page_is_whole_to_those_who_do_not_see_it(browser: Browser, files: dict[str, Path], name: str) -> None:
     """Nothing that axe knows is wrong or left open: names, headings, tables, places that scroll, landmarks."""
     rules = {"color-contrast": {"enabled": False}}  # measured above, in boxes that scroll and in pictures, too
