@@ -95,7 +95,14 @@ def test_every_setting_named_outside_the_code_exists() -> None:
         (
             ".",
             {"api", "core", "jobs", "worker"},
-            {"core/presets/*.toml", "jobs/migrations/env.py", "jobs/migrations/versions/*.py"},
+            {
+                "core/presets/*.toml",
+                "core/export/page.html.j2",
+                "core/export/page.css",
+                "core/export/card.md.j2",
+                "jobs/migrations/env.py",
+                "jobs/migrations/versions/*.py",
+            },
         ),
         ("client", {"ladapress"}, {"ladapress/*.py"}),
     ],
@@ -142,10 +149,11 @@ def test_every_make_target_that_a_document_names_exists() -> None:
 
 
 def test_readme_ci_and_makefile_ask_for_the_same_packages() -> None:
-    """CI proves README's apt line only if it runs that very line."""
-    (line,) = re.findall(r"apt-get install -y (.+)$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    """CI proves README's apt line and CONTRIBUTING's, which adds the browser, only if it runs that very line."""
+    (line,) = re.findall(r"apt-get install -y (make .+)$", (ROOT / "README.md").read_text(), re.MULTILINE)
     script = ROOT / ".ci/run"
-    assert f"--no-install-recommends {line};" in script.read_text()
+    assert f"--no-install-recommends {line} chromium;" in script.read_text()
+    assert f"apt-get install -y --no-install-recommends {line} chromium\n" in (ROOT / "CONTRIBUTING.md").read_text()
     assert f"apt-get install -y {line}" in (ROOT / "Makefile").read_text()
     assert script.stat().st_mode & 0o111, "CI's script is not executable"
 

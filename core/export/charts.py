@@ -1,116 +1,89 @@
-"""The pictures of a report as SVG that takes its colours from the page: light, dark and on paper."""
+"""The pictures of a report as SVG that takes its colours from the page: light, dark and on paper.
+
+Written out here: two shapes are all that a report needs, they stretch with the page, and text stays readable.
+"""
 
 from __future__ import annotations
 
-import io
-import re
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+import math
+from collections.abc import Sequence
 
-import matplotlib as mpl
-from matplotlib.figure import Figure
+from markupsafe import Markup
 
-from core.report import Curve, Damage, Latency, Layer
+from core.report import Curve
 
-# Colours that stand for the page's own; `_svg` puts those in.
-INK, FAINT, TEACHER, STUDENT = "#000001", "#000002", "#000003", "#000004"
-VARIABLES = {INK: "--ink", FAINT: "--line", TEACHER: "--teacher", STUDENT: "--accent"}
-STYLE: dict[Any, Any] = {
-    "svg.fonttype": "none",  # text stays text
-    "svg.hashsalt": "ladapress",  # the same report gives the same bytes
-    "font.family": "sans-serif",
-    "font.size": 9,
-    **dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color"), INK),
-    "axes.edgecolor": FAINT,
-    "grid.color": FAINT,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-}
-WIDTH = 7.2  # inches
-TOP = 15  # parts that a picture shows
+WIDTH, HEIGHT = 320, 150  # units of a curve's picture; text is 12 of them high
+LEFT, RIGHT, TOP, BOTTOM = 64, 10, 10, 24  # what axes and their numbers take
 
 
-def bytes_by_layer(layers: Sequence[Layer]) -> str:
-    """KB of each matrix, teacher behind student, on a logarithmic scale."""
-    with _picture(0.16 * len(layers) + 0.9) as (axes, done):
-        places = range(len(layers))
-        axes.barh(places, [one.teacher_bytes / 1e3 for one in layers], color=TEACHER, height=0.8, label="teacher")
-        axes.barh(places, [one.bytes / 1e3 for one in layers], color=STUDENT, height=0.8, label="student")
-        _names(axes, [_short(one.name) for one in layers], size=7)
-        axes.set_xscale("log")
-        axes.set_xlabel("KB in model.onnx")
-        axes.legend(frameon=False, ncols=2, loc="lower right", bbox_to_anchor=(1, 1))
-    return done()
+def bar(share: float, most: float = 1.0, *, what: str) -> Markup:
+    """The student's share of what is the teacher's: the outline is the teacher, the filled part the student.
+
+    `most` is the largest share of the column, so that every bar fits; `what` is said to those who do not see it.
+    """
+    whole = max(most, 1.0)
+    return Markup(
+        '<svg class="bar" role="img" aria-label="{}"><rect class="whole" x="0.5" y="2.5" width="{:.2f}%" height="11"/>'
+        '<rect class="part" y="5" width="{:.2f}%" height="6"/></svg>'
+    ).format(what, 99 / whole, 100 * min(share, whole) / whole)
 
 
-def damage(parts: Sequence[Damage]) -> str:
-    """KL of the worst parts."""
-    shown = parts[:TOP]
-    with _picture(0.2 * len(shown) + 0.7) as (axes, done):
-        axes.barh(range(len(shown)), [one.kl for one in shown], color=STUDENT, height=0.7)
-        _names(axes, [_short(one.part) for one in shown], size=8)
-        axes.set_xlabel("KL to the teacher, this part alone in it")
-    return done()
+def amount(share: float, *, what: str) -> Markup:
+    """A part of the column's largest amount, with no teacher to stand beside."""
+    return Markup(
+        '<svg class="bar" role="img" aria-label="{}"><rect class="part" y="3" width="{:.2f}%" height="10"/></svg>'
+    ).format(what, 100 * max(share, 0.005))
 
 
-def curve(one: Curve) -> str:
-    """One figure over its steps."""
-    with _picture(1.7, width=WIDTH / 2) as (axes, done):
-        axes.plot(one.steps, one.values, color=STUDENT, linewidth=1.2)
-        if len(one.steps) == 1:
-            axes.plot(one.steps, one.values, "o", color=STUDENT)
-        axes.set_title(f"{one.phase}: {one.name}", fontsize=9, loc="left")
-        axes.set_xlabel("step")
-        axes.grid(axis="y", linewidth=0.5)
-    return done()
+def curve(one: Curve) -> Markup:
+    """One figure over its steps; steps at which it was no number are left out."""
+    points = [(s, v) for s, v in zip(one.steps, one.values, strict=True) if math.isfinite(v)]
+    if not points:
+        return Markup()
+    values = [value for _, value in points]
+    marks = ticks(min(values), max(values))
+    low, high = min(*values, marks[0]), max(*values, marks[-1])
+    first, last = points[0][0], points[-1][0]
 
+    def x(step: float) -> float:
+        return LEFT + (WIDTH - LEFT - RIGHT) * ((step - first) / (last - first) if last > first else 0.5)
 
-def latency(grid: Sequence[Latency]) -> str:
-    """Milliseconds of both at every measured batch and length."""
-    with _picture(2.2) as (axes, done):
-        ordered = sorted(grid, key=lambda one: (one.batch, one.tokens))
-        places = range(len(ordered))
-        axes.bar([p - 0.2 for p in places], [o.teacher_ms_p50 for o in ordered], 0.4, color=TEACHER, label="teacher")
-        axes.bar([p + 0.2 for p in places], [o.student_ms_p50 for o in ordered], 0.4, color=STUDENT, label="student")
-        axes.set_xticks(places, [f"{one.batch} x {one.tokens}" for one in ordered])
-        axes.set_yscale("log")
-        axes.set_ylabel("milliseconds")
-        axes.set_xlabel("batch x tokens")
-        axes.legend(frameon=False, ncols=2, loc="lower right", bbox_to_anchor=(1, 1))
-    return done()
+    def y(value: float) -> float:
+        return TOP + (HEIGHT - TOP - BOTTOM) * ((high - value) / (high - low) if high > low else 0.5)
 
-
-def _names(axes: Any, names: Sequence[str], size: int) -> None:
-    axes.set_yticks(range(len(names)), names, fontsize=size)
-    axes.invert_yaxis()
-    axes.tick_params(axis="y", length=0)
-    axes.margins(y=0.01)
-
-
-def _short(name: str) -> str:
-    """A module's path without the words that every one has."""
-    return re.sub(r"^[a-z_0-9]+\.(encoder\.|transformer\.)?", "", name).replace(
-        "embeddings.word_embeddings", "embedding"
+    lines = [
+        Markup('<path class="grid" d="M{} {:.1f}H{}"/><text x="{}" y="{:.1f}" text-anchor="end">{}</text>').format(
+            LEFT, y(mark), WIDTH - RIGHT, LEFT - 6, y(mark) + 4, number(mark)
+        )
+        for mark in marks
+    ]
+    ends = [(first, "start"), (last, "end")] if last > first else [(first, "middle")]
+    lines += [
+        Markup('<text x="{:.1f}" y="{}" text-anchor="{}">step {}</text>').format(x(step), HEIGHT - 6, anchor, step)
+        for step, anchor in ends
+    ]
+    if len(points) > 1:
+        path = " ".join(f"{x(step):.1f},{y(value):.1f}" for step, value in points)
+        lines.append(Markup('<polyline class="line" points="{}"/>').format(path))
+    else:
+        lines.append(Markup('<circle class="part" cx="{:.1f}" cy="{:.1f}" r="3"/>').format(x(first), y(values[0])))
+    said = f"{one.phase}, {one.name}: {number(values[0])} at step {first}, {number(values[-1])} at step {last}"
+    return Markup('<svg class="curve" role="img" aria-label="{}" viewBox="0 0 {} {}">{}</svg>').format(
+        said, WIDTH, HEIGHT, Markup().join(lines)
     )
 
 
-@contextmanager
-def _picture(height: float, width: float = WIDTH) -> Iterator[tuple[Any, Callable[[], str]]]:
-    """Axes, and what gives the picture when all is drawn."""
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(width, height), layout="constrained")
-        yield figure.add_subplot(), lambda: _svg(figure)
+def ticks(low: float, high: float) -> Sequence[float]:
+    """Two to four round numbers between `low` and `high`; the one number there is where they are the same."""
+    if not high > low:
+        return (low,)
+    rough = (high - low) / 3
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough)
+    inside = range(math.ceil(low / step), math.floor(high / step) + 1)
+    return [step * place for place in inside] if len(inside) > 1 else (low, high)
 
 
-def _svg(figure: Figure) -> str:
-    with mpl.rc_context(STYLE), io.StringIO() as file:
-        figure.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-        text = file.getvalue()
-    for colour, variable in VARIABLES.items():
-        text = text.replace(colour, f"var({variable})")
-    text = text[text.index("<svg") :]
-    # It scales with the page; the size that it was drawn at is its largest.
-    return re.sub(
-        r'<svg([^>]*?) width="([\d.]+)pt" height="[\d.]+pt"', r'<svg\1 style="max-width:\2pt;width:100%"', text, count=1
-    )
+def number(value: float) -> str:
+    """In as few signs as a tick has room for."""
+    return f"{value:.{4 if abs(value) >= 1e-3 else 3}g}".replace("e-0", "e-").replace("e+0", "e")

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+import re
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 from core.export import charts
-from core.report import Layer, Report, Sizes
-from core.verdict import sentence
+from core.report import Latency, Layer, Report, Sizes
+from core.verdict import outcome, sentence
 
 CLASSES = 20  # that a table shows
+PARTS = 15
 _ENVIRONMENT = Environment(
     loader=PackageLoader("core.export", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=False
 )
@@ -22,28 +24,36 @@ def page(report: Report) -> str:
     point, evidence = report.point, report.evidence
     compared = evidence and evidence.comparison
     classes = compared.classes if compared else ()
-    found: dict[str, Any] = {"latency": charts.latency(point.latency)}
-    if evidence:
-        found |= {
-            "layers": charts.bytes_by_layer(evidence.layers),
-            "damage": charts.damage(evidence.damage),
-            "curves": [charts.curve(one) for one in evidence.curves],
-        }
+    damage = evidence.damage[:PARTS] if evidence else ()
     return _ENVIRONMENT.get_template("page.html.j2").render(
         report=report,
         evidence=evidence,
         sentence=sentence(point),
+        outcome=outcome(point),
+        verdict="" if not point.target else "met" if point.target_met else "missed",
         sizes=_sizes(report),
         targets=[_target(report, name, asked) for name, asked in report.target.items() if name != "max_minutes"],
+        latency=sorted(point.latency, key=lambda one: (one.batch, one.tokens)),
+        share=_share,
+        slowest=max(map(_share, point.latency)),
         classes=sorted(classes, key=lambda one: -abs(one.student - one.teacher))[:CLASSES],
-        changed=_rows(round((1 - compared.agreement) * compared.rows)) if compared else "",
+        changed=count(round((1 - compared.agreement) * compared.rows), "row") if compared else "",
         chance=round(1 / max(compared.p_value, 1e-9)) if compared else 0,
-        charts=found,
+        damage=damage,
+        worst=max((one.kl for one in damage), default=0) or 1,
+        curves=[(f"{one.phase}: {one.name}", charts.curve(one)) for one in (evidence.curves if evidence else ())],
+        rows=", ".join(f"{role} {number(rows)}" for role, rows in report.rows.items()),
+        versions=", ".join(f"{name} {version}" for name, version in report.hardware.versions.items()),
         recipe=json.dumps(report.recipe, indent=1),
+        bar=charts.bar,
+        amount=charts.amount,
+        tick=charts.number,
         percent=percent,
         points=lambda change: f"{100 * change:+.1f}",
         number=number,
+        count=count,
         zero=zero,
+        module=module,
     )
 
 
@@ -60,8 +70,19 @@ def zero(layer: Layer) -> str:
     return percent(1 - layer.nonzero / layer.entries) if layer.nonzero < layer.entries else ""
 
 
-def _rows(count: int) -> str:
-    return f"{count:,} row" if count == 1 else f"{count:,} rows"
+def count(many: int, one: str, more: str = "") -> str:
+    """As "1 row", "12 rows"."""
+    return f"{number(many)} {one if many == 1 else more or one + 's'}"
+
+
+def module(name: str) -> Markup:
+    """A module's path without the words that every one has; a narrow page breaks it at its dots."""
+    short = re.sub(r"^[a-z_0-9]+\.(encoder\.|transformer\.)?", "", name)
+    return Markup(".<wbr>").join(short.replace("embeddings.word_embeddings", "embedding").split("."))
+
+
+def _share(one: Latency) -> float:
+    return one.student_ms_p50 / one.teacher_ms_p50
 
 
 def _target(report: Report, name: str, asked: float) -> dict[str, object]:
@@ -96,7 +117,7 @@ def _sizes(report: Report) -> list[tuple[str, str, str, str]]:
         row("bytes in memory", theirs.bytes_in_memory, ours.bytes_in_memory),
         row("parameters stored", theirs.parameters, ours.parameters),
         row("parameters that are not zero", theirs.nonzero, ours.nonzero),
-        (point.metric, f"{point.teacher:.4f}", f"{point.student:.4f}", f"{percent(point.retention)} kept"),
+        (point.metric, f"{point.teacher:.4f}", f"{point.student:.4f}", percent(point.retention)),
         (
             f"milliseconds, batch {reference.batch} x {reference.tokens} tokens",
             f"{reference.teacher_ms_p50:.2f}",

@@ -30,6 +30,7 @@ class Wish:
     steps: int = 3
     step_s: float = 0.02
     die_at: int | None = None  # the step at which it kills itself, in every attempt
+    rests_at: int | None = None  # the step at which it sits until it is killed, in the first attempt
     deaf: bool = False  # ignores SIGTERM
     endless: bool = False  # writes a line without an end into the pipe of events
     babble: bool = False  # garbage on standard output, error and the pipe of events
@@ -107,7 +108,7 @@ def compress(spec: dict[str, Any], wish: Wish, send: Any) -> dict[str, Any]:
         send({"type": "progress", "stage": "distill", "fraction": step / wish.steps, "step": step, "steps": wish.steps})
         if step == wish.keep_at and not left:
             keep(out, step, send, wish.keep_link)
-        time.sleep(wish.step_s)
+        time.sleep(600 if step == wish.rests_at and not spec["used_s"] else wish.step_s)
         if step == wish.die_at:
             print("I shall die now", flush=True)
             os.kill(os.getpid(), signal.SIGKILL)

@@ -25,7 +25,7 @@ def test_a_killed_worker_costs_one_attempt_and_leaves_nothing(make_scene: MakeSc
     """kill -9 of the worker: the child and all that it started end at once, and another worker delivers."""
     scene = make_scene(form)
     with worker(scene, only_jobs=True) as process:
-        job_id = scene.submit(judged=True, steps=30, step_s=0.1, spawn=True)
+        job_id = scene.submit(judged=True, rests_at=1, spawn=True)
         scene.wait_started(job_id)
         group = scene.busy_group()
         assert len(members(group)) == 3

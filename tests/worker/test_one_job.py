@@ -1,4 +1,7 @@
-"""One job under the real supervisor, embedded and under Celery: how it ends in each case."""
+"""One job under the real supervisor, embedded and under Celery: how it ends in each case.
+
+All of it in one file: the workers that it shares take longer to start than its jobs to run.
+"""
 
 import json
 import os
@@ -6,6 +9,7 @@ import signal
 
 from jobs import service
 from jobs.states import State
+from jobs.tables import Checkpoint
 from tests.worker import fake_engine
 from tests.worker.scene import Scene, members, until
 
@@ -24,7 +28,7 @@ def test_a_job_runs_to_its_one_artifact(scene: Scene) -> None:
 
 def test_what_a_job_measured_is_told_to_its_next_attempt(scene: Scene) -> None:
     """A child that dies after it has measured: the second plans on the very same profile."""
-    job_id = scene.submit(asked={"preset": "fast"}, measures=True, steps=20, step_s=0.1)
+    job_id = scene.submit(asked={"preset": "fast"}, measures=True, rests_at=1)
     scene.wait_started(job_id)
     os.killpg(scene.busy_group(), signal.SIGKILL)
     job = scene.wait(job_id)
@@ -53,7 +57,7 @@ def test_what_a_child_prints_does_not_matter(scene: Scene) -> None:
 
 def test_a_killed_child_costs_one_attempt(scene: Scene) -> None:
     """kill -9 of the child in the middle: the second attempt delivers, once."""
-    job_id = scene.submit(steps=20, step_s=0.1)
+    job_id = scene.submit(rests_at=1)
     scene.wait_started(job_id)
     os.killpg(scene.busy_group(), signal.SIGKILL)
     job = scene.wait(job_id)
@@ -108,3 +112,22 @@ def test_a_link_out_of_the_folder_is_not_delivered(scene: Scene) -> None:
     assert job.error is not None
     assert "linked" in job.error["detail"]
     assert scene.artifacts(job.id) == []
+
+
+def test_the_next_attempt_goes_on_from_the_checkpoint_of_the_killed_one(scene: Scene) -> None:
+    job_id = scene.submit(steps=8, keep_at=5, rests_at=5)
+    until(lambda: scene.count(Checkpoint) == 1, 60)
+    os.killpg(scene.busy_group(), signal.SIGKILL)
+    job = scene.wait(job_id)
+    assert (job.state, job.attempt) == (State.SUCCEEDED, 2)
+    (files,) = scene.artifacts(job_id)
+    assert files["left.json"] == b'["5"]'
+    until(lambda: scene.count(Checkpoint) == 0, 30)  # none once the job has ended
+
+
+def test_a_checkpoint_that_leads_out_of_its_folder_is_not_kept(scene: Scene) -> None:
+    """The store is not a way to read the worker's files; the job itself goes on."""
+    job_id = scene.submit(steps=10, step_s=0.05, keep_at=2, keep_link=True)
+    job = scene.wait(job_id)
+    assert job.state is State.SUCCEEDED
+    assert scene.count(Checkpoint) == 0
