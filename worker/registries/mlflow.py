@@ -128,12 +128,14 @@ class _Server:
 
 
 def mlmodel(order: Order, run_id: str) -> bytes:
-    """MLflow's description of a model: JSON, which is YAML. `mlflow.onnx.load_model` finds the graph by it."""
-    data = f"{FOLDER}/model.onnx"
+    """MLflow's description of a model: JSON, which is YAML. `mlflow.onnx.load_model` finds the graph by it.
+
+    There is no pyfunc: MLflow's own for ONNX wants this file beside the graph, where no artifact may hold it.
+    """
     flavors: dict[str, Any] = {}
     if any(file.path == "model.onnx" for file in order.files):
-        flavors["onnx"] = {"data": data, "providers": ["CPUExecutionProvider"], "onnx_version": None, "code": None}
-        flavors["python_function"] = {"loader_module": "mlflow.onnx", "data": data}
+        graph = f"{FOLDER}/model.onnx"
+        flavors["onnx"] = {"data": graph, "providers": ["CPUExecutionProvider"], "onnx_version": None, "code": None}
     described = {"artifact_path": ROOT, "run_id": run_id, "flavors": flavors, "metadata": {TAG: order.content()}}
     return json.dumps(described, indent=1).encode() + b"\n"
 
