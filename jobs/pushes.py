@@ -79,8 +79,10 @@ def delete_push(s: Session, scope: Scope, push_id: str) -> None:
     audit(s, scope, "push.delete", push_id)
 
 
-def claim_push(s: Session, worker: str, lease_s: float) -> PushClaim | None:
+def claim_push(s: Session, worker: str, lease_s: float, give_up_s: float) -> PushClaim | None:
     """Take the push that is due longest, or one whose maker was lost. None: nothing is due.
+
+    One that was lost when it was `give_up_s` old has failed: it may be what ends its makers.
 
     An artifact is pushed by one process at a time: two would not see what the other has just made.
     """
@@ -98,6 +100,11 @@ def claim_push(s: Session, worker: str, lease_s: float) -> PushClaim | None:
     artifact = s.scalars(select(Artifact).where(Artifact.id == row.artifact_id).with_for_update()).one()
     if s.scalars(select(other.id).where(other.artifact_id == row.artifact_id, held).limit(1)).first() is not None:
         return None  # claimed between the two statements; this one's turn comes
+    if row.state == "running" and _age_s(s, row.id) >= give_up_s:
+        detail = f"the process that pushes was lost in attempt {row.attempt}"
+        error = Problem.of("worker_lost", detail, retryable=True).as_dict()
+        _held(s, row.id, row.fence, state="failed", error=error, lease_until=None, finished_at=db_now())
+        return None
     row.state, row.worker, row.fence, row.attempt = "running", worker, row.fence + 1, row.attempt + 1
     s.flush()
     s.execute(update(Push).where(Push.id == row.id).values(lease_until=db_now() + lease_s), execution_options=QUIET)
@@ -130,12 +137,15 @@ def fail_push(s: Session, push_id: str, fence: int, problem: Problem, *, retry_s
     ).one_or_none()
     if row is None:
         return False
-    age_s = s.scalars(select(db_now() - Push.created_at).where(Push.id == push_id)).one()
     error = problem.as_dict()
-    if not problem.retryable or age_s >= give_up_s:
+    if not problem.retryable or _age_s(s, push_id) >= give_up_s:
         return _held(s, push_id, fence, state="failed", error=error, lease_until=None, finished_at=db_now())
     wait_s = min(retry_s * 2 ** min(row.attempt - 1, 30), LONGEST_WAIT_S) * random.uniform(0.8, 1.2)  # noqa: S311
     return _held(s, push_id, fence, state="queued", error=error, lease_until=None, not_before=db_now() + wait_s)
+
+
+def _age_s(s: Session, push_id: str) -> float:
+    return s.scalars(select(db_now() - Push.created_at).where(Push.id == push_id)).one()
 
 
 def _held(s: Session, push_id: str, fence: int, **columns: Any) -> bool:

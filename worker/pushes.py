@@ -84,7 +84,7 @@ class Pusher:
         """
         settings = self._settings
         with self._db.sessions.begin() as s:
-            held = service.claim_push(s, self._name, settings.lease_s)
+            held = service.claim_push(s, self._name, settings.lease_s, settings.push_give_up_s)
         if held is None:
             return False
         push, fence = held.push_id, held.fence

@@ -66,7 +66,7 @@ def test_a_push_tells_its_problem_and_its_result(client: TestClient, world: Worl
     push = client.post(f"/v1/artifacts/{artifact}/push", json=ASKED).json()["id"]
     for outcome in (Problem.of("registry_unreachable", "503", retryable=True), {"url": "u", "unchanged": True}):
         with world.db.sessions.begin() as s:
-            held = service.claim_push(s, "test", 60)
+            held = service.claim_push(s, "test", 60, 3600)
             assert held is not None
             if isinstance(outcome, dict):
                 done = {"commit": None, "version": "3", **outcome}

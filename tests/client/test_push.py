@@ -34,7 +34,7 @@ def pusher(service: Service, *outcomes: Problem | dict[str, Any]) -> Iterator[li
     def work() -> None:
         while waiting and not stop.wait(0.02):
             with database.sessions.begin() as s:
-                held = jobs_service.claim_push(s, "hand", 60)
+                held = jobs_service.claim_push(s, "hand", 60, 3600)
                 if held is None:
                     continue
                 asked.append(held.spec)

@@ -36,7 +36,7 @@ def ask(world: World, artifact_id: str, asked: PushRequest = ASKED) -> tuple[str
 
 def claim(world: World, lease_s: float = 60) -> PushClaim | None:
     with world.db.sessions.begin() as s:
-        return service.claim_push(s, "pusher", lease_s)
+        return service.claim_push(s, "pusher", lease_s, 3600)
 
 
 def held(world: World) -> PushClaim:
@@ -141,6 +141,16 @@ def test_a_lost_pushers_push_is_made_again_and_its_own_words_count_no_more(world
         assert service.heartbeat_push(s, push, second.fence, 60)
     assert not fail(world, lost, REFUSED)
     assert row(world, push).state == "running"
+
+
+def test_a_push_that_ends_its_makers_is_given_up(world: World) -> None:
+    """Lost while it is young it is made again, lost when it is old it has failed."""
+    push, _ = ask(world, artifact(world))
+    held(world)
+    put(world, lease_until=db_now() - 1, created_at=db_now() - 3601)
+    assert claim(world) is None
+    ended = row(world, push)
+    assert (ended.state, (ended.error or {})["code"], ended.attempt) == ("failed", "worker_lost", 1)
 
 
 def test_a_drained_pusher_hands_back_and_no_attempt_is_counted(world: World) -> None:
