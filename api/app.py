@@ -15,7 +15,19 @@ from api import errors, openapi
 from api.auth import open_door
 from api.context import Context
 from api.request_id import RequestId
-from api.routes import artifacts, catalogue, datasets, events, health, inspections, jobs, models, plans, well_known
+from api.routes import (
+    artifacts,
+    catalogue,
+    datasets,
+    events,
+    health,
+    inspections,
+    jobs,
+    models,
+    plans,
+    pushes,
+    well_known,
+)
 from api.strict_json import StrictJson
 from jobs.db import upgrade
 from jobs.settings import Settings
@@ -28,6 +40,7 @@ ROUTERS = (
     jobs.router,
     events.router,
     artifacts.router,
+    pushes.router,
     catalogue.router,
     health.router,
     well_known.router,

@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from jobs.db import Database, connect
+from jobs.registries import Registries
 from jobs.settings import Settings
 from jobs.store import LocalStore
 
@@ -18,6 +19,7 @@ class Context:
         self.settings = settings
         self.database: Database = connect(settings)
         self.store = LocalStore(settings.store_dir)
+        self.registries = Registries.load(settings)
         self.keys_in_use = False  # once true, true for good: a revoked key still counts
         self.closing = False  # the server is on its way out: streams end, clients reconnect
 

@@ -17,7 +17,7 @@ from core.plan import ModelShape
 from core.recipe import Ladder, Preset, Recipe, Target
 from core.task import Metric, TaskName
 from jobs.problem import Problem
-from jobs.requests import DataRoles, Limits, Resources, Text
+from jobs.requests import DataRoles, Limits, PushRequest, Resources, Text
 from jobs.states import State
 
 Item = TypeVar("Item")
@@ -159,6 +159,7 @@ class Job(Answer):
     seed: int
     resources: Resources
     limits: Limits
+    push: PushRequest | None = Field(description="Where its artifact goes; GET /v1/pushes?artifact_id= says how far.")
     dry_run: bool = Field(description="It ends when everything is planned: no points, no report.")
     metadata: dict[str, str]
     attempt: int
@@ -229,6 +230,53 @@ class Artifact(Answer):
     report: JobPoint
     files: list[ArtifactFile]
     created_at: datetime
+
+
+class Registry(Answer):
+    """A registry that the operator has named. `prefixes`: beginnings of the names that may be pushed to; [] = any."""
+
+    name: str
+    object: Literal["registry"] = "registry"
+    kind: Literal["huggingface", "mlflow"]
+    url: str
+    prefixes: list[str]
+
+
+class RegistryList(Answer):
+    object: Literal["list"] = "list"
+    data: list[Registry]
+    has_more: bool = False
+
+
+class PushResult(Answer):
+    """Where the artifact lies. `unchanged`: the registry held it already, and nothing was added."""
+
+    url: str
+    commit: str | None = Field(description="Hugging Face: the commit.")
+    version: str | None = Field(description="MLflow: the version of the registered model.")
+    unchanged: bool
+
+
+class Push(Answer):
+    """An artifact's way to a registry. While it is `queued`, `error` says what the last attempt met."""
+
+    id: str
+    object: Literal["push"] = "push"
+    artifact_id: str
+    registry: str
+    to: str
+    revision: str | None
+    alias: str | None
+    status: Literal["queued", "running", "succeeded", "failed"]
+    attempt: int
+    result: PushResult | None
+    error: Problem | None
+    created_at: datetime
+    finished_at: datetime | None
+
+
+class PushList(Page[Push]):
+    """Pushes of the project."""
 
 
 class Method(Answer):

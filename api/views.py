@@ -116,6 +116,7 @@ def _job(
             "status": row.state,
             "stage": row.stage,
             "name": row.name,
+            "push": spec.get("push"),  # specs of before have none
             "dry_run": row.dry_run,
             "metadata": row.meta,
             "attempt": row.attempt,
@@ -186,6 +187,23 @@ def artifact(row: tables.Artifact, files: Sequence[tables.ArtifactFile]) -> sche
             for file in files
         ],
         created_at=_time(row.created_at),
+    )
+
+
+def push(row: tables.Push) -> schemas.Push:
+    """A push as far as it has come."""
+    return schemas.Push.model_validate(
+        {
+            **row.spec,
+            "id": row.id,
+            "artifact_id": row.artifact_id,
+            "status": row.state,
+            "attempt": row.attempt,
+            "result": row.result,
+            "error": row.error,
+            "created_at": row.created_at,
+            "finished_at": row.finished_at,
+        }
     )
 
 

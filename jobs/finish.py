@@ -14,6 +14,7 @@ from jobs.events import stored
 from jobs.ids import new_id
 from jobs.moves import move
 from jobs.problem import Problem
+from jobs.pushes import add_push
 from jobs.states import HELD, State
 from jobs.tables import Artifact, ArtifactFile, Job
 
@@ -79,7 +80,9 @@ def publish(
             )
             for file in point.files
         )
-    s.flush()
+        s.flush()
+        if (asked := job.spec.get("push")) is not None:  # specs of before have none
+            add_push(s, job.project_id, artifact.id, asked)
     return True
 
 

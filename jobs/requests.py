@@ -69,6 +69,15 @@ class Limits(Closed):
     max_pending_s: Seconds | None = None
 
 
+class PushRequest(Closed):
+    """Where an artifact shall go: a registry that the operator has named, and a name in it."""
+
+    registry: Text = Field(description="As GET /v1/registries lists them.")
+    to: Text = Field(description="Hugging Face: NAMESPACE/NAME of a repository. MLflow: name of a registered model.")
+    revision: Text | None = Field(None, description='Hugging Face: the branch, made where it is missing; "main".')
+    alias: Text | None = Field(None, description="MLflow: an alias that the version gets, taken from any other.")
+
+
 VERDICT = 2  # raised by whoever changes what a verdict holds: those of before are not found any more
 
 
@@ -147,6 +156,13 @@ class JobRequest(PlanRequest):
     name: Text | None = None
     metadata: dict[Text, Annotated[str, Field(max_length=500), AfterValidator(_storable)]] = Field({}, max_length=16)
     dry_run: bool = Field(False, description="End when everything is planned: no training, no artifacts.")
+    push: PushRequest | None = Field(None, description="Where the artifact goes when the job has succeeded.")
+
+    @model_validator(mode="after")
+    def _one_artifact(self) -> JobRequest:
+        if self.push is not None and (self.ladder is not None or self.dry_run):
+            raise ValueError("push takes a job of one artifact: no ladder, no dry_run; push the artifacts afterwards")
+        return self
 
 
 def digest(value: Any) -> str:

@@ -20,6 +20,16 @@ from jobs.inspections import (
 from jobs.plans import Planned, plan
 from jobs.profiles import find as find_profile
 from jobs.profiles import keep as keep_profile
+from jobs.pushes import (
+    PushClaim,
+    claim_push,
+    delete_push,
+    fail_push,
+    finish_push,
+    heartbeat_push,
+    release_push,
+    request_push,
+)
 from jobs.reconcile import Hint, reconcile
 from jobs.removal import cancel, delete_job
 from jobs.signing_keys import known as signing_keys
@@ -49,10 +59,12 @@ __all__ = [
     "Planned",
     "PublishedFile",
     "PublishedPoint",
+    "PushClaim",
     "cancel",
     "checkpoints",
     "claim",
     "claim_inspection",
+    "claim_push",
     "control",
     "create_dataset",
     "create_model",
@@ -60,15 +72,19 @@ __all__ = [
     "delete_dataset",
     "delete_job",
     "delete_model",
+    "delete_push",
     "events_after",
     "fail",
+    "fail_push",
     "file_arrived",
     "find_profile",
     "finish_cancel",
     "finish_inspection",
+    "finish_push",
     "get_inspection",
     "heartbeat",
     "heartbeat_inspection",
+    "heartbeat_push",
     "keep_checkpoint",
     "keep_profile",
     "model_files",
@@ -82,7 +98,9 @@ __all__ = [
     "register_signing_key",
     "release",
     "release_inspection",
+    "release_push",
     "request_inspection",
+    "request_push",
     "seen",
     "signing_keys",
     "submit",

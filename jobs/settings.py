@@ -48,6 +48,12 @@ class Settings(BaseSettings):
         description="Private key that signs artifacts; written with a fresh one where it does not exist.",
     )
 
+    registries_file: Path | None = Field(
+        None, description="TOML file that names the registries which artifacts may be pushed to."
+    )
+    push_retry_s: Seconds = Field(10, description="Pause after the first failed attempt of a push; it doubles.")
+    push_give_up_s: Seconds = Field(86_400, description="Age from which a push that fails is not tried again.")
+
     lease_s: Seconds = Field(60, description="A worker that is silent for so long has lost its job.")
     tick_s: Seconds = Field(2, description="Pause between two runs of the reconciler.")
     hint_after_s: Seconds = Field(30, description="A waiting job is announced again after this time.")
@@ -67,8 +73,8 @@ class Settings(BaseSettings):
     max_json_bytes: Bytes = Field(2**20, description="Largest JSON body.")
     celery_prefix: str = Field("", pattern=r"^[\w.:-]*$", description="Before queue names and Redis keys.")
 
-    @field_validator("data_dir", "store_dir", "work_dir", "signing_key_file")
+    @field_validator("data_dir", "store_dir", "work_dir", "signing_key_file", "registries_file")
     @classmethod
-    def _absolute(cls, value: Path) -> Path:
+    def _absolute(cls, value: Path | None) -> Path | None:
         """The service's processes may start in different folders; they must mean the same one."""
-        return value.absolute()
+        return value and value.absolute()

@@ -281,6 +281,31 @@ class ArtifactFile(Base):
     __table_args__ = (Index(None, "project_id", "sha256"),)
 
 
+class Push(Base):
+    """An artifact's way to a registry: `queued`, `running`, then `succeeded` with a result or `failed` with an error.
+
+    `spec` is the PushRequest as JSON. No address and no token of a registry is stored: see `jobs.registries`.
+    """
+
+    __tablename__ = "push"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    project_id: Mapped[str] = mapped_column(ForeignKey("project.id"), index=True)
+    artifact_id: Mapped[str] = mapped_column(ForeignKey("artifact.id"), index=True)
+    spec: Mapped[dict[str, Any]]
+    state: Mapped[str] = mapped_column(default="queued")
+    fence: Mapped[int] = mapped_column(default=0)
+    attempt: Mapped[int] = mapped_column(default=0)
+    worker: Mapped[str | None]
+    lease_until: Mapped[float | None]
+    not_before: Mapped[float] = mapped_column(default=db_now())  # of the next attempt
+    result: Mapped[dict[str, Any] | None]
+    error: Mapped[dict[str, Any] | None]  # of the last attempt
+    created_at: Mapped[float] = mapped_column(default=db_now())
+    finished_at: Mapped[float | None]
+
+    __table_args__ = (Index(None, "state", "not_before"),)
+
+
 class Audit(Base):
     """Who did what to which object. Only ever appended to."""
 

@@ -20,7 +20,7 @@ from jobs.settings import Settings
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
 DOCKERFILES = sorted((ROOT / "docker").glob("*.Dockerfile"))
-COMPOSE = ROOT / "docker-compose.yml"
+COMPOSE, PUSH = ROOT / "docker-compose.yml", ROOT / "docker-compose.push.yml"
 # Built in halves, so that this file does not find itself.
 LEFTOVERS = "|".join(["TO" + "DO", "FIX" + "ME", "NotImplemented" + "Error", r"mark\.(skip|xfail)" + r"\b"])
 PLACES = "|".join(["/opt/" + "wheels", "/work/" + "main", "/root" + "/", "pypi" + r"\.org", "deb" + r"\.debian"])
@@ -56,8 +56,9 @@ def test_hadolint_finds_nothing_in_an_image(dockerfile: Path) -> None:
 def test_the_compose_file_follows_the_compose_schema(tmp_path: Path) -> None:
     """And the schema is awake: the same file with a misspelt key is refused."""
     check = ("check-jsonschema", "--builtin-schema", "vendor.compose-spec")
-    done = run(*check, COMPOSE)
-    assert done.returncode == 0, done.stdout + done.stderr
+    for file in (COMPOSE, PUSH):
+        done = run(*check, file)
+        assert done.returncode == 0, done.stdout + done.stderr
     wrong = tmp_path / "docker-compose.yml"
     wrong.write_text(COMPOSE.read_text().replace("healthcheck:", "healthchek:"))
     assert run(*check, wrong).returncode == 1
@@ -74,6 +75,16 @@ def test_the_compose_services_are_those_that_operations_needs() -> None:
     assert all(port.startswith("127.0.0.1:") for port in services["api"]["ports"])
 
 
+def test_only_the_pushing_service_has_tokens_and_no_training_one_a_way_out() -> None:
+    """The worker's network is closed; the tokens lie where neither it nor the API looks."""
+    plain, more = (yaml.safe_load(file.read_text()) for file in (COMPOSE, PUSH))
+    assert plain["networks"]["back"]["internal"]
+    assert plain["services"]["worker"]["networks"] == ["back"]
+    assert set(more["services"]) == {"api", "push"}
+    assert [name for name, one in more["services"].items() if "tokens" in str(one["volumes"])] == ["push"]
+    assert more["services"]["push"]["command"] == ["python", "-m", "worker", "--only", "push"]
+
+
 def test_images_start_modules_that_exist() -> None:
     """`CMD ["python", "-m", X]` names a package with a `__main__`."""
     for dockerfile in DOCKERFILES:
@@ -84,7 +95,7 @@ def test_images_start_modules_that_exist() -> None:
 def test_every_setting_named_outside_the_code_exists() -> None:
     """A misspelt LADAPRESS_ variable in an image, the compose file or a document would be ignored in silence."""
     known = {f"LADAPRESS_{name.upper()}" for name in Settings.model_fields} | OUTSIDE_SETTINGS
-    for file in [*DOCKERFILES, COMPOSE, *documents(), ROOT / "Makefile"]:
+    for file in [*DOCKERFILES, COMPOSE, PUSH, *documents(), ROOT / "Makefile"]:
         unknown = set(re.findall(r"\bLADAPRESS_[A-Z_]+[A-Z]\b", file.read_text())) - known
         assert not unknown, f"{file.relative_to(ROOT)} names {unknown}"
 

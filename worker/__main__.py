@@ -1,7 +1,8 @@
 """`python -m worker`: everything that one machine needs to run jobs.
 
 Without a broker, one process that looks at the table. With one, two Celery processes, restarted when they die: one
-for the device slots, one for the interactive slot, so that inspections stay quick while jobs run. SIGTERM drains.
+for the device slots, one for the interactive slot, so that inspections stay quick while jobs run; and a plain one that
+pushes, where registries are named. SIGTERM drains.
 """
 
 from __future__ import annotations
@@ -15,16 +16,19 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from typing import Literal
 
 from jobs.db import upgrade
 from jobs.queue import Kind, queue_name
+from jobs.registries import Registries
 from jobs.settings import Settings
-from worker import embedded, kernel
+from worker import embedded, kernel, pushes
 
 logger = logging.getLogger("worker")
 DRAIN_S = 40.0
 _SHORTEST_LIFE_S = 5.0  # a node that died younger than this is restarted with a pause
 COMMAND = (sys.executable, "-m", "worker")
+NodeKind = Kind | Literal["push"]
 
 
 def main(arguments: Sequence[str] | None = None, command: Sequence[str] = COMMAND) -> int:
@@ -34,7 +38,8 @@ def main(arguments: Sequence[str] | None = None, command: Sequence[str] = COMMAN
         command: how to start this program again for a node; tests start one of theirs.
     """
     parser = argparse.ArgumentParser(prog="python -m worker", description=__doc__.partition("\n")[0])
-    parser.add_argument("--node", choices=("job", "inspection"), help=argparse.SUPPRESS)
+    parser.add_argument("--only", choices=("push",), help="take no jobs, only push artifacts to registries")
+    parser.add_argument("--node", choices=("job", "inspection", "push"), help=argparse.SUPPRESS)
     parser.add_argument("--parent", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
@@ -42,18 +47,25 @@ def main(arguments: Sequence[str] | None = None, command: Sequence[str] = COMMAN
     settings = Settings()
     if options.node is not None:
         return _node(settings, options.node, options.parent)
+    Registries.load(settings)  # an operator's slip is told now, by this process
     upgrade(settings)
+    if options.only == "push":
+        pushes.run(settings)
+        return 0
     if settings.broker_url is None:
         embedded.run(settings)
         return 0
-    return _Nodes(command).run()
+    return _Nodes(command, pushing=settings.registries_file is not None).run()
 
 
-def _node(settings: Settings, kind: Kind, parent: int) -> int:
-    """One Celery process. It drains when its parent dies, however that happens."""
+def _node(settings: Settings, kind: NodeKind, parent: int) -> int:
+    """One Celery process, or the one that pushes. It drains when its parent dies, however that happens."""
     kernel.die_with_parent(signal.SIGTERM)
     if os.getppid() != parent:
         return 1
+    if kind == "push":
+        pushes.run(settings)
+        return 0
     from worker.app import app, close
 
     def leave() -> None:
@@ -77,16 +89,16 @@ def _node(settings: Settings, kind: Kind, parent: int) -> int:
 class _Nodes:
     """Keeps one process of each kind running."""
 
-    def __init__(self, command: Sequence[str]) -> None:
+    def __init__(self, command: Sequence[str], *, pushing: bool) -> None:
         self._command = command
+        self._kinds: tuple[NodeKind, ...] = ("job", "inspection", "push") if pushing else ("job", "inspection")
         self._stop = threading.Event()
-        self._running: dict[Kind, tuple[subprocess.Popen[bytes], float]] = {}
+        self._running: dict[NodeKind, tuple[subprocess.Popen[bytes], float]] = {}
 
     def run(self) -> int:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._stop.set())
-        kinds: tuple[Kind, ...] = ("job", "inspection")
-        for kind in kinds:
+        for kind in self._kinds:
             self._start(kind)
         while not self._stop.wait(0.2):
             for kind, (process, since) in list(self._running.items()):
@@ -96,7 +108,7 @@ class _Nodes:
                     self._start(kind)
         return self._end()
 
-    def _start(self, kind: Kind) -> None:
+    def _start(self, kind: NodeKind) -> None:
         # A session of its own: Ctrl-C reaches this process alone, which drains the nodes.
         process = subprocess.Popen(  # noqa: S603 - our own program
             [*self._command, "--node", kind, "--parent", str(os.getpid())], start_new_session=True

@@ -10,6 +10,7 @@ from jobs.settings import Settings
 from worker import kernel
 from worker.node import Node
 from worker.pool import ENGINE
+from worker.pushes import Pusher
 
 POLL_S = 0.25
 
@@ -23,5 +24,7 @@ def run(settings: Settings, engine: Sequence[str] = ENGINE) -> None:
     node = Node(settings, ("job", "inspection"), engine)
     node.start()
     node.poll(min(POLL_S, settings.poll_s), wait=True)
+    if settings.registries_file is not None:
+        Pusher(settings).run(stop)
     stop.wait()
     node.close()

@@ -44,6 +44,8 @@ async def create_job(
             "Idempotency-Key: legal are 1 to 255 visible ASCII characters",
             param="header.idempotency-key",
         )
+    if body.push is not None:
+        context.registries.find(scope.project_id, body.push, at="/push")
     found = await run_sync(_prepare, context, scope, body, idempotency_key)
     if isinstance(found, tables.Inspection):
         await verdict(context, scope, found)

@@ -6,8 +6,7 @@ Exit codes: 0 done, 1 failed or refused, 2 usage, 3 a target was missed, 130 can
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from importlib.metadata import entry_points, version
+from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated
@@ -56,15 +55,12 @@ from ladapress.options import (
     Train,
     Unlabelled,
 )
+from ladapress.plugins import add_plugins
+from ladapress.push_command import push
 from ladapress.trust import GivenKeys, ServiceKeys
 from ladapress.types import JobRequest, Resources
 from ladapress.uploads import media_type
 
-PLUGINS = "ladapress.commands"
-SERVER_COMMANDS = {
-    "signing": "List and rotate the keys that sign artifacts (needs the server).",
-    "up": "Start the service on this machine (needs the server).",
-}
 app = typer.Typer(
     name="ladapress",
     help="Compression as a service for BERT-like encoders. LADAPRESS_URL names the service, LADAPRESS_API_KEY its key.",
@@ -298,31 +294,7 @@ def reproduce(
     raise typer.Exit(code)
 
 
-def add_plugins(root: typer.Typer, arguments: list[str]) -> None:
-    """Add the commands of other distributions, imported only where one is called or help is asked for."""
-    called = next((argument for argument in arguments if not argument.startswith("-")), None)
-    found = {point.name: point for point in entry_points(group=PLUGINS)}
-    for name, point in found.items():
-        if called in (None, name):
-            loaded = point.load()
-            if isinstance(loaded, typer.Typer):
-                root.add_typer(loaded, name=name)
-            else:
-                root.command(name)(loaded)
-    for name, text in SERVER_COMMANDS.items():
-        if name not in found:
-            settings = {"ignore_unknown_options": True, "allow_extra_args": True}
-            root.command(name, help=text, context_settings=settings)(_server_missing(name))
-
-
-def _server_missing(name: str) -> Callable[[], None]:
-    def missing() -> None:
-        raise usage(
-            f"`ladapress {name}` needs the server, which is not installed here: install the distribution "
-            "ladapress-server from a clone of the project (`pip install '.[worker]'` in its root, or `make up`)"
-        )
-
-    return missing
+app.command(no_args_is_help=True)(push)
 
 
 def _version(asked: bool) -> None:

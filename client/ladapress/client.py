@@ -20,6 +20,7 @@ from ladapress.errors import LadapressError
 from ladapress.inputs import Datasets, Models
 from ladapress.jobs import Artifacts, Jobs, Plans
 from ladapress.keys import Keys, key_set
+from ladapress.pushes import Pushes
 from ladapress.transport import Transport
 
 DEFAULT_URL = "http://127.0.0.1:8642"
@@ -54,6 +55,7 @@ class Client:
         self.plans = Plans(self._transport)
         self.jobs = Jobs(self._transport)
         self.artifacts = Artifacts(self._transport)
+        self.pushes = Pushes(self._transport)
 
     def __enter__(self) -> Client:
         return self

@@ -15,6 +15,8 @@ from ladapress.download import MANIFEST, SIGNATURE, inside
 from ladapress.errors import LadapressError, Problem
 
 VERSIONS = (1, 2)
+# What a hub adds to a repository, and `git clone` and `hf download` to a folder. No reader of a model opens it.
+HUB = (".gitattributes", ".git", ".cache/huggingface")
 MAX_BYTES = 4 << 20  # of the manifest
 LEGAL = '{"version": 1 or 2, "files": {PATH: {"size": BYTES, "sha256": 64 hex digits}, ...}}'
 
@@ -82,7 +84,7 @@ def check(folder: Path) -> Contents:
             bad.append(Finding("file_missing", path, f"{size} bytes", "nothing"))
         elif there[path] == "file":
             bad += _compare(folder, path, size, sha256)
-    for path in sorted(there.keys() - listed.keys() - {MANIFEST, SIGNATURE}):
+    for path in sorted(there.keys() - listed.keys() - {MANIFEST, SIGNATURE, HUB[0]}):
         if there[path] == "file":
             why = " (Python leaves it where load.py is imported: delete the folder)" if "__pycache__" in path else ""
             bad.append(Finding("file_unlisted", path, f"no file that {MANIFEST} does not list", f"one{why}"))
@@ -121,6 +123,8 @@ def _walk(folder: Path, root: Path) -> Iterator[tuple[str, str]]:
             path = Path(entry.path).relative_to(root).as_posix()
             if entry.is_symlink():
                 yield path, "a symbolic link"
+            elif path in HUB[1:] and entry.is_dir(follow_symlinks=False):
+                continue
             elif entry.is_dir(follow_symlinks=False):
                 yield from _walk(Path(entry.path), root)
             else:

@@ -632,6 +632,64 @@ class Progress(BaseModel):
     eta_s: float | None = None
 
 
+class PushRequest(BaseModel):
+    """
+    Where an artifact shall go: a registry that the operator has named, and a name in it.
+    """
+
+    registry: Annotated[str, Field(max_length=200, min_length=1)]
+    """
+    As GET /v1/registries lists them.
+    """
+    to: Annotated[str, Field(max_length=200, min_length=1)]
+    """
+    Hugging Face: NAMESPACE/NAME of a repository. MLflow: name of a registered model.
+    """
+    revision: Annotated[str | None, Field(max_length=200, min_length=1)] = None
+    """
+    Hugging Face: the branch, made where it is missing; "main".
+    """
+    alias: Annotated[str | None, Field(max_length=200, min_length=1)] = None
+    """
+    MLflow: an alias that the version gets, taken from any other.
+    """
+
+
+class PushResult(BaseModel):
+    """
+    Where the artifact lies. `unchanged`: the registry held it already, and nothing was added.
+    """
+
+    url: str
+    commit: str | None
+    """
+    Hugging Face: the commit.
+    """
+    version: str | None
+    """
+    MLflow: the version of the registered model.
+    """
+    unchanged: bool
+
+
+class Registry(BaseModel):
+    """
+    A registry that the operator has named. `prefixes`: beginnings of the names that may be pushed to; [] = any.
+    """
+
+    name: str
+    object: Literal["registry"] = "registry"
+    kind: Literal["huggingface", "mlflow"]
+    url: str
+    prefixes: list[str]
+
+
+class RegistryList(BaseModel):
+    object: Literal["list"] = "list"
+    data: list[Registry]
+    has_more: bool = False
+
+
 class Resources(BaseModel):
     device: Literal["cpu", "cuda", "auto"] = "auto"
     """
@@ -990,6 +1048,38 @@ class Point(BaseModel):
     student_by_file: dict[str, float]
 
 
+class Push(BaseModel):
+    """
+    An artifact's way to a registry. While it is `queued`, `error` says what the last attempt met.
+    """
+
+    id: str
+    object: Literal["push"] = "push"
+    artifact_id: str
+    registry: str
+    to: str
+    revision: str | None
+    alias: str | None
+    status: Literal["queued", "running", "succeeded", "failed"]
+    attempt: int
+    result: PushResult | None
+    error: Problem | None
+    created_at: AwareDatetime
+    finished_at: AwareDatetime | None
+
+
+class PushList(BaseModel):
+    """
+    Pushes of the project.
+    """
+
+    object: Literal["list"] = "list"
+    data: list[Push]
+    has_more: bool
+    first_id: str | None
+    last_id: str | None
+
+
 class Recipe(BaseModel):
     """
     An ordered list of method steps.
@@ -1106,6 +1196,10 @@ class Job(BaseModel):
     seed: int
     resources: Resources
     limits: Limits
+    push: PushRequest | None
+    """
+    Where its artifact goes; GET /v1/pushes?artifact_id= says how far.
+    """
     dry_run: bool
     """
     It ends when everything is planned: no points, no report.
@@ -1193,6 +1287,10 @@ class JobRequest(BaseModel):
     dry_run: bool = False
     """
     End when everything is planned: no training, no artifacts.
+    """
+    push: PushRequest | None = None
+    """
+    Where the artifact goes when the job has succeeded.
     """
 
 

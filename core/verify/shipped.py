@@ -52,6 +52,7 @@ Row = tuple[Any, str | None]  # a text, or the list of its words, and, where the
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 MANIFEST, SIGNATURE, REPORT, PARITY = "manifest.json", "signature.json", "report.json", "parity.json"
 POOLING = "pooling.json"  # of pytorch/
+HUB = (".gitattributes/", ".git/", ".cache/huggingface/")  # what a hub and its clients leave beside an artifact
 NEEDS = {
     "model.onnx": ("onnxruntime", "numpy", "tokenizers"),
     "pytorch": ("torch", "transformers", "safetensors", "numpy", "tokenizers"),
@@ -205,7 +206,7 @@ def damage(folder: Path) -> list[str]:
     found = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if not path.is_dir()}
     wrong = [f"{name}: is missing" for name in listed if name not in found]
     for name, path in found.items():
-        if name in (MANIFEST, SIGNATURE) or "__pycache__" in path.parts:
+        if name in (MANIFEST, SIGNATURE) or "__pycache__" in path.parts or (name + "/").startswith(HUB):
             continue
         if name not in listed:
             wrong.append(f"{name}: manifest.json does not list it")

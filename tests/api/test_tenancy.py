@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
+from jobs import service
 from jobs.keys import create_key
+from jobs.requests import PushRequest
 from jobs.settings import Settings
 from tests.api.conftest import database_of, local
 from tests.api.problems import problem
@@ -17,7 +19,14 @@ from tests.api.results import finished
 from tests.api.routes import filled, operations
 from tests.jobs.world import World
 
-ABSENT = {"model": "model_", "dataset": "data_", "inspection": "insp_", "job": "job_", "artifact": "art_"}
+ABSENT = {
+    "model": "model_",
+    "dataset": "data_",
+    "inspection": "insp_",
+    "job": "job_",
+    "artifact": "art_",
+    "push": "push_",
+}
 
 
 @pytest.fixture
@@ -34,6 +43,8 @@ def ids(world: World) -> dict[str, str]:
     """One of each kind, in use or finished."""
     job, artifact = finished(world)
     row = world.job(job)
+    with world.db.sessions.begin() as s:
+        push = service.request_push(s, world.scope, artifact, PushRequest(registry="hub", to="acme/x"))[0].id
     assert row.inspection_id is not None
     return {
         "model": row.spec["model"],
@@ -41,6 +52,7 @@ def ids(world: World) -> dict[str, str]:
         "inspection": row.inspection_id,
         "job": job,
         "artifact": artifact,
+        "push": push,
     }
 
 
@@ -60,7 +72,7 @@ def test_a_foreign_id_is_answered_like_an_absent_one_on_every_route(
             name = "model.safetensors" if method == "PUT" else "model.onnx"
             url = path.replace("{path}", name)
             answers = [
-                client.request(method, filled(url, id_), headers=headers, content=b"" if method == "PUT" else None)
+                client.request(method, filled(url, id_), headers=headers, **_body(method, url))
                 for id_ in (found[kind], ABSENT[kind] + 26 * "0")
             ]
             problem(answers[0], 404)
@@ -68,6 +80,12 @@ def test_a_foreign_id_is_answered_like_an_absent_one_on_every_route(
             tried += 1
     assert tried >= 24
     assert theirs.job(found["job"]).state.value == "succeeded"
+
+
+def _body(method: str, url: str) -> dict[str, Any]:
+    if url.endswith("/push"):
+        return {"json": {"registry": "hub", "to": "acme/x"}}
+    return {"content": b""} if method == "PUT" else {}
 
 
 def test_a_reference_to_a_foreign_object_is_like_one_to_an_absent_one(
@@ -89,10 +107,16 @@ def test_lists_hold_ones_own_objects_only(both: tuple[TestClient, World, dict[st
     """Also where the cursor is a foreign id."""
     client, theirs, key = both
     found = ids(theirs)
-    for path, kind in (("/v1/models", "model"), ("/v1/datasets", "dataset"), ("/v1/jobs", "job")):
+    for path, kind in (
+        ("/v1/models", "model"),
+        ("/v1/datasets", "dataset"),
+        ("/v1/jobs", "job"),
+        ("/v1/pushes", "push"),
+    ):
         for url in (path, f"{path}?after={found[kind]}", f"{path}?after={ABSENT[kind]}zzz"):
             listed: dict[str, Any] = client.get(url, headers=key).json()
             assert (listed["data"], listed["has_more"]) == ([], False)
+    problem(client.get(f"/v1/pushes?artifact_id={found['artifact']}", headers=key), 404, "not_found")
 
 
 def test_an_idempotency_key_belongs_to_its_project(both: tuple[TestClient, World, dict[str, str]]) -> None:

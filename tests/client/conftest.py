@@ -23,6 +23,16 @@ from tests.client.hand import Hand
 from tests.client.wire import Wire
 
 ROOT = Path(__file__).parents[2]
+REGISTRIES = """
+[hub]
+kind = "huggingface"
+url = "https://hub.example"
+prefixes = ["acme/"]
+
+[models]
+kind = "mlflow"
+url = "http://mlflow.example"
+"""
 
 
 @dataclass(frozen=True)
@@ -61,12 +71,15 @@ def wait_ready(url: str, process: subprocess.Popen[bytes]) -> None:
 
 @pytest.fixture(scope="session")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    settings = Settings(data_dir=tmp_path_factory.mktemp("service"), port=free_port())
+    folder = tmp_path_factory.mktemp("service")
+    (folder / "registries.toml").write_text(REGISTRIES)
+    settings = Settings(data_dir=folder, port=free_port(), registries_file=folder / "registries.toml")
     upgrade(settings)
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("LADAPRESS_")},
         "LADAPRESS_DATA_DIR": str(settings.data_dir),
         "LADAPRESS_PORT": str(settings.port),
+        "LADAPRESS_REGISTRIES_FILE": str(settings.registries_file),
     }
     process = subprocess.Popen([sys.executable, "-m", "api"], env=environment, cwd=ROOT, stderr=subprocess.DEVNULL)
     hand = Hand(settings)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import typer
-from ladapress import Client, cli
+from ladapress import Client, plugins
 from typer.testing import CliRunner
 
 from tests.client.command import Captured, call, compress, environment, run, uploads_of
@@ -201,8 +201,8 @@ def test_without_the_server_up_says_what_to_install(tmp_path: Path) -> None:
     """The client alone on the path, as after `pip install ladapress`."""
     script = (
         "import sys, importlib.metadata as metadata\n"
-        "import ladapress.cli as cli\n"
-        "cli.entry_points = lambda group: metadata.EntryPoints()\n"
+        "from ladapress import cli, plugins\n"
+        "plugins.entry_points = lambda group: metadata.EntryPoints()\n"
         "sys.argv = ['ladapress', 'up', '--port', '1']\n"
         "code = cli.main()\n"
         "loaded = {name.split('.')[0] for name in sys.modules}\n"
@@ -218,12 +218,12 @@ def test_without_the_server_up_says_what_to_install(tmp_path: Path) -> None:
 
 def test_a_plugin_may_bring_one_command_or_several(monkeypatch: pytest.MonkeyPatch) -> None:
     """`signing` has two, as the server's own entry points name them."""
-    named = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"][cli.PLUGINS]
-    points = metadata.EntryPoints(metadata.EntryPoint(name, value, cli.PLUGINS) for name, value in named.items())
-    assert {point.name for point in points} == set(cli.SERVER_COMMANDS)
-    monkeypatch.setattr(cli, "entry_points", lambda **_: points)
+    named = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"][plugins.PLUGINS]
+    points = metadata.EntryPoints(metadata.EntryPoint(name, value, plugins.PLUGINS) for name, value in named.items())
+    assert {point.name for point in points} == set(plugins.SERVER_COMMANDS)
+    monkeypatch.setattr(plugins, "entry_points", lambda **_: points)
     root = typer.Typer()
-    cli.add_plugins(root, ["--help"])
+    plugins.add_plugins(root, ["--help"])
     for arguments, expected in ((["signing", "--help"], ("list", "rotate")), (["up", "--help"], ("--port",))):
         said = CliRunner().invoke(root, arguments, env={"COLUMNS": "200"})
         assert said.exit_code == 0
@@ -233,7 +233,7 @@ def test_a_plugin_may_bring_one_command_or_several(monkeypatch: pytest.MonkeyPat
 def test_help_lists_every_command_and_the_version_is_told(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
     assert call(monkeypatch, "", "--help") == 0
     said = capsys.readouterr().out
-    for command in ("compress", "jobs", "watch", "cancel", "download", "verify", "signing", "up"):
+    for command in ("compress", "jobs", "watch", "cancel", "download", "push", "verify", "signing", "up"):
         assert f"\n  {command} " in said
     assert call(monkeypatch, "", "--version") == 0
     assert capsys.readouterr().out.startswith("ladapress 0.")

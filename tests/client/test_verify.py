@@ -139,6 +139,23 @@ def test_one_file_too_many_is_enough(tmp_path: Path, path: str) -> None:
     assert findings(folder) == [("file_unlisted", path)]
 
 
+def test_what_a_hub_and_its_clients_leave_is_no_file_too_many(tmp_path: Path) -> None:
+    """Three places that no reader of a model opens; not their neighbours, and not as a link."""
+    folder = artifact(tmp_path / "it", KEY)
+    for path in (".gitattributes", ".git/HEAD", ".cache/huggingface/download/model.onnx.metadata"):
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text("left by a client")
+    assert findings(folder) == []
+    for path in ("pytorch/.gitattributes", ".github/x", ".cache/other", "pytorch/.git/HEAD", ".gitignore"):
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text("")
+        assert findings(folder) == [("file_unlisted", path)]
+        (folder / path).unlink()
+    (folder / ".gitattributes").unlink()
+    (folder / ".gitattributes").symlink_to(tmp_path / "elsewhere")
+    assert findings(folder) == [("file_illegal", ".gitattributes")]
+
+
 def test_one_link_is_enough_even_to_the_right_bytes(tmp_path: Path) -> None:
     """What it leads to may change after the check."""
     folder = artifact(tmp_path / "a", KEY)

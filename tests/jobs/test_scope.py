@@ -12,10 +12,10 @@ from jobs import service
 from jobs.ids import PREFIXES, new_id
 from jobs.keys import create_key, revoke_key
 from jobs.problem import Problem, Refused
-from jobs.requests import JobRequest
+from jobs.requests import JobRequest, PushRequest
 from jobs.scope import Scope, get, page
 from jobs.store import Blob
-from jobs.tables import ApiKey, Artifact, Base, Dataset, Job, Model
+from jobs.tables import ApiKey, Artifact, Base, Dataset, Job, Model, Push
 from tests.jobs.world import World
 
 Call = Callable[[Session, Scope, dict[str, str]], object]
@@ -32,10 +32,14 @@ def submit_with(**roles: str) -> Call:
     return call
 
 
+PUSH = PushRequest(registry="hub", to="acme/small")
 CALLS: dict[str, Call] = {
     "read a job": lambda s, scope, ids: get(s, scope, Job, ids["job"]),
     "read a model": lambda s, scope, ids: get(s, scope, Model, ids["model"]),
     "read an artifact": lambda s, scope, ids: get(s, scope, Artifact, ids["artifact"]),
+    "push an artifact": lambda s, scope, ids: service.request_push(s, scope, ids["artifact"], PUSH),
+    "read a push": lambda s, scope, ids: get(s, scope, Push, ids["push"]),
+    "delete a push": lambda s, scope, ids: service.delete_push(s, scope, ids["push"]),
     "cancel": lambda s, scope, ids: service.cancel(s, scope, ids["job"]),
     "delete a job": lambda s, scope, ids: service.delete_job(s, scope, ids["job"]),
     "read events": lambda s, scope, ids: service.events_after(s, scope, ids["job"]),
@@ -61,12 +65,14 @@ def test_another_projects_id_is_answered_as_an_absent_id(world: World) -> None:
     job = world.job(held.job_id)
     with world.db.sessions.begin() as s:
         artifact = s.query(Artifact).one().id
+        push = service.request_push(s, world.scope, artifact, PUSH)[0].id
         key = create_key(s, world.scope, "k")[0].id
     foreign = {
         "job": job.id,
         "model": job.spec["model"],
         "dataset": job.spec["data"]["train"],
         "artifact": artifact,
+        "push": push,
         "inspection": str(job.inspection_id),
         "key": key,
     }
