@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -30,6 +30,7 @@ from core.inspect import check_metric, shape_of
 from core.measure import hardware
 from core.metrics import Metric, score
 from core.model import Loaded, load
+from core.outputs import Output, check_outputs
 from core.plan import ModelShape, check_ladder, fill
 from core.point import Yardstick
 from core.profile import Profile
@@ -101,6 +102,7 @@ def compress(
     out: Path,
     target: Target | None = None,
     ladder: Ladder | None = None,
+    outputs: Sequence[Output] = (),
     metric: Metric = "accuracy",
     seed: int = 0,
     device: str = "cpu",
@@ -118,6 +120,7 @@ def compress(
         model: a Transformers directory (config.json, tokenizer.json, safetensors).
         out: an empty or absent folder; points are written to `out/0`, `out/1`, ...
         ladder: several values of one size target; each takes the place of that target.
+        outputs: formats beside `model.onnx` and `pytorch/`, each once.
         threads: of torch and of the runtime in accuracy runs; the number of usable cores where None.
         device: "cpu", "cuda" or "auto".
         used_s: wall seconds that earlier attempts took; they count towards `target.max_minutes`.
@@ -129,6 +132,7 @@ def compress(
     Raises:
         CompressionError: what is wrong with which input, or what failed; nothing usable is left in `out`.
     """
+    check_outputs(outputs)  # before anything is trained
     threads = threads or len(os.sched_getaffinity(0))
     torch.set_num_threads(threads)
     targets = _targets(recipe, target or Target(), ladder or Ladder())
@@ -164,7 +168,7 @@ def compress(
         ends = _ends(target, used_s)
         mark = fingerprint(
             inputs=hashes, columns=asdict(data.columns), formats=dict(data.formats), seed=seed, device=str(where),
-            threads=threads, metric=metric,
+            threads=threads, metric=metric, outputs=[*outputs],
             points=[[one.recipe.model_dump(mode="json"), step.target.given()]
                     for one, step in zip(planned, steps, strict=True)],
         )  # fmt: skip
@@ -175,11 +179,12 @@ def compress(
             begun, warned = len(meter.stages), len(meter.warnings)
             left_s = None if ends is None else (ends - time.monotonic()) / (len(steps) - number)
             found = seeker.find(number, step.recipe, step.target, planned[number], left_s)
-            point, evidence, digest = deliver(against, model, found, step.target, work / str(number), meter)
+            point, evidence, digest = deliver(against, model, found, step.target, work / str(number), meter, outputs)
             report = Report(
                 preset=preset,
                 recipe=found.recipe.model_dump(mode="json"),
                 target=step.target.given(),
+                outputs=tuple(outputs),
                 seed=seed,
                 task=loaded.task,
                 labels=shape.labels,

@@ -6,9 +6,10 @@ import hashlib
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from core.method import Closed
+from core.outputs import FORMATS, Output
 from core.recipe import PRESETS, Ladder, Recipe, Target
 
 DEFAULT_PRESET = "hybrid"
@@ -123,10 +124,18 @@ class PlanRequest(Closed):
 class JobRequest(PlanRequest):
     """Body of POST /v1/jobs."""
 
+    outputs: tuple[Output, ...] = Field((), max_length=8, description="Formats beside model.onnx and pytorch/.")
     limits: Limits = Limits()
     name: Text | None = None
     metadata: dict[Text, Annotated[str, Field(max_length=500), AfterValidator(_storable)]] = Field({}, max_length=16)
     dry_run: bool = Field(False, description="End when everything is planned: no training, no artifacts.")
+
+    @field_validator("outputs")
+    @classmethod
+    def _each_once(cls, given: tuple[Output, ...]) -> tuple[Output, ...]:
+        if twice := sorted({name for name in given if given.count(name) > 1}):
+            raise ValueError(f"{', '.join(twice)} twice: each of {', '.join(FORMATS)} at most once")
+        return given
 
 
 def digest(value: Any) -> str:

@@ -39,7 +39,7 @@ LIGHT = {
             "cost",
             "family",
         ),
-        *("report", "errors", "transport"),
+        *("report", "errors", "transport", "outputs"),
     )
 }
 CHECKS = {"core.upload", "core.data"}  # what an upload may be: as light, and needed where uploads arrive

@@ -911,6 +911,7 @@ class JobPoint(BaseModel):
     latency: list[Latency]
     parity: list[Parity]
     student_by_file: dict[str, float]
+    agreement_by_file: dict[str, float] = {}
     artifact_id: str
 
 
@@ -970,6 +971,7 @@ class Point(BaseModel):
     latency: list[Latency]
     parity: list[Parity]
     student_by_file: dict[str, float]
+    agreement_by_file: dict[str, float] = {}
 
 
 class Recipe(BaseModel):
@@ -998,6 +1000,7 @@ class Report(BaseModel):
     preset: str | None
     recipe: dict[str, Any]
     target: dict[str, float]
+    outputs: list[str] = []
     seed: int
     task: str
     labels: list[str]
@@ -1078,6 +1081,10 @@ class Job(BaseModel):
     recipe: Recipe
     target: Target
     ladder: Ladder | None
+    outputs: list[Literal["onnx-fp16", "onnx-int8", "openvino", "torch-export"]]
+    """
+    Formats beside model.onnx and pytorch/.
+    """
     seed: int
     resources: Resources
     limits: Limits
@@ -1149,6 +1156,13 @@ class JobRequest(BaseModel):
     """
     seed: Annotated[int, Field(ge=0, lt=2147483648)] = 0
     resources: Resources | None = None
+    outputs: Annotated[
+        list[Literal["onnx-fp16", "onnx-int8", "openvino", "torch-export"]],
+        Field(max_length=8),
+    ] = []
+    """
+    Formats beside model.onnx and pytorch/.
+    """
     limits: Limits | None = None
     name: Annotated[str | None, Field(max_length=200, min_length=1)] = None
     metadata: Annotated[

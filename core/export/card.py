@@ -8,11 +8,17 @@ from pathlib import Path
 from huggingface_hub import EvalResult, ModelCardData
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from core.report import Report
+from core.outputs import FORMATS, Format
+from core.report import Point, Report
 from core.verdict import sentence
 
 LABEL = 60  # characters of a class that are shown
 TASKS = {"classification": "text-classification"}  # ours -> the hub's `pipeline_tag`
+ROOTS = {
+    "model.onnx": ("onnxruntime", "numpy", "tokenizers"),
+    "pytorch": ("torch", "transformers", "safetensors"),
+    **{one.path: one.needs for one in FORMATS.values()},
+}
 _ENVIRONMENT = Environment(loader=PackageLoader("core.export", "."), undefined=StrictUndefined, autoescape=False)  # noqa: S701 - Markdown, not HTML
 
 
@@ -43,6 +49,7 @@ def card(report: Report, folder: Path) -> str:
         report=report,
         point=point,
         sentence=sentence(point),
+        outputs=[(name, one.path, _size(one, point)) for name, one in FORMATS.items() if name in report.outputs],
         packed=(folder / "pytorch" / "load.py").exists(),
         needs={parity.file: _roots(parity.file, parity.closure) for parity in point.parity},
     )
@@ -57,10 +64,14 @@ def fenced(label: str) -> str:
     return f"{ticks} {shown} {ticks}" if "`" in shown else f"{ticks}{shown}{ticks}"
 
 
+def _size(one: Format, point: Point) -> int:
+    """Bytes of a format's file and of what lies beside it under the same name."""
+    stem = one.path.rpartition(".")[0]
+    return sum(size for name, size in point.sizes.bytes_on_disk.items() if name.rpartition(".")[0] == stem)
+
+
 def _roots(form: str, closure: tuple[str, ...]) -> str:
     """What pip is asked for: the roots of the closure at the versions that proved the file."""
-    wanted = (
-        ("onnxruntime", "numpy", "tokenizers") if form == "model.onnx" else ("torch", "transformers", "safetensors")
-    )
+    wanted = ROOTS[form]
     known = dict(entry.split("==") for entry in closure)
     return " ".join(f'"{name}=={known[name].partition("+")[0]}"' for name in wanted if name in known)
