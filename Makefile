@@ -48,7 +48,7 @@ bench: $(STAMP) ## make bench DATA=folder TEACHER=folder: one JSON row per numbe
 constraints: $(STAMP) ## resolve every pin afresh but torch's, which is raised by hand; then run the tests
 	grep '^torch==' constraints.txt > $(VENV)/torch.txt
 	{ sed '/^[^#]/,$$d' constraints.txt; $(FIND_LINKS) $(BIN)/uv pip compile --quiet --upgrade --no-header \
-		--no-annotate --python $(BIN)/python $(BACKEND) -c $(VENV)/torch.txt --extra worker --group dev \
+		--no-annotate --python $(BIN)/python $(BACKEND) -c $(VENV)/torch.txt --extra worker --extra openvino --group dev \
 		--no-emit-package ladapress pyproject.toml | sed 's/^\(torch==[^+]*\)+.*/\1/'; } > $(VENV)/constraints.txt
 	cp $(VENV)/constraints.txt constraints.txt
 

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from core import report as core_report
 from core.forecast import Forecast
 from core.method import Closed
+from core.outputs import Output
 from core.plan import ModelShape
 from core.recipe import Ladder, Preset, Recipe, Target
 from core.task import Metric, TaskName
@@ -156,6 +157,7 @@ class Job(Answer):
     recipe: Recipe
     target: Target
     ladder: Ladder | None
+    outputs: list[Output] = Field(description="Formats beside model.onnx and pytorch/.")
     seed: int
     resources: Resources
     limits: Limits

@@ -112,6 +112,7 @@ def _job(
     return schemas.Job.model_validate(
         {
             **{name: spec[name] for name in same},
+            "outputs": spec.get("outputs", []),  # specs of before have none
             "id": row.id,
             "status": row.state,
             "stage": row.stage,

@@ -12,7 +12,7 @@ import torch
 from tokenizers import Tokenizer
 
 from core.data import Rows
-from core.outputs import logits_of
+from core.forward import logits_of
 from core.verify import scoring
 
 Batch = dict[str, torch.Tensor]

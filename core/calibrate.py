@@ -24,8 +24,8 @@ from torch import nn
 from core.batches import Batch, inputs
 from core.errors import TrainingDiverged
 from core.family import Family
+from core.forward import logits_of
 from core.likelihood import Likelihood
-from core.outputs import logits_of
 
 UNSEEN = 0.3  # count given to every token of the vocabulary, so that words beyond the sample keep some weight
 

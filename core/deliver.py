@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from core.explain import damage, layers, weights_sha256
-from core.export import artifact
+from core.export import artifact, formats
+from core.outputs import Output
 from core.point import Yardstick, measure
 from core.progress import Meter
 from core.recipe import Target
@@ -15,13 +17,20 @@ from core.verdict import EVEN
 
 
 def deliver(
-    against: Yardstick, source: Path, found: Found, target: Target, folder: Path, meter: Meter
+    against: Yardstick,
+    source: Path,
+    found: Found,
+    target: Target,
+    folder: Path,
+    meter: Meter,
+    outputs: Sequence[Output] = (),
 ) -> tuple[Point, Evidence, str]:
     """Write and prove the forms of a finished student.
 
     Args:
         source: the uploaded model.
         folder: where the files go.
+        outputs: formats that were asked for beside the two forms.
 
     Returns:
         What is measured, what explains it, and the digest of the student's weights.
@@ -34,9 +43,10 @@ def deliver(
         rows, harm = layers(build, against.shape), damage(build)
     with meter.stage("export"):
         artifact.write_student(build, source, folder)
+        formats.write(build, outputs, folder)
         digest = weights_sha256(build.model)
     with meter.stage("verify"):
-        point, comparison = measure(against, folder, build, found.recipe, target)
+        point, comparison = measure(against, folder, build, found.recipe, target, outputs)
     if point.latency_ratio < 1 + EVEN:
         one = point.latency[0]
         meter.warning(

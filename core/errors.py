@@ -74,6 +74,12 @@ class DataInvalid(CompressionError):
     code = "data_invalid"
 
 
+class OutputUnavailable(CompressionError):
+    """The worker lacks what writes or runs a format that was asked for in `outputs`."""
+
+    code = "output_unavailable"
+
+
 class OutOfMemory(CompressionError):
     """The device ran out of memory."""
 

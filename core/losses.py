@@ -23,8 +23,8 @@ from torch.utils.hooks import RemovableHandle
 from core.batches import inputs
 from core.errors import RecipeInvalid
 from core.family import Family
+from core.forward import logits_of
 from core.likelihood import Likelihood
-from core.outputs import logits_of
 from core.phase import Backward, Metrics
 from core.recorded import Answers, Recorded
 

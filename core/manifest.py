@@ -28,6 +28,7 @@ class Manifest(Frozen):
     metric: str
     recipe: dict[str, object]  # as resolved: no "auto" left
     target: dict[str, float]
+    outputs: tuple[str, ...] = ()  # formats asked for beside the two forms
     seed: int
     continued: bool  # trained on from the point before it in its ladder, not from the teacher
     hardware: Hardware
@@ -47,6 +48,7 @@ def manifest_of(report: Report, files: dict[str, File], created_at: str) -> Mani
         metric=report.point.metric,
         recipe=report.recipe,
         target=report.target,
+        outputs=report.outputs,
         seed=report.seed,
         continued=report.continued,
         hardware=report.hardware,

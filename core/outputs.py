@@ -1,25 +1,50 @@
-"""What a model of any task gives back, as tensors."""
+"""Formats that a job may ask for beside `model.onnx` and `pytorch/`: their names, where they lie, what runs them.
+
+They are copies for other runtimes. Targets, ratios and milliseconds stay those of `model.onnx`.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Literal
 
-import torch
+from core.errors import OutputUnavailable
 
-from core.task import TASKS
-
-NAMES = tuple(dict.fromkeys(task.outputs for task in TASKS.values()))
-
-
-def named(out: Any) -> dict[str, torch.Tensor]:
-    """The outputs that are the model's answer, called as in model.onnx."""
-    for names in NAMES:
-        if all(getattr(out, name, None) is not None for name in names):
-            return {name: getattr(out, name) for name in names}
-    raise TypeError(f"{type(out).__name__} has none of {NAMES}")
+Output = Literal["onnx-fp16", "onnx-int8", "openvino", "torch-export"]
 
 
-def logits_of(out: Any) -> torch.Tensor:
-    """(rows, width), or (rows, tokens, width) where a model answers token by token: start and end side by side."""
-    found = list(named(out).values())
-    return found[0] if len(found) == 1 else torch.stack(found, dim=-1)
+@dataclass(frozen=True)
+class Format:
+    """path: the file to open, relative to the artifact; `verify.py` and every table of forms call it by that.
+
+    needs: distributions that load and run it, with what those require. writes: modules that writing it takes. extra:
+    of ladapress-server, that brings these where `worker` does not.
+    """
+
+    path: str
+    needs: tuple[str, ...]
+    writes: tuple[str, ...] = ()
+    extra: str | None = None
+
+
+FORMATS: dict[Output, Format] = {
+    "onnx-fp16": Format("outputs/model.fp16.onnx", ("onnxruntime", "numpy", "tokenizers")),
+    "onnx-int8": Format("outputs/model.int8.onnx", ("onnxruntime", "numpy", "tokenizers")),
+    "openvino": Format(
+        "outputs/openvino/model.xml", ("openvino", "numpy", "tokenizers"), writes=("openvino",), extra="openvino"
+    ),
+    "torch-export": Format("outputs/model.pt2", ("torch", "numpy", "tokenizers")),
+}
+
+
+def check_outputs(outputs: Sequence[Output]) -> None:
+    """Raises OutputUnavailable where this machine lacks what writes one of them."""
+    for place, name in enumerate(outputs):
+        if absent := [module for module in FORMATS[name].writes if find_spec(module) is None]:
+            raise OutputUnavailable(
+                f"outputs {name!r} needs {', '.join(absent)}, which this worker does not have: install "
+                f"ladapress-server[{FORMATS[name].extra}] on every worker, or leave {name!r} out",
+                param=f"/outputs/{place}",
+            )

@@ -6,7 +6,7 @@ The inputs are token ids drawn by seed, never rows of the user's data: an artifa
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from core.batches import FLOAT, Split, predict
-from core.outputs import logits_of
+from core.forward import logits_of
 from core.surgery import plain_inputs, rounding_inputs
 
 FILE = "parity.json"
@@ -68,11 +68,13 @@ def _expected(student: nn.Module, run: Callable[[], FLOAT]) -> Expected:
     return Expected(logits, max(TOLERANCE, float(np.abs(logits - plain).max())))
 
 
-def write(folder: Path, ids: list[list[int]], expected: Expected, forms: tuple[str, ...]) -> None:
-    """What `verify.py` reads."""
+def write(
+    folder: Path, ids: list[list[int]], expected: Expected, forms: tuple[str, ...], lossy: Mapping[str, float]
+) -> None:
+    """What `verify.py` reads. lossy: tolerances of forms that have their own."""
     content = {
         "input_ids": ids,
         "logits": [[float(value) for value in row] for row in expected.logits],
-        "tolerance": dict.fromkeys(forms, expected.tolerance),
+        "tolerance": dict.fromkeys(forms, expected.tolerance) | dict(lossy),
     }
     (folder / FILE).write_text(json.dumps(content) + "\n", encoding="utf-8")

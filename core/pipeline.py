@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -29,6 +29,7 @@ from core.export import artifact
 from core.inspect import shape_of
 from core.measure import hardware
 from core.model import Loaded, load
+from core.outputs import Output, check_outputs
 from core.plan import ModelShape, check_ladder, fill
 from core.point import Yardstick
 from core.profile import Profile
@@ -102,6 +103,7 @@ def compress(
     out: Path,
     target: Target | None = None,
     ladder: Ladder | None = None,
+    outputs: Sequence[Output] = (),
     metric: Metric | None = None,
     task: str | None = None,
     seed: int = 0,
@@ -122,6 +124,7 @@ def compress(
         metric: one of the task's; its first where None.
         task: that the model has to be of; by its config where None.
         ladder: several values of one size target; each takes the place of that target.
+        outputs: formats beside `model.onnx` and `pytorch/`, each once.
         threads: of torch and of the runtime in accuracy runs; the number of usable cores where None.
         device: "cpu", "cuda" or "auto".
         used_s: wall seconds that earlier attempts took; they count towards `target.max_minutes`.
@@ -133,6 +136,7 @@ def compress(
     Raises:
         CompressionError: what is wrong with which input, or what failed; nothing usable is left in `out`.
     """
+    check_outputs(outputs)  # before anything is trained
     threads = threads or len(os.sched_getaffinity(0))
     torch.set_num_threads(threads)
     targets = _targets(recipe, target or Target(), ladder or Ladder())
@@ -170,7 +174,7 @@ def compress(
         ends = _ends(target, used_s)
         mark = fingerprint(
             inputs=hashes, columns=asdict(data.columns), formats=dict(data.formats), seed=seed, device=str(where),
-            threads=threads, metric=metric,
+            threads=threads, metric=metric, outputs=[*outputs],
             points=[[one.recipe.model_dump(mode="json"), step.target.given()]
                     for one, step in zip(planned, steps, strict=True)],
         )  # fmt: skip
@@ -181,11 +185,12 @@ def compress(
             begun, warned = len(meter.stages), len(meter.warnings)
             left_s = None if ends is None else (ends - time.monotonic()) / (len(steps) - number)
             found = seeker.find(number, step.recipe, step.target, planned[number], left_s)
-            point, evidence, digest = deliver(against, model, found, step.target, work / str(number), meter)
+            point, evidence, digest = deliver(against, model, found, step.target, work / str(number), meter, outputs)
             report = Report(
                 preset=preset,
                 recipe=found.recipe.model_dump(mode="json"),
                 target=step.target.given(),
+                outputs=tuple(outputs),
                 seed=seed,
                 task=shape.task,
                 labels=shape.labels,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -11,8 +12,9 @@ from core import parity
 from core.batches import FLOAT, Split
 from core.compare import compare
 from core.data import Rows
-from core.export import artifact
+from core.export import artifact, formats
 from core.measure import at_reference, latency
+from core.outputs import FORMATS, Output
 from core.phase import Build
 from core.plan import ModelShape, misses, size_of
 from core.recipe import Recipe, Target
@@ -49,8 +51,11 @@ class Yardstick:
         return artifact.bytes_sent(self.folder / "model.onnx")
 
 
-def measure(against: Yardstick, folder: Path, build: Build, recipe: Recipe, target: Target) -> tuple[Point, Comparison]:
-    """Load both forms, compare them with the student in memory (on the CPU), measure accuracy, sizes and latency.
+def measure(
+    against: Yardstick, folder: Path, build: Build, recipe: Recipe, target: Target, outputs: Sequence[Output] = ()
+) -> tuple[Point, Comparison]:
+    """Load both forms and what was asked for beside them, compare them with the student in memory (on the CPU),
+    measure accuracy, sizes and latency.
 
     Writes `parity.json`.
     """
@@ -59,19 +64,22 @@ def measure(against: Yardstick, folder: Path, build: Build, recipe: Recipe, targ
     rows = sample.rows.inputs() + against.eval.inputs()
     ids = parity.drawn(shape.vocabulary, against.max_tokens, against.pad_id, against.seed)
     expected, of_ids = parity.on_rows(student, sample), parity.on_ids(student, ids)
-    parity.write(folder, ids, of_ids, tuple(name for _, name in FORMS))
+    allowed = formats.allowances(build, outputs, sample, ids, expected, of_ids)
+    lossy = {name: on_ids for name, (_, on_ids) in allowed.items()}
+    parity.write(folder, ids, of_ids, tuple(name for _, name in FORMS), lossy)
     proved: list[Parity] = []
     found: dict[str, FLOAT] = {}
     memory = 0
-    for kind, name in FORMS:
+    for kind, name in (*FORMS, *((output, FORMATS[output].path) for output in outputs)):
         # One process per file answers both questions: is it the student, and how good is it.
         run = logits(
             kind, folder, rows, max_length=against.max_tokens, threads=against.threads, alone=len(sample), ids=ids,
             task=shape.task,
         )  # fmt: skip
-        check(name, of_ids.logits, replace(run, logits=run.of_ids), tolerance=of_ids.tolerance)
+        on_rows, on_ids = allowed.get(name, (expected.tolerance, of_ids.tolerance))
+        check(name, of_ids.logits, replace(run, logits=run.of_ids), tolerance=on_ids)
         near = replace(run, logits=run.logits[: run.alone])
-        proved.append(check(name, expected.logits, near, tolerance=expected.tolerance))
+        proved.append(check(name, expected.logits, near, tolerance=on_rows))
         found[name] = run.logits[run.alone :]
         memory = run.bytes_in_memory if kind == "onnx" else memory
     read = against.answers
@@ -120,5 +128,6 @@ def measure(against: Yardstick, folder: Path, build: Build, recipe: Recipe, targ
         latency=timed,
         parity=tuple(proved),
         student_by_file=scores,
+        agreement_by_file={name: read.agreement(found[name], found["model.onnx"]) for name in allowed},
     )
     return point, compare(against.metric, against.outputs, found["model.onnx"], read, against.seed)

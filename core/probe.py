@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from core.batches import Batches, Split, inputs
+from core.forward import logits_of
 from core.losses import relative_mse
-from core.outputs import logits_of
 from core.shared import Shared
 
 PROBES, PROBE_TOKENS, PROBE_BATCH = 128, 128, 16  # training rows that the loss is measured on, at most

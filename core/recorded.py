@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from core.batches import Split, inputs
-from core.outputs import logits_of
+from core.forward import logits_of
 
 MOST_BYTES = 32 * 2**30
 ROWS = 64  # of one forward

@@ -83,6 +83,7 @@ class Point(Frozen):
     latency: tuple[Latency, ...]
     parity: tuple[Parity, ...]
     student_by_file: dict[str, float]  # metric measured on each delivered form
+    agreement_by_file: dict[str, float] = {}  # of outputs: share of eval rows answered as model.onnx answers them
 
 
 class ClassChange(Frozen):
@@ -190,6 +191,7 @@ class Report(Frozen):
     preset: str | None
     recipe: dict[str, object]  # as resolved: no "auto" left
     target: dict[str, float]
+    outputs: tuple[str, ...] = ()  # formats asked for beside the two forms
     seed: int
     task: str
     labels: tuple[str, ...]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 
 import torch
@@ -56,10 +56,10 @@ def on_grid(
 
 
 @torch.no_grad()
-def put_on_int8(build: Build) -> None:
-    """Round every linear to int8, to the nearest, and have it take inputs of 8 bits."""
+def put_on_int8(build: Build, but: Collection[str] = ()) -> None:
+    """Round every linear but those named to int8, to the nearest, and have it take inputs of 8 bits."""
     for module in build.compressible():
-        if module == build.family.embedding:
+        if module == build.family.embedding or module in but:
             continue
         round_inputs(build.model, module)
         for part, parameter in build.model.get_submodule(module).named_parameters(recurse=False):

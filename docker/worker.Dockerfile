@@ -21,7 +21,7 @@ COPY jobs jobs
 COPY worker worker
 RUN /opt/ladapress/bin/uv pip install --no-cache --no-sources --python /opt/ladapress/bin/python \
         --torch-backend "${TORCH_BACKEND}" -c constraints.txt --build-constraints constraints.txt \
-        ./client '.[worker]' \
+        ./client '.[worker,openvino]' \
     && /opt/ladapress/bin/uv pip uninstall --python /opt/ladapress/bin/python pip uv
 
 FROM ${BASE}

@@ -34,6 +34,7 @@ CODES: dict[str, tuple[int, str]] = {
     "request_invalid": (422, "The request does not follow the schema"),
     "sha256_mismatch": (422, "The bytes do not have the announced sha256"),
     "size_mismatch": (422, "The bytes do not have the announced size"),
+    "output_unavailable": (422, "No worker can make a format that was asked for"),
     "idempotency_key_reused": (422, "The idempotency key was used with another body"),
     "recipe_invalid": (422, "The recipe makes no sense"),
     "target_impossible": (422, "The recipe cannot reach the target on this model"),

@@ -6,9 +6,10 @@ import hashlib
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, ValidationInfo, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from core.method import Closed
+from core.outputs import FORMATS, Output
 from core.recipe import PRESETS, Ladder, Recipe, Target
 from core.task import TASKS, Metric, TaskName
 
@@ -152,6 +153,7 @@ class PlanRequest(Closed):
 class JobRequest(PlanRequest):
     """Body of POST /v1/jobs."""
 
+    outputs: tuple[Output, ...] = Field((), max_length=8, description="Formats beside model.onnx and pytorch/.")
     limits: Limits = Limits()
     name: Text | None = None
     metadata: dict[Text, Annotated[str, Field(max_length=500), AfterValidator(_storable)]] = Field({}, max_length=16)
@@ -163,6 +165,13 @@ class JobRequest(PlanRequest):
         if self.push is not None and (self.ladder is not None or self.dry_run):
             raise ValueError("push takes a job of one artifact: no ladder, no dry_run; push the artifacts afterwards")
         return self
+
+    @field_validator("outputs")
+    @classmethod
+    def _each_once(cls, given: tuple[Output, ...]) -> tuple[Output, ...]:
+        if twice := sorted({name for name in given if given.count(name) > 1}):
+            raise ValueError(f"{', '.join(twice)} twice: each of {', '.join(FORMATS)} at most once")
+        return given
 
 
 def digest(value: Any) -> str:

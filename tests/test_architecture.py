@@ -41,7 +41,7 @@ LIGHT = {
             "task",
             "labels",
         ),
-        *("report", "errors", "transport"),
+        *("report", "errors", "transport", "outputs"),
     )
 }
 CHECKS = {"core.upload", "core.data"}  # what an upload may be: as light, and needed where uploads arrive

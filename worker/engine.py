@@ -100,6 +100,7 @@ def _compress(spec: dict[str, Any], send: Send) -> dict[str, Any]:
         target=Target.model_validate(spec["target"]),
         ladder=Ladder.model_validate(spec["ladder"] or {}),
         out=out,
+        outputs=spec["outputs"],
         metric=spec["metric"],
         task=spec["task"],
         seed=spec["seed"],

@@ -114,6 +114,7 @@ class _Run:
         asked |= {"columns": spec["data"]["columns"], "threads": settings.threads}
         asked |= {"profile": profile and profile.model_dump(mode="json"), "dry_run": spec.get("dry_run", False)}
         asked["device"] = self.device if wanted == "auto" else wanted
+        asked |= {"outputs": spec.get("outputs", [])}  # specs of before have none
         asked |= {"used_s": self.held.used_s, "checkpoint_s": settings.checkpoint_s}
         self.child.order({"kind": "compress", "spec": {**paths, **asked}})
         limit_s = spec["limits"]["max_runtime_s"]
@@ -194,7 +195,8 @@ class _Run:
             report = None if dry else Report.model_validate(result.report, strict=False)
             delivered = [] if dry else result.points
             reports = [Point.model_validate(each.report, strict=False) for each in delivered]
-            out, most = self.child.folder / "out", 2 * settings.max_model_bytes
+            out, forms = self.child.folder / "out", 2 + len(held.spec.get("outputs", []))
+            most = forms * settings.max_model_bytes
             files = [workspace.collect(store, held.project_id, out, point, most) for point in delivered]
             for each in files:
                 each.append(seal(store, held.project_id, each, key))

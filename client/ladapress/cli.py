@@ -43,6 +43,7 @@ from ladapress.options import (
     MetricName,
     ModelDir,
     Out,
+    Outputs,
     PairColumn,
     PresetName,
     RecipeFile,
@@ -54,6 +55,7 @@ from ladapress.options import (
     TextColumn,
     Train,
     Unlabelled,
+    named,
 )
 from ladapress.plugins import add_plugins
 from ladapress.push_command import push
@@ -88,6 +90,7 @@ def compress(
     recipe: RecipeFile = None,
     target: Targets = None,
     ladder: Rungs = None,
+    output: Outputs = None,
     seed: Seed = None,
     device: Device = None,
     as_json: AsJson = False,
@@ -97,8 +100,8 @@ def compress(
         model=model_dir,
         data=_roles(train, eval, select, unlabelled),
         out=out,
-        options=_options(task, metric, preset, recipe, target, ladder, seed, device),
-        columns=_named(text=text, text_pair=text_pair, label=label),
+        options={**_options(task, metric, preset, recipe, target, ladder, seed, device), "outputs": output or []},
+        columns=named(text=text, text_pair=text_pair, label=label),
     )
     with Client() as client:
         code, result = run(client, order, Display())
@@ -132,7 +135,7 @@ def plan(
         model=model_dir,
         data=_roles(train, eval, select, unlabelled),
         options=_options(task, metric, preset, recipe, target, ladder, seed, device),
-        columns=_named(text=text, text_pair=text_pair, label=label),
+        columns=named(text=text, text_pair=text_pair, label=label),
     )
     with Client() as client:
         found = ask(client, order, Display())
@@ -142,10 +145,6 @@ def plan(
         Console(soft_wrap=True).print(plan_table(found))
     missed = all(point.target_met is False for point in found.points)
     raise typer.Exit(outcome.MISSED if missed else outcome.DONE)
-
-
-def _named(**given: str | None) -> dict[str, str]:
-    return {role: name for role, name in given.items() if name is not None}
 
 
 def _roles(train: Path, evaluation: Path, select: Path | None, unlabelled: Path | None) -> dict[str, Path]:
@@ -256,7 +255,7 @@ def verify(
     Without --key, the keys of the service that LADAPRESS_URL names are trusted: pinned on first use, then those that
     a pinned key endorses.
     """
-    columns = _named(text=text, text_pair=text_pair, label=label)
+    columns = named(text=text, text_pair=text_pair, label=label)
     if not folder.is_dir():
         raise usage(f"{folder}: must be a folder")
     if key is not None and trust:

@@ -71,6 +71,7 @@ def order(folder: Path, model: Path, data: Mapping[str, Path], out: Path) -> Ord
         "task": manifest["task"],
         "metric": manifest["metric"],
         "seed": manifest["seed"],
+        "outputs": manifest.get("outputs", []),  # of version 2 only later ones have them
         "resources": {"device": manifest["hardware"]["device"]},
     }
     return Order(model, dict(data), out, options, manifest["columns"])

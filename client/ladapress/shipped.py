@@ -3,11 +3,11 @@
 What it says is that the folder agrees with itself and does what its report says. It cannot say who made it, for
 whoever changes a file can change this one too: `ladapress verify` checks the signature with code of its own.
 
-Every file against manifest.json; model.onnx and pytorch/, where what they need is installed, on the inputs of
-parity.json against the answers that the model gave before it was packed; with --eval, the accuracy on those rows
-against report.json, and the milliseconds of one text. Needs onnxruntime, numpy and tokenizers for model.onnx; torch,
-transformers and safetensors for pytorch/; pyarrow where the file is Parquet. Exit code: 0 all right, 1 something is
-not, 2 nothing could be run.
+Every file against manifest.json; model.onnx, pytorch/ and what lies in outputs/, where what they need is installed,
+on the inputs of parity.json against the answers that the model gave before it was packed; with --eval, the accuracy
+on those rows against report.json, and the milliseconds of one text. Needs onnxruntime, numpy and tokenizers for
+model.onnx; torch, transformers and safetensors for pytorch/; pyarrow where the file is Parquet. Exit code: 0 all
+right, 1 something is not, 2 nothing could be run. One file past 350 lines: it is read and run alone.
 """
 
 import argparse
@@ -19,7 +19,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,11 @@ HUB = (".gitattributes/", ".git/", ".cache/huggingface/")  # what a hub and its 
 NEEDS = {
     "model.onnx": ("onnxruntime", "numpy", "tokenizers"),
     "pytorch": ("torch", "transformers", "safetensors", "numpy", "tokenizers"),
+    # What a job may ask for beside the two; most folders hold none.
+    "outputs/model.fp16.onnx": ("onnxruntime", "numpy", "tokenizers"),
+    "outputs/model.int8.onnx": ("onnxruntime", "numpy", "tokenizers"),
+    "outputs/openvino/model.xml": ("openvino", "numpy", "tokenizers"),
+    "outputs/model.pt2": ("torch", "numpy", "tokenizers"),
 }
 ROLES = ("text", "text_pair", "label")
 SAME = 1e-9  # of a metric: nearer is the order of summing
@@ -79,9 +84,9 @@ def onnx_session(path: Path, threads: int, **options: str) -> Any:
     return ort.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
 
 
-def load_onnx(folder: Path, threads: int) -> Model:
-    """model.onnx as a function of a feed."""
-    made = onnx_session(folder / "model.onnx", threads)
+def load_onnx(folder: Path, threads: int, name: str = "model.onnx") -> Model:
+    """An ONNX file as a function of a feed."""
+    made = onnx_session(folder / name, threads)
     names = {value.name for value in made.get_inputs()}
 
     def run(feed: Feed) -> Any:
@@ -149,7 +154,46 @@ def load_torch(folder: Path, threads: int) -> Model:
     return runner(load_module(folder, threads), folder)
 
 
-FORMS = {"model.onnx": load_onnx, "pytorch": load_torch}
+def load_openvino(folder: Path, threads: int) -> Model:
+    """The IR as a function of a feed, computed in fp32: left to itself OpenVINO may take bf16."""
+    import openvino
+
+    settings = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
+    made = openvino.Core().compile_model(str(folder / "outputs/openvino/model.xml"), "CPU", settings)
+    names = {value.get_any_name() for value in made.inputs}
+
+    def run(feed: Feed) -> Any:
+        found = made({name: feed[name] for name in names})
+        parts = [found[one] for one in made.outputs]
+        return parts[0] if len(parts) == 1 else np.stack(parts, axis=-1)
+
+    return run
+
+
+def load_program(folder: Path, threads: int) -> Model:
+    """The program of torch.export as a function of a feed."""
+    import torch
+
+    torch.set_num_threads(threads)
+    made = torch.export.load(folder / "outputs/model.pt2").module()
+    takes = len(inspect.signature(made.forward).parameters)
+
+    def run(feed: Feed) -> Any:
+        with torch.inference_mode():
+            found = [one.numpy() for one in made(*(torch.from_numpy(feed[name]) for name in INPUTS[:takes]))]
+        return found[0] if len(found) == 1 else np.stack(found, axis=-1)
+
+    return run
+
+
+FORMS: dict[str, Callable[[Path, int], Model]] = {
+    "model.onnx": load_onnx,
+    "pytorch": load_torch,
+    "outputs/model.fp16.onnx": partial(load_onnx, name="outputs/model.fp16.onnx"),
+    "outputs/model.int8.onnx": partial(load_onnx, name="outputs/model.int8.onnx"),
+    "outputs/openvino/model.xml": load_openvino,
+    "outputs/model.pt2": load_program,
+}
 
 
 def run_rows(
@@ -339,7 +383,7 @@ def main(arguments: Sequence[str] | None = None, folder: Path | None = None) -> 
             asked = read_rows(given.eval, report, {role: name for role in ROLES if (name := getattr(given, role))})
         except Exception as error:  # whatever a reader says of a file that is no such file
             checks.say(False, f"{given.eval} cannot be read: {type(error).__name__}: {error}")
-    for form in FORMS:
+    for form in [name for name in FORMS if (folder / name).exists()]:
         check_form(checks, folder, form, given.threads, asked)
     return 1 if checks.failed else 0 if checks.ran else 2
 

@@ -987,6 +987,7 @@ class JobPoint(BaseModel):
     latency: list[Latency]
     parity: list[Parity]
     student_by_file: dict[str, float]
+    agreement_by_file: dict[str, float] = {}
     artifact_id: str
 
 
@@ -1046,6 +1047,7 @@ class Point(BaseModel):
     latency: list[Latency]
     parity: list[Parity]
     student_by_file: dict[str, float]
+    agreement_by_file: dict[str, float] = {}
 
 
 class Push(BaseModel):
@@ -1106,6 +1108,7 @@ class Report(BaseModel):
     preset: str | None
     recipe: dict[str, Any]
     target: dict[str, float]
+    outputs: list[str] = []
     seed: int
     task: str
     labels: list[str]
@@ -1193,6 +1196,10 @@ class Job(BaseModel):
     recipe: Recipe
     target: Target
     ladder: Ladder | None
+    outputs: list[Literal["onnx-fp16", "onnx-int8", "openvino", "torch-export"]]
+    """
+    Formats beside model.onnx and pytorch/.
+    """
     seed: int
     resources: Resources
     limits: Limits
@@ -1278,6 +1285,13 @@ class JobRequest(BaseModel):
     """
     seed: Annotated[int, Field(ge=0, lt=2147483648)] = 0
     resources: Resources | None = None
+    outputs: Annotated[
+        list[Literal["onnx-fp16", "onnx-int8", "openvino", "torch-export"]],
+        Field(max_length=8),
+    ] = []
+    """
+    Formats beside model.onnx and pytorch/.
+    """
     limits: Limits | None = None
     name: Annotated[str | None, Field(max_length=200, min_length=1)] = None
     metadata: Annotated[

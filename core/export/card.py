@@ -10,8 +10,9 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCardData
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from core.outputs import FORMATS, Format
 from core.pooling import FILE as POOLING
-from core.report import Report
+from core.report import Point, Report
 from core.task import TASKS, Task
 from core.verdict import sentence
 
@@ -23,6 +24,11 @@ ANSWERS = {
     "token_classification": "logits.argmax(axis=2)",
 }
 LABEL = 60  # characters of a class that are shown
+ROOTS = {
+    "model.onnx": ("onnxruntime", "numpy", "tokenizers"),
+    "pytorch": ("torch", "transformers", "safetensors"),
+    **{one.path: one.needs for one in FORMATS.values()},
+}
 _ENVIRONMENT = Environment(loader=PackageLoader("core.export", "."), undefined=StrictUndefined, autoescape=False)  # noqa: S701 - Markdown, not HTML
 
 
@@ -60,6 +66,7 @@ def card(report: Report, folder: Path) -> str:
         and _read(folder / "pytorch/config.json").get("type_vocab_size", 0) > 1,
         pooled=_pooled(_read(folder / "pytorch" / POOLING)),
         sentence=sentence(point),
+        outputs=[(name, one.path, _size(one, point)) for name, one in FORMATS.items() if name in report.outputs],
         packed=(folder / "pytorch" / "load.py").exists(),
         needs={parity.file: _roots(parity.file, parity.closure) for parity in point.parity},
     )
@@ -92,10 +99,14 @@ def fenced(label: str) -> str:
     return f"{ticks} {shown} {ticks}" if "`" in shown else f"{ticks}{shown}{ticks}"
 
 
+def _size(one: Format, point: Point) -> int:
+    """Bytes of a format's file and of what lies beside it under the same name."""
+    stem = one.path.rpartition(".")[0]
+    return sum(size for name, size in point.sizes.bytes_on_disk.items() if name.rpartition(".")[0] == stem)
+
+
 def _roots(form: str, closure: tuple[str, ...]) -> str:
     """What pip is asked for: the roots of the closure at the versions that proved the file."""
-    wanted = (
-        ("onnxruntime", "numpy", "tokenizers") if form == "model.onnx" else ("torch", "transformers", "safetensors")
-    )
+    wanted = ROOTS[form]
     known = dict(entry.split("==") for entry in closure)
     return " ".join(f'"{name}=={known[name].partition("+")[0]}"' for name in wanted if name in known)

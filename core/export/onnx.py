@@ -27,13 +27,14 @@ from core.errors import ExportFailed
 from core.export.int8_graph import multiply_whole
 from core.export.split_graph import split_equally
 from core.export.unpack_graph import OPSET, Unpacking
-from core.export.weights import Stored, collect
+from core.export.weights import Stored, collect, tied_in
+from core.forward import named
 from core.grid import Values
 from core.model import inputs_of
-from core.outputs import named
 from core.surgery import plain_inputs
 
 MAX_BYTES = 2**31 - 1  # of one protobuf message; a larger model would need a second file
+EXAMPLE_TOKENS = 16  # of the batch that a graph is traced with
 _QUIET = ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")
 
 
@@ -57,7 +58,7 @@ def write(
     path: Path,
     *,
     values: Mapping[str, Values] | None = None,
-    example_tokens: int = 16,
+    example_tokens: int = EXAMPLE_TOKENS,
 ) -> None:
     """Write `model` (fp32, in eval mode) with dynamic batch and sequence; inputs int64, outputs those of its task.
 
@@ -87,21 +88,37 @@ def weight_bytes(path: Path, names: Mapping[str, object] | set[str]) -> int:
     return sum(numpy_helper.to_array(tensor).nbytes for tensor in mine)
 
 
-def _graph(model: nn.Module, tokens: int, tied: Mapping[str, str]) -> onnx.ModelProto:
-    names = inputs_of(model)
-    device = next(model.parameters()).device
-    example = {name: torch.ones(2, tokens, dtype=torch.int64, device=device) for name in names}
-    example["attention_mask"][1, tokens // 2 :] = 0
+def dense(model: nn.Module) -> onnx.ModelProto:
+    """The graph with every weight inside as `model` holds it, of whatever type it is; no input is rounded."""
+    return _graph(model, EXAMPLE_TOKENS, tied_in(model))
+
+
+def traced(model: nn.Module, tokens: int = EXAMPLE_TOKENS) -> torch.export.ExportedProgram:
+    """`model` as a program of tensors: its inputs in the order of `inputs_of`, batch and sequence dynamic."""
+    names, example = inputs_of(model), _example(model, tokens)
     dynamic = torch.export.Dim.DYNAMIC
-    with _eager_attention(model), plain_inputs(model), _quiet(), torch.no_grad():
-        answer = named(model(**example))
+    with _eager_attention(model), _quiet(), torch.no_grad():
         # Attention masks take another path while a graph is traced, so padding is honoured at any length.
-        program = torch.export.export(
+        return torch.export.export(
             _Answers(model).eval(),
             tuple(example.values()),
             dynamic_shapes=({0: dynamic, 1: dynamic},) * len(names),
             strict=False,
         )
+
+
+def _example(model: nn.Module, tokens: int) -> dict[str, torch.Tensor]:
+    device = next(model.parameters()).device
+    example = {name: torch.ones(2, tokens, dtype=torch.int64, device=device) for name in inputs_of(model)}
+    example["attention_mask"][1, tokens // 2 :] = 0
+    return example
+
+
+def _graph(model: nn.Module, tokens: int, tied: Mapping[str, str]) -> onnx.ModelProto:
+    names = inputs_of(model)
+    with plain_inputs(model), _quiet(), torch.no_grad():
+        answer = named(model(**_example(model, tokens)))
+        program = traced(model, tokens)
         exported = torch.onnx.export(
             program,
             dynamo=True,

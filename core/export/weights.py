@@ -88,12 +88,7 @@ def collect(model: nn.Module, masks: Mapping[str, torch.Tensor], values: Mapping
     state, values = model.state_dict(keep_vars=True), values or {}
     if unknown := (masks.keys() | values.keys()) - state.keys():
         raise ExportFailed(f"masks or grids of parameters that the model does not have: {', '.join(sorted(unknown))}")
-    tied: dict[str, str] = {}
-    first: dict[object, str] = {}
-    for name, tensor in state.items():
-        place: object = (tensor.data_ptr(), tensor.shape, tensor.stride()) if tensor.numel() else name
-        if first.setdefault(place, name) != name:
-            tied[name] = first[place]
+    tied = tied_in(model)
     by_storage = {tied.get(name, name): mask for name, mask in masks.items()}
     values_of = {tied.get(name, name): value for name, value in values.items()}
     stored = Stored({}, {}, {}, {}, {}, tied)
@@ -118,6 +113,17 @@ def collect(model: nn.Module, masks: Mapping[str, torch.Tensor], values: Mapping
         except ValueError as error:
             raise ExportFailed(f"{name}: {error}") from None
     return stored
+
+
+def tied_in(model: nn.Module) -> dict[str, str]:
+    """Another name of the same storage -> the name that is stored."""
+    tied: dict[str, str] = {}
+    first: dict[object, str] = {}
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        place: object = (tensor.data_ptr(), tensor.shape, tensor.stride()) if tensor.numel() else name
+        if first.setdefault(place, name) != name:
+            tied[name] = first[place]
+    return tied
 
 
 def _coded(weight: torch.Tensor, grid: Grid, mask: torch.Tensor | None) -> Coded:

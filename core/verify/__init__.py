@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from core.errors import VerificationFailed
+from core.outputs import FORMATS, Output
 from core.report import Parity
 from core.verify.closure import ONNX, TORCH, Closure, closure
 
@@ -28,7 +29,7 @@ GATE = Path(__file__).with_name("gate.py")
 SCRIPT = Path(__file__).with_name("isolated.py")
 SHIPPED = Path(__file__).with_name("shipped.py")  # the artifact's verify.py
 SCORING = Path(__file__).with_name("scoring.py")  # carried beside it
-ROOTS = {"onnx": ONNX, "torch": TORCH}
+ROOTS: dict[str, tuple[str, ...]] = {"onnx": ONNX, "torch": TORCH, **{name: one.needs for name, one in FORMATS.items()}}
 # Of the environment a checking process keeps only what finding the interpreter's libraries may need.
 KEEP = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "TMPDIR")
 BATCH = 32  # rows, as verify.py has it: where inputs are rounded an answer depends on the rows beside it
@@ -105,7 +106,7 @@ def _last(words: str) -> str:
 
 
 def logits(
-    kind: Literal["onnx", "torch"],
+    kind: Literal["onnx", "torch"] | Output,
     folder: Path,
     rows: Sequence[tuple[Any, str | None]],
     *,
@@ -116,20 +117,22 @@ def logits(
     ids: Sequence[Sequence[int]] = (),
     task: str = "classification",
 ) -> IsolatedRun:
-    """Outputs of `folder`/model.onnx or `folder`/pytorch on rows of (text, pair or None), tokenised by its own file.
+    """Outputs of `folder`/model.onnx, `folder`/pytorch or a format of `core.outputs` on rows of (text, pair or None),
+    tokenised by its own file.
 
     Args:
         alone: so many of the first rows have a batch each.
         ids: rows of token ids, each run alone; `of_ids` are the answers.
 
     Raises:
-        VerificationFailed: the file does not load or run with {onnxruntime, numpy, tokenizers}, or with {torch,
-            transformers, safetensors}, and what those require.
+        VerificationFailed: the file does not load or run with {onnxruntime, numpy, tokenizers}, with {torch,
+            transformers, safetensors}, or with what `core.outputs` names, and what those require.
     """
     allowed = closure(ROOTS[kind])
     order = {
         "task": task,
         "kind": kind,
+        "form": FORMATS[kind].path if kind in FORMATS else None,
         "shipped": str(SHIPPED),
         "folder": str(folder.resolve()),
         "rows": [list(row) for row in rows],

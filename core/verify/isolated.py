@@ -1,6 +1,7 @@
 """Runs a delivered model as its user will, in a process that `gate.py` has closed; writes what came out.
 
-ORDER: `task`, `kind` ("onnx": {onnxruntime, numpy, tokenizers}; "torch": {torch, transformers, safetensors}), `folder`,
+ORDER: `task`, `kind` ("onnx": {onnxruntime, numpy, tokenizers}; "torch": {torch, transformers, safetensors}; else
+`form` is the path of a file that was asked for beside these, whose weights in memory are not counted), `folder`,
 `shipped` (path of shipped.py, the very code that the artifact carries as verify.py), `rows` ([text, pair or null]),
 `alone` (so many of the first rows have a batch each), `batch_size`, `ids` (token ids, each row run alone),
 `max_length`, `threads`. OUT: `logits` in row order, `alone` (how many of them are of the rows that had a batch each),
@@ -45,12 +46,19 @@ def load_torch(shipped: dict[str, Any], folder: Path, threads: int) -> tuple[Any
     return shipped["runner"](model, folder), lambda: sum(tensors.values())
 
 
+LOADERS = {"onnx": load_onnx, "torch": load_torch}
+
+
 def main(order: dict[str, Any], out: str) -> None:
     """Load, run, write."""
     shipped = runpy.run_path(order["shipped"])  # which loads scoring.py from beside it
     folder = Path(order["folder"])
     start = time.perf_counter()
-    model, memory = {"onnx": load_onnx, "torch": load_torch}[order["kind"]](shipped, folder, order["threads"])
+    kind, threads = order["kind"], order["threads"]
+    if kind in LOADERS:
+        model, memory = LOADERS[kind](shipped, folder, threads)
+    else:
+        model, memory = shipped["FORMS"][order["form"]](folder, threads), int
     loaded = time.perf_counter()
     how = {"max_length": order["max_length"], "task": order["task"]}
     parts = [

@@ -36,6 +36,9 @@ from tests.api.problems import problem
         ({"seed": 2**40}, "/seed", "less than"),
         ({"metadata": {"k": 1}}, "/metadata/k", "string"),
         ({"preset": "ladabert", "recipe": {"steps": [{"method": "svd", "keep": 0.5}]}}, "", "not both"),
+        ({"outputs": ["gguf"]}, "/outputs/0", "'onnx-fp16', 'onnx-int8', 'openvino' or 'torch-export'"),
+        ({"outputs": ["openvino", "openvino"]}, "/outputs", "openvino twice: each of onnx-fp16, onnx-int8, openvino"),
+        ({"outputs": "openvino"}, "/outputs", "tuple"),
         ({"colour": "red"}, "/colour", "model, data, task"),
     ],
 )

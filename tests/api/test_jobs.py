@@ -52,12 +52,13 @@ def rows(world: World, table: type[Any]) -> int:
 def test_a_job_that_is_judged_in_time_may_be_claimed_when_the_answer_comes(client: TestClient, world: World) -> None:
     """201, Location, the job as GET gives it, and a worker that looks now finds it."""
     with inspector(world):
-        answer = client.post("/v1/jobs", json=body(world, name="n", seed=3, metadata={"k": "v"}))
+        answer = client.post("/v1/jobs", json=body(world, name="n", seed=3, metadata={"k": "v"}, outputs=["openvino"]))
     assert answer.status_code == 201, answer.text
     made = answer.json()
     assert answer.headers["location"] == f"/v1/jobs/{made['id']}"
     assert client.get(answer.headers["location"]).json() == made
     assert (made["object"], made["status"], made["stage"]) == ("job", "queued", None)
+    assert made["outputs"] == ["openvino"]
     assert (made["name"], made["seed"], made["metadata"]) == ("n", 3, {"k": "v"})
     assert (made["preset"], made["target"]["parameter_ratio"]) == ("ladabert-1", 2.5)
     assert [step["method"] for step in made["recipe"]["steps"]] == ["svd", "magnitude", "distill"]

@@ -48,8 +48,16 @@ def test_the_job_is_the_one_that_the_manifest_names(
     assert (asked.model, asked.data, asked.out, asked.columns) == (model, inputs, tmp_path / "out", {"text": "t"})
     assert asked.options == {
         "recipe": SAID["recipe"], "target": {"bytes_ratio": 4.0}, "task": "classification", "metric": "f1", "seed": 7,
-        "resources": {"device": "cpu"},
+        "resources": {"device": "cpu"}, "outputs": [],
     }  # fmt: skip
+
+
+def test_formats_beside_the_two_are_asked_for_again(
+    tmp_path: Path, inputs: dict[str, Path], hashes: dict[str, str]
+) -> None:
+    model = inputs.pop("model")
+    folder = made(tmp_path / "a", hashes=hashes, outputs=["openvino", "onnx-fp16"])
+    assert order(folder, model, inputs, tmp_path / "out").options["outputs"] == ["openvino", "onnx-fp16"]
 
 
 def test_every_input_that_is_another_is_named(inputs: dict[str, Path], hashes: dict[str, str]) -> None:

@@ -27,6 +27,8 @@ from tests.client.hand import SUCCEED
         (("--preset", "nosuch"), "must be one of"),
         (("--recipe", "r.toml"), "exactly one of --preset NAME and --recipe FILE"),
         (("--metric", "auc"), "accuracy, macro_f1"),
+        (("--output", "gguf"), "onnx-fp16, onnx-int8, openvino, torch-export"),
+        (("--output", "openvino", "--output", "openvino"), "each once"),
         (("--task", "summarization"), "classification"),
         (("--device", "tpu"), "cpu, cuda, auto"),
         (("--train", "nosuch.csv"), "nosuch.csv is not a file"),

@@ -1,5 +1,6 @@
 """The sessions of README and quickstart run as they stand there, against a service that runs here."""
 
+import json
 import os
 import re
 import signal
@@ -103,6 +104,9 @@ def test_a_session_runs_as_it_stands(page: str, language: str, code: str, servic
         found = sorted(path.name for path in (place / name).rglob("*")) if name != "never" else ["model.onnx"]
         assert "model.onnx" in found
         assert "__pycache__" not in found
+        manifest = place / name / "manifest.json"  # a ladder has one in each folder below
+        told = json.loads(manifest.read_text())["outputs"] if manifest.exists() else []
+        assert told == re.findall(r"--output (\S+)", code)
     if "never" in code:
         assert "exit 1" in done.stdout
         assert "banana" in done.stderr

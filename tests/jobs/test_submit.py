@@ -42,12 +42,13 @@ def test_a_job_without_a_verdict_waits_for_its_inspection(world: World) -> None:
 
 def test_the_spec_is_the_request_with_recipe_and_target_of_the_preset(world: World) -> None:
     """What a worker needs is in the row: no preset is looked up again later."""
-    job = world.submit(world.request(preset="ladabert-2", target={"min_retention": 0.9}, seed=7))
+    job = world.submit(world.request(preset="ladabert-2", target={"min_retention": 0.9}, seed=7, outputs=["openvino"]))
     assert job.spec["preset"] == "ladabert-2"
     assert job.spec["target"] == {"parameter_ratio": 3.3, "min_retention": 0.9}
     assert [step["method"] for step in job.spec["recipe"]["steps"]] == ["svd", "magnitude", "distill"]
     assert job.spec["recipe"]["steps"][0]["keep"] == "auto"
     assert job.spec["seed"] == 7
+    assert job.spec["outputs"] == ["openvino"]
 
 
 def test_neither_preset_nor_recipe_means_hybrid(world: World) -> None:

@@ -14,10 +14,10 @@ from core.batches import Batch, Split, inputs, predict
 from core.export import onnx as onnx_form
 from core.export import torch_form
 from core.factorize.svd import truncate
+from core.forward import logits_of
 from core.inspect import shape_of
 from core.losses import Distillation
 from core.model import Loaded, load
-from core.outputs import logits_of
 from core.recipe import Recipe
 from core.recorded import record
 from core.removal import columns_of

@@ -1,0 +1,39 @@
+"""A copy of a student to be changed, in modules that every runtime multiplies as they are."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from core.phase import Build
+from core.surgery import LowRankLinear, rounding_inputs
+
+
+@torch.no_grad()
+def copied(build: Build, *, rounding: bool) -> Build:
+    """`build` with a model of its own. A linear of two factors and a sparse part is their sum in it: a runtime that
+    folds nothing would add them up at every call.
+
+    Args:
+        rounding: linears that round their inputs go on doing so; else they take them as they come.
+    """
+    model = copy.deepcopy(build.model).cpu().eval()
+    masks, values = dict(build.masks), dict(build.values)
+    for name, module in [*model.named_modules()]:
+        if isinstance(module, LowRankLinear) and module.sparse is not None and not module.dynamic:
+            weight = module.left @ module.right + module.sparse
+            summed = nn.Linear(weight.shape[1], weight.shape[0], module.bias is not None, device="meta")
+            summed.weight = nn.Parameter(weight)
+            if module.bias is not None:
+                summed.bias = module.bias
+            model.set_submodule(name, summed.eval())
+            for part in ("left", "right", "sparse"):
+                masks.pop(f"{name}.{part}", None)
+                values.pop(f"{name}.{part}", None)
+    if not rounding:
+        for module in rounding_inputs(model).values():
+            module.dynamic = False  # type: ignore[assignment]
+    return replace(build, model=model, hooks=[], masks=masks, values=values)
