@@ -31,6 +31,7 @@ def test_a_killed_worker_costs_one_attempt_and_leaves_nothing(make_scene: MakeSc
         assert len(members(group)) == 3
         process.kill()
         until(lambda: not members(group), 5)
+        process.wait(30)  # its children may be gone before it is
     with rescuer(scene):
         job = scene.wait(job_id)
         assert len(list(scene.settings.work_dir.iterdir())) == 1  # the dead worker's folder is gone
