@@ -31,8 +31,8 @@ class ClassChange(BaseModel):
 
 class ColumnNames(BaseModel):
     """
-    Where text and labels stand. Absent: the first of the task's own names that the file has; of classification `text`
-    or `sentence`, `text_pair` where it exists, `label`.
+    Where text and labels stand. Absent: the first of the task's own names that the file has (docs/tasks.md); of
+    classification `text` or `sentence`, `text_pair` where it exists, `label`.
     """
 
     text: Annotated[str | None, Field(max_length=200, min_length=1)] = None
