@@ -86,7 +86,7 @@ def test_a_model_is_ready_when_its_last_file_has_come(client: TestClient, settin
         "arrays.npz",
         "modeling_x.py",
         "libx.so",
-        "modules.json",
+        "adapter_config.json",
         "adapter_config.json",
         "model.safetensors.bin",
         "model.safetensors\n",
