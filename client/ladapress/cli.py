@@ -61,7 +61,7 @@ from ladapress.plugins import add_plugins
 from ladapress.push_command import push
 from ladapress.trust import GivenKeys, ServiceKeys
 from ladapress.types import JobRequest, Resources
-from ladapress.uploads import media_type
+from ladapress.uploads import media_type, task_of
 
 app = typer.Typer(
     name="ladapress",
@@ -100,7 +100,10 @@ def compress(
         model=model_dir,
         data=_roles(train, eval, select, unlabelled),
         out=out,
-        options={**_options(task, metric, preset, recipe, target, ladder, seed, device), "outputs": output or []},
+        options={
+            **_options(model_dir, task, metric, preset, recipe, target, ladder, seed, device),
+            "outputs": output or [],
+        },
         columns=named(text=text, text_pair=text_pair, label=label),
     )
     with Client() as client:
@@ -134,7 +137,7 @@ def plan(
     order = Order(
         model=model_dir,
         data=_roles(train, eval, select, unlabelled),
-        options=_options(task, metric, preset, recipe, target, ladder, seed, device),
+        options=_options(model_dir, task, metric, preset, recipe, target, ladder, seed, device),
         columns=named(text=text, text_pair=text_pair, label=label),
     )
     with Client() as client:
@@ -153,6 +156,7 @@ def _roles(train: Path, evaluation: Path, select: Path | None, unlabelled: Path 
 
 
 def _options(
+    model: Path,
     task: str | None,
     metric: str | None,
     preset: str | None,
@@ -167,7 +171,7 @@ def _options(
         raise usage("give exactly one of --preset NAME and --recipe FILE")
     chosen_device = one_of(Resources, "device", device)
     return {
-        "task": one_of(JobRequest, "task", task),
+        "task": one_of(JobRequest, "task", task or task_of(model)),
         "metric": one_of(JobRequest, "metric", metric),
         "preset": preset,
         "recipe": None if recipe is None else recipe_file(recipe),

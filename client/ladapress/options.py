@@ -50,8 +50,12 @@ PairColumn = Annotated[
     str | None, typer.Option("--text-pair", metavar="COL", help="Second text's column. [default: text_pair]")
 ]
 LabelColumn = Annotated[str | None, typer.Option("--label", metavar="COL", help="Label column. [default: label]")]
-TaskName = Annotated[str | None, typer.Option(metavar="T", help="[default: classification]")]
-MetricName = Annotated[str | None, typer.Option(metavar="M", help="What retention is measured in. [default: accuracy]")]
+TaskName = Annotated[
+    str | None, typer.Option(metavar="T", help="What the model is for. [default: as its config.json says]")
+]
+MetricName = Annotated[
+    str | None, typer.Option(metavar="M", help="What retention is measured in. [default: the task's first]")
+]
 PresetName = Annotated[str | None, typer.Option(metavar="P", help="A recipe by name; this or --recipe.")]
 RecipeFile = Annotated[Path | None, typer.Option(metavar="FILE", help="A recipe file, TOML or JSON.")]
 Targets = Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help=TARGET_HELP)]

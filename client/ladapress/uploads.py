@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +24,12 @@ MEDIA_TYPES = {
 }
 
 
+# What ends the name of a model's class in Transformers -> task.
+HEADS = {
+    "ForTokenClassification": "token_classification",
+    "ForQuestionAnswering": "question_answering",
+    "Model": "sentence_embedding",
+}
 POOLING = "1_Pooling/config.json"  # of a folder of Sentence Transformers
 
 
@@ -50,6 +57,20 @@ def model_files(folder: Path) -> dict[str, Path]:
             "usage", f"{folder} holds no *.safetensors{found}: save with save_pretrained(safe_serialization=True)"
         )
     return files
+
+
+def task_of(folder: Path) -> str | None:
+    """The task that config.json says the model is for; None where it says none: the service has a default."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        (architecture,) = config["architectures"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    if "id2label" in config and len(config["id2label"]) == 1 and architecture.endswith("ForSequenceClassification"):
+        return "regression"
+    if config.get("problem_type") == "multi_label_classification":
+        return "multi_label"
+    return next((task for head, task in HEADS.items() if str(architecture).endswith(head)), None)
 
 
 def media_type(path: Path) -> str:

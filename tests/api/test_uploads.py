@@ -87,7 +87,6 @@ def test_a_model_is_ready_when_its_last_file_has_come(client: TestClient, settin
         "modeling_x.py",
         "libx.so",
         "adapter_config.json",
-        "adapter_config.json",
         "model.safetensors.bin",
         "model.safetensors\n",
         "MODEL.BIN",

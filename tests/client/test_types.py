@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
-from ladapress.uploads import MEDIA_TYPES, MODEL_FILES
+from ladapress.uploads import MEDIA_TYPES, MODEL_FILES, task_of
 
+from core.family import FAMILIES, family_of
+from core.task import TASKS
 from core.upload import ALLOWED
 from tests.client.conftest import ROOT
+from tests.tasks import made
 
 
 def test_the_generated_types_are_those_of_todays_api() -> None:
@@ -57,3 +62,18 @@ def test_every_dataset_format_of_the_service_has_a_file_name() -> None:
     from core.data import FORMATS
 
     assert {suffix.removeprefix(".") for suffix in MEDIA_TYPES} >= set(FORMATS)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_command_reads_the_task_as_the_service_does(task: str, tmp_path: Path) -> None:
+    config = made.build("bert", task).config
+    architecture = FAMILIES["bert"].stem + TASKS[task].head
+    given = {**config.to_dict(), "architectures": [architecture]}
+    (tmp_path / "config.json").write_text(json.dumps(given))
+    assert (task_of(tmp_path) or "classification") == family_of(given)[1].name == task
+
+
+def test_what_no_config_says_is_left_to_the_service(tmp_path: Path) -> None:
+    assert task_of(tmp_path) is None
+    (tmp_path / "config.json").write_text("[]")
+    assert task_of(tmp_path) is None
