@@ -36,14 +36,14 @@ class Models:
         model = types.Model.model_validate(self._transport.json("POST", "/v1/models", json=body, repeatable=True))
         try:
             for missing in model.missing:
-                self._put(model.id, files[missing], moved)
+                self._put(model.id, missing, files[missing], moved)
         except BaseException:
             with suppress(LadapressError):
                 self.delete(model.id)
             raise
         return self.get(model.id)
 
-    def _put(self, model_id: str, path: Path, moved: Moved) -> None:
+    def _put(self, model_id: str, name: str, path: Path, moved: Moved) -> None:
         sent = 0
 
         def body() -> Iterator[bytes]:
@@ -56,7 +56,7 @@ class Models:
                 moved(len(piece))
 
         headers = {"content-type": "application/octet-stream", "content-length": str(path.stat().st_size)}
-        self._transport.json("PUT", place("models", model_id, "files", path.name), body=body, headers=headers)
+        self._transport.json("PUT", place("models", model_id, "files", name), body=body, headers=headers)
 
     def get(self, model_id: str) -> types.Model:
         """One model."""

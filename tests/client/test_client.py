@@ -82,6 +82,16 @@ def test_a_refused_model_upload_leaves_no_model_behind(client: Client, inputs: I
     assert [model.id for model in client.models.list().data] == before
 
 
+def test_how_embeddings_are_pooled_goes_with_the_model_under_its_own_name(client: Client, inputs: Inputs) -> None:
+    """A folder of Sentence Transformers has two files called config.json."""
+    (inputs.model / "1_Pooling").mkdir()
+    settings = inputs.model / "1_Pooling/config.json"
+    settings.write_text('{"pooling_mode_mean_tokens": true}')
+    sizes = {file.path: file.size for file in client.models.upload(inputs.model).files}
+    assert sizes["pooling_config.json"] == settings.stat().st_size
+    assert sizes["config.json"] == (inputs.model / "config.json").stat().st_size
+
+
 def test_a_submission_whose_answer_is_lost_is_still_one_job(
     service: Service, wire: Wire, wired: Client, uploaded: Uploaded
 ) -> None:
