@@ -9,7 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from core.export import charts
-from core.report import Latency, Layer, Report, Sizes
+from core.report import Latency, Layer, Point, Report, Sizes
 from core.verdict import outcome, sentence
 
 CLASSES = 20  # that a table shows
@@ -32,6 +32,7 @@ def page(report: Report) -> str:
         outcome=outcome(point),
         verdict="" if not point.target else "met" if point.target_met else "missed",
         sizes=_sizes(report),
+        formats=[_format(point, name) for name in point.agreement_by_file],
         targets=[_target(report, name, asked) for name, asked in report.target.items() if name != "max_minutes"],
         latency=sorted(point.latency, key=lambda one: (one.batch, one.tokens)),
         share=_share,
@@ -98,6 +99,14 @@ def _target(report: Report, name: str, asked: float) -> dict[str, object]:
     }[name]
     shown = (number(value) if value >= 1e5 else f"{value:.4g}" for value in (asked, reached))
     return dict(zip(("asked", "reached"), shown, strict=True)) | {"name": name, "met": name not in point.shortfall}
+
+
+def _format(point: Point, path: str) -> tuple[str, str, str, str]:
+    """A row of what was made for other runtimes: file, bytes (of its folder, where it has one), metric, agreement."""
+    place = path.rpartition("/")[0]
+    own = [path] if place == "outputs" else [name for name in point.sizes.bytes_on_disk if name.startswith(f"{place}/")]
+    size = sum(point.sizes.bytes_on_disk[name] for name in own)
+    return path, number(size), f"{point.student_by_file[path]:.4f}", percent(point.agreement_by_file[path])
 
 
 def _sizes(report: Report) -> list[tuple[str, str, str, str]]:

@@ -54,6 +54,9 @@ def test_every_file_is_listed_proved_in_its_closure_and_measured(result: Result)
         assert not names & ours
         assert (proved[path].rows, proved[path].max_difference <= proved[path].tolerance) == (40, True)
         assert 0 <= point.agreement_by_file[path] <= 1
+        assert f'<th scope="row" class="name">{path}</th>' in (result.folder / "report.html").read_text(
+            encoding="utf-8"
+        )
     assert "outputs/openvino/model.bin" in manifest.files
     assert not {"torch"} & {entry.partition("==")[0] for entry in manifest.needs["outputs/openvino/model.xml"]}
 
