@@ -67,7 +67,10 @@ def _all_of(value: Any, labels: Mapping[int, str], names: Mapping[str, int]) -> 
     given = _listed(value, split=False)
     if len(given) == len(labels) and all(isinstance(one, float | bool) and one in (0, 1) for one in given):
         return tuple(number for number, one in enumerate(given) if one)
-    return tuple(sorted({_class(one, labels, names) for one in given}))
+    found = sorted({_class(one, labels, names) for one in given})
+    if len(found) != len(given):
+        raise ValueError(f"{str(given)[:40]!r} names a label twice; 0 or 1 for every label are written 0.0 and 1.0")
+    return tuple(found)
 
 
 def _number(value: Any) -> float:

@@ -20,6 +20,7 @@ NAMES = {0: "O", 1: "B-x", 2: "I-x"}
         ("regression", {"text": "a", "label": 10**400}),
         ("question_answering", {"question": "a", "context": "b", "answers": '{"text":' + DEEP}),
         ("multi_label", {"text": "a", "label": DEEP}),
+        ("multi_label", {"text": "a", "label": [1, 0, 0]}),  # would be labels 0 and 1
         ("token_classification", {"tokens": DEEP, "tags": "O"}),
         ("token_classification", {"tokens": ["a"], "tags": DEEP}),
     ],
