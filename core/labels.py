@@ -25,6 +25,7 @@ def text_of(task: Task, value: Any) -> Any:
     words = _listed(value, split=True)
     if not words or len(words) > MAX_WORDS or not all(isinstance(word, str) and word.strip() for word in words):
         raise ValueError("legal: a list of words, or words with spaces between them")
+    "".join(words).encode("utf-8")  # a lone surrogate, which JSON in a CSV cell can write, fails here
     return words
 
 
@@ -66,13 +67,16 @@ def _all_of(value: Any, labels: Mapping[int, str], names: Mapping[str, int]) -> 
     given = _listed(value, split=False)
     if len(given) == len(labels) and all(isinstance(one, float | bool) and one in (0, 1) for one in given):
         return tuple(number for number, one in enumerate(given) if one)
-    return tuple(sorted({_class(one, labels, names) for one in given}))
+    found = sorted({_class(one, labels, names) for one in given})
+    if len(found) != len(given):
+        raise ValueError(f"{str(given)[:40]!r} names a label twice; 0 or 1 for every label are written 0.0 and 1.0")
+    return tuple(found)
 
 
 def _number(value: Any) -> float:
     try:
         found = float(value) if not isinstance(value, bool) else math.nan
-    except (TypeError, ValueError):
+    except (OverflowError, TypeError, ValueError):
         found = math.nan
     if not math.isfinite(found):
         raise ValueError(f"label {str(value)[:40]!r} is no finite number")
@@ -86,7 +90,7 @@ def _answers(value: Any, context: str) -> tuple[tuple[str, int], ...]:
         texts, starts = given["text"], given["answer_start"]
         found = tuple(zip(texts, starts, strict=True))
         fits = all(isinstance(text, str) and type(start) is int and start >= 0 for text, start in found)
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, RecursionError, TypeError, ValueError):
         fits, found = False, ()
     if not fits:
         raise ValueError(f'answers {str(value)[:60]!r}; legal: {{"text": [...], "answer_start": [...]}}')
@@ -104,7 +108,7 @@ def _listed(value: Any, *, split: bool) -> Sequence[Any]:
     if isinstance(value, str) and value.lstrip().startswith("["):
         try:
             value = json.loads(value)
-        except ValueError:
+        except (RecursionError, ValueError):
             raise ValueError(f"{value[:40]!r} is no JSON list") from None
     elif isinstance(value, str) and split:
         value = value.split()

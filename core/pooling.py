@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from core.errors import ModelUnsupported
+from core.errors import ModelInvalid, ModelUnsupported
 
 if TYPE_CHECKING:
     import torch
@@ -42,13 +42,14 @@ def pooling_of(folder: Path) -> Pooling:
     """That of an uploaded model; the mean where it says nothing.
 
     Raises:
+        ModelInvalid: a file that is not JSON of its form.
         ModelUnsupported: another way of pooling, or a layer behind it.
     """
     given = _read(folder / SETTINGS, {})
     modes = [name for name in ("cls_token", "mean_tokens", "max_tokens", "mean_sqrt_len_tokens", "weightedmean_tokens",
                                "lasttoken") if given.get(f"pooling_mode_{name}")]  # fmt: skip
     mode: Any = given.get("pooling_mode") or "+".join(modes) or "mean"
-    mode = {"cls_token": "cls", "mean_tokens": "mean"}.get(mode, mode)
+    mode = {"cls_token": "cls", "mean_tokens": "mean"}.get(str(mode), str(mode))
     if mode not in MODES:
         raise ModelUnsupported(f"{SETTINGS}: pooling {str(mode)[:60]!r}; legal: {' or '.join(MODES)}", param="/model")
     kinds = [
@@ -62,7 +63,16 @@ def pooling_of(folder: Path) -> Pooling:
 
 
 def _read(path: Path, absent: Any) -> Any:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else absent
+    if not path.is_file():
+        return absent
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (RecursionError, ValueError) as error:
+        raise ModelInvalid(f"{path.name} is not JSON: {str(error)[:200]}", param="/model") from None
+    if type(found) is not type(absent):
+        what = "list" if isinstance(absent, list) else "object"
+        raise ModelInvalid(f"{path.name} is not a JSON {what}", param="/model")
+    return found
 
 
 @functools.cache

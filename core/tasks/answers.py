@@ -84,7 +84,8 @@ class Answers(ABC):
 
     def divergence(self, student: Array, teacher: Array) -> float:
         """KL(teacher || student), mean over choices."""
-        return float(self.apart(student, teacher).mean())
+        found = self.apart(student, teacher)
+        return float(found.mean()) if len(found) else 0.0
 
     def score(self, metric: Metric, guess: Any) -> float:
         """`metric` against the labels."""
@@ -175,7 +176,8 @@ class Choices(Answers):
         return found
 
     def agreement(self, a: Array, b: Array) -> float:
-        return float((self.choices(a).argmax(axis=1) == self.choices(b).argmax(axis=1)).mean())
+        same = self.choices(a).argmax(axis=1) == self.choices(b).argmax(axis=1)
+        return float(same.mean()) if len(same) else 1.0
 
     def chances(self, teacher: Array) -> Array:
         logits, known = self.choices(teacher), self.chosen >= 0

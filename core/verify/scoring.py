@@ -192,7 +192,7 @@ def tally(task: str, metric: str, truth: Any, guess: Any, labels: Sequence[Any] 
         return sums[edges[1:]] - sums[edges[:-1]]
     truth, guess = np.asarray(truth), np.asarray(guess)
     if metric in ("accuracy", "exact_match"):
-        right = (truth == guess).reshape(len(truth), -1).all(axis=1)
+        right = (truth == guess).all(axis=tuple(range(1, truth.ndim)))
         return np.stack([right, np.ones(len(truth))], axis=1).astype(np.float64)
     if task == "multi_label":
         each = np.stack([truth & guess, guess, truth], axis=1).astype(np.float64)  # (rows, 3, labels)
