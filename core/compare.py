@@ -32,6 +32,7 @@ def compare(metric: Metric, teacher: FLOAT, student: FLOAT, answers: Answers, se
         agreement=answers.agreement(student, teacher),
         only_teacher_right=lost,
         only_student_right=won,
+        changed=int(answers.changed(theirs, ours).sum()),
         p_value=float(binomtest(won, won + lost).pvalue) if won + lost else 1.0,
         retention_low=low,
         retention_high=high,

@@ -142,6 +142,7 @@ def read(
         except ValueError as error:
             raise DataInvalid(f"{role}: row {number}, column {cell!r}: {error}", param=f"/data/{role}") from None
         size += len(texts[-1]) if isinstance(texts[-1], str) else sum(map(len, texts[-1]))
+        size += len(pairs[-1]) if pair is not None else 0
         if number > MAX_ROWS or size > MAX_TEXT_BYTES:
             raise DataInvalid(
                 f"{role}: more than {MAX_ROWS} rows or {MAX_TEXT_BYTES} characters", param=f"/data/{role}"

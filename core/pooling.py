@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import torch
 
 MODES = ("mean", "cls")
+MOST_BYTES = 1 << 20
 FILE = "pooling.json"  # of pytorch/ in an artifact
 MODULES, SETTINGS = "modules.json", "pooling_config.json"  # as uploaded: the latter is 1_Pooling/config.json
 
@@ -65,6 +66,8 @@ def pooling_of(folder: Path) -> Pooling:
 def _read(path: Path, absent: Any) -> Any:
     if not path.is_file():
         return absent
+    if path.stat().st_size > MOST_BYTES:
+        raise ModelInvalid(f"{path.name} is over {MOST_BYTES} bytes", param="/model")
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (RecursionError, ValueError) as error:

@@ -83,7 +83,7 @@ class Point(Frozen):
     latency: tuple[Latency, ...]
     parity: tuple[Parity, ...]
     student_by_file: dict[str, float]  # metric measured on each delivered form
-    agreement_by_file: dict[str, float] = {}  # of outputs: share of eval rows answered as model.onnx answers them
+    agreement_by_file: dict[str, float] = {}  # of outputs: share of choices on eval that are model.onnx's own
 
 
 class ClassChange(Frozen):
@@ -113,9 +113,10 @@ class Comparison(Frozen):
     """
 
     rows: int
-    agreement: float
-    only_teacher_right: int
+    agreement: float  # share of choices: of rows, labels of rows, words, starts and ends, texts
+    only_teacher_right: int  # or nearer to it, where no answer is simply right
     only_student_right: int
+    changed: int | None = None  # rows that are answered otherwise; None in reports of before
     p_value: float
     retention_low: float
     retention_high: float

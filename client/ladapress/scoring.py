@@ -159,8 +159,10 @@ def spans(outputs: Any, known: Sequence[Any]) -> Any:
             continue
         low = inside[0]
         starts, ends = (one[low : inside[-1] + 1, side].astype(np.float64) for side in (0, 1))
-        both = np.triu(starts[:, None] + ends[None, :] + 1e6) - np.triu(np.full((len(starts),) * 2, 1e6), LONGEST)
-        best = np.unravel_index(both.argmax(), both.shape)
+        padded = np.concatenate([ends, np.full(LONGEST - 1, -np.inf)])
+        both = starts[:, None] + np.lib.stride_tricks.sliding_window_view(padded, LONGEST)  # (tokens, length - 1)
+        first, more = np.unravel_index(both.argmax(), both.shape)
+        best = first, first + more
         if starts[best[0]] + ends[best[1]] >= float(one[0, 0]) + float(one[0, 1]):
             found[row] = low + best[0], low + best[1]
     return found
@@ -192,7 +194,7 @@ def tally(task: str, metric: str, truth: Any, guess: Any, labels: Sequence[Any] 
         return sums[edges[1:]] - sums[edges[:-1]]
     truth, guess = np.asarray(truth), np.asarray(guess)
     if metric in ("accuracy", "exact_match"):
-        right = (truth == guess).reshape(len(truth), -1).all(axis=1)
+        right = (truth == guess).all(axis=tuple(range(1, truth.ndim)))
         return np.stack([right, np.ones(len(truth))], axis=1).astype(np.float64)
     if task == "multi_label":
         each = np.stack([truth & guess, guess, truth], axis=1).astype(np.float64)  # (rows, 3, labels)

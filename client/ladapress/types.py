@@ -908,6 +908,7 @@ class Comparison(BaseModel):
     agreement: float
     only_teacher_right: int
     only_student_right: int
+    changed: int | None = None
     p_value: float
     retention_low: float
     retention_high: float

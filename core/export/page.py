@@ -9,7 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from core.export import charts
-from core.report import Latency, Layer, Point, Report, Sizes
+from core.report import Comparison, Latency, Layer, Point, Report, Sizes
 from core.verdict import outcome, sentence
 
 CLASSES = 20  # that a table shows
@@ -38,7 +38,7 @@ def page(report: Report) -> str:
         share=_share,
         slowest=max(map(_share, point.latency)),
         classes=sorted(classes, key=lambda one: -abs(one.student - one.teacher))[:CLASSES],
-        changed=count(round((1 - compared.agreement) * compared.rows), "row") if compared else "",
+        changed=count(_changed(compared), "row") if compared else "",
         chance=round(1 / max(compared.p_value, 1e-9)) if compared else 0,
         damage=damage,
         worst=max((one.kl for one in damage), default=0) or 1,
@@ -99,6 +99,11 @@ def _target(report: Report, name: str, asked: float) -> dict[str, object]:
     }[name]
     shown = (number(value) if value >= 1e5 else f"{value:.4g}" for value in (asked, reached))
     return dict(zip(("asked", "reached"), shown, strict=True)) | {"name": name, "met": name not in point.shortfall}
+
+
+def _changed(compared: Comparison) -> int:
+    """Rows that are answered otherwise; reports of before know their share."""
+    return round((1 - compared.agreement) * compared.rows) if compared.changed is None else compared.changed
 
 
 def _format(point: Point, path: str) -> tuple[str, str, str, str]:

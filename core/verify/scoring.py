@@ -159,8 +159,10 @@ def spans(outputs: Any, known: Sequence[Any]) -> Any:
             continue
         low = inside[0]
         starts, ends = (one[low : inside[-1] + 1, side].astype(np.float64) for side in (0, 1))
-        both = np.triu(starts[:, None] + ends[None, :] + 1e6) - np.triu(np.full((len(starts),) * 2, 1e6), LONGEST)
-        best = np.unravel_index(both.argmax(), both.shape)
+        padded = np.concatenate([ends, np.full(LONGEST - 1, -np.inf)])
+        both = starts[:, None] + np.lib.stride_tricks.sliding_window_view(padded, LONGEST)  # (tokens, length - 1)
+        first, more = np.unravel_index(both.argmax(), both.shape)
+        best = first, first + more
         if starts[best[0]] + ends[best[1]] >= float(one[0, 0]) + float(one[0, 1]):
             found[row] = low + best[0], low + best[1]
     return found

@@ -31,7 +31,8 @@ another.
 AFTER_TASKS = """
 A sequence classifier whose `config.json` has no `problem_type` is what the job says: `classification` or
 `multi_label`. Lists stand in JSONL and Parquet as lists; in CSV as JSON, words and their tags also with spaces
-between them. Labels are class names or numbers. Answers have SQuAD's form, `{"text": [...], "answer_start":
+between them. Labels are class names or numbers; of multi-label those that hold, or a float (0.0 or 1.0) or boolean
+for every label. Answers have SQuAD's form, `{"text": [...], "answer_start":
 [...]}`, both empty where there is none. What a tokenizer cuts off is not asked for: words behind the longest text,
 and answers there count as missed.
 

@@ -73,7 +73,8 @@ def test_a_comparison_says_who_is_better_and_shows_rows(judge: Judge) -> None:
     assert 0 < one.p_value < 0.7
     assert one.retention_low < one.retention_high
     assert one.retention_low < 1
-    assert one.flips
+    theirs, ours = map(judge.answers.guess, (judge.followed, far))
+    assert one.changed == judge.answers.changed(theirs, ours).sum() >= len(one.flips) > 0
     assert all(flip.text and flip.label and flip.teacher != flip.student for flip in one.flips)
     other = compare(judge.metric, judge.followed, judge.followed, judge.answers, 0)
     assert (other.flips, other.p_value) == ((), 1.0)
