@@ -8,7 +8,7 @@ from scipy.special import log_softmax
 from core.task import Metric
 from core.verify import scoring
 
-__all__ = ["Metric", "agreement", "class_score", "divergence", "score"]
+__all__ = ["Metric", "agreement", "class_score", "divergence", "divergences", "score"]
 
 
 def score(metric: Metric, logits: np.ndarray, labels: list[int]) -> float:
@@ -27,6 +27,12 @@ def agreement(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def divergence(student: np.ndarray, teacher: np.ndarray) -> float:
-    """KL(teacher || student) of the classes that two sets of logits (rows, classes) predict, mean over rows."""
+    """`divergences`, mean over rows."""
+    return float(divergences(student, teacher).mean())
+
+
+def divergences(student: np.ndarray, teacher: np.ndarray) -> np.ndarray:
+    """KL(teacher || student) of the classes that two sets of logits (rows, classes) predict, (rows,)."""
     log_q, log_p = (log_softmax(logits.astype(np.float64), axis=1) for logits in (student, teacher))
-    return float((np.exp(log_p) * (log_p - log_q)).sum(axis=1).mean())
+    found: np.ndarray = (np.exp(log_p) * (log_p - log_q)).sum(axis=1)
+    return found

@@ -5,7 +5,7 @@ They are copies for other runtimes. Targets, ratios and milliseconds stay those 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Literal
@@ -27,6 +27,11 @@ class Format:
     needs: tuple[str, ...]
     writes: tuple[str, ...] = ()
     extra: str | None = None
+
+    def size(self, bytes_on_disk: Mapping[str, int]) -> int:
+        """Bytes of the file and of what lies beside it under the same name."""
+        stem = self.path.rpartition(".")[0]
+        return sum(size for name, size in bytes_on_disk.items() if name.rpartition(".")[0] == stem)
 
 
 FORMATS: dict[Output, Format] = {

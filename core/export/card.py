@@ -10,9 +10,9 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCardData
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from core.outputs import FORMATS, Format
+from core.outputs import FORMATS
 from core.pooling import FILE as POOLING
-from core.report import Point, Report
+from core.report import Report
 from core.task import TASKS, Task
 from core.verdict import sentence
 
@@ -66,7 +66,11 @@ def card(report: Report, folder: Path) -> str:
         and _read(folder / "pytorch/config.json").get("type_vocab_size", 0) > 1,
         pooled=_pooled(_read(folder / "pytorch" / POOLING)),
         sentence=sentence(point),
-        outputs=[(name, one.path, _size(one, point)) for name, one in FORMATS.items() if name in report.outputs],
+        outputs=[
+            (name, one.path, one.size(point.sizes.bytes_on_disk))
+            for name, one in FORMATS.items()
+            if name in report.outputs
+        ],
         packed=(folder / "pytorch" / "load.py").exists(),
         needs={parity.file: _roots(parity.file, parity.closure) for parity in point.parity},
     )
@@ -97,12 +101,6 @@ def fenced(label: str) -> str:
     shown = shown if len(shown) <= LABEL else f"{shown[: LABEL - 1]}…"
     ticks = "`" * (1 + max((len(run) for run in re.findall("`+", shown)), default=0))
     return f"{ticks} {shown} {ticks}" if "`" in shown else f"{ticks}{shown}{ticks}"
-
-
-def _size(one: Format, point: Point) -> int:
-    """Bytes of a format's file and of what lies beside it under the same name."""
-    stem = one.path.rpartition(".")[0]
-    return sum(size for name, size in point.sizes.bytes_on_disk.items() if name.rpartition(".")[0] == stem)
 
 
 def _roots(form: str, closure: tuple[str, ...]) -> str:

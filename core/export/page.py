@@ -9,6 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from core.export import charts
+from core.outputs import FORMATS
 from core.report import Comparison, Latency, Layer, Point, Report, Sizes
 from core.verdict import outcome, sentence
 
@@ -107,10 +108,8 @@ def _changed(compared: Comparison) -> int:
 
 
 def _format(point: Point, path: str) -> tuple[str, str, str, str]:
-    """A row of what was made for other runtimes: file, bytes (of its folder, where it has one), metric, agreement."""
-    place = path.rpartition("/")[0]
-    own = [path] if place == "outputs" else [name for name in point.sizes.bytes_on_disk if name.startswith(f"{place}/")]
-    size = sum(point.sizes.bytes_on_disk[name] for name in own)
+    """A row of what was made for other runtimes: file, bytes, metric, agreement."""
+    size = next(one for one in FORMATS.values() if one.path == path).size(point.sizes.bytes_on_disk)
     return path, number(size), f"{point.student_by_file[path]:.4f}", percent(point.agreement_by_file[path])
 
 

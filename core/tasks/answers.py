@@ -13,6 +13,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
 from core.data import Rows
+from core.metrics import agreement, divergences
 from core.report import ClassChange
 from core.task import Metric
 from core.verify import scoring
@@ -171,13 +172,11 @@ class Choices(Answers):
         """Options (choices,) as truths of the rows, of the form of `judged`."""
 
     def apart(self, student: Array, teacher: Array) -> Array:
-        log_q, log_p = (log_softmax(self.choices(one).astype(np.float64), axis=1) for one in (student, teacher))
-        found: Array = (np.exp(log_p) * (log_p - log_q)).sum(axis=1)
-        return found
+        return divergences(self.choices(student), self.choices(teacher))
 
     def agreement(self, a: Array, b: Array) -> float:
-        same = self.choices(a).argmax(axis=1) == self.choices(b).argmax(axis=1)
-        return float(same.mean()) if len(same) else 1.0
+        ours, theirs = self.choices(a), self.choices(b)
+        return agreement(ours, theirs) if len(ours) else 1.0
 
     def chances(self, teacher: Array) -> Array:
         logits, known = self.choices(teacher), self.chosen >= 0
