@@ -163,6 +163,10 @@ class Job(Answer):
     limits: Limits
     push: PushRequest | None = Field(description="Where its artifact goes; GET /v1/pushes?artifact_id= says how far.")
     dry_run: bool = Field(description="It ends when everything is planned: no points, no report.")
+    cache: Literal["use", "bypass"]
+    cache_hit: bool = Field(description="The result was there already: nothing was computed for this job.")
+    cached_from: str | None = Field(description="The job that computed the result; it may have been deleted since.")
+    parent_job_id: str | None = Field(description="Of a retry: the job that it does again.")
     metadata: dict[str, str]
     attempt: int
     progress: Progress

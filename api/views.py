@@ -119,6 +119,10 @@ def _job(
             "name": row.name,
             "push": spec.get("push"),  # specs of before have none
             "dry_run": row.dry_run,
+            "cache": spec.get("cache", "bypass"),  # jobs of before knew no cache
+            "cache_hit": row.cached_from is not None,
+            "cached_from": row.cached_from,
+            "parent_job_id": row.parent_job_id,
             "metadata": row.meta,
             "attempt": row.attempt,
             "progress": row.progress or {},

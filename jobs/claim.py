@@ -42,7 +42,9 @@ class Control:
     pause: bool
 
 
-def claim(s: Session, worker: str, lease_s: float, *, devices: Collection[str] | None = None) -> Claim | None:
+def claim(
+    s: Session, worker: str, lease_s: float, *, devices: Collection[str] | None = None, engine: str | None = None
+) -> Claim | None:
     """Take the first eligible job, or None.
 
     Order: priority; then the project with the fewest held jobs, so that nobody's thousand jobs starve another's
@@ -52,6 +54,7 @@ def claim(s: Session, worker: str, lease_s: float, *, devices: Collection[str] |
         worker: a name for people.
         lease_s: without a heartbeat for so long the job is lost.
         devices: values of `resources.device` that this worker serves; None = all.
+        engine: digest of what the worker works by; results of another are no results of this one.
     """
     held = (
         select(Job.project_id, func.count().label("jobs"))
@@ -80,6 +83,7 @@ def claim(s: Session, worker: str, lease_s: float, *, devices: Collection[str] |
             raise_fence=True,
             attempt=Job.attempt + 1,
             worker=worker,
+            engine=engine,
             stage="fetch",
             lease_until=db_now() + lease_s,
             heartbeat_at=db_now(),

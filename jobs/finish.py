@@ -53,18 +53,24 @@ def publish(
     """
     progress = {"fraction": 1.0, "step": None, "steps": None, "eta_s": 0.0}
     job = move(
-        s, job_id, State.SUCCEEDED, fence=fence, report=report and stored(report), progress=progress, stage=None,
+        s, job_id, State.SUCCEEDED, fence=fence, only=HELD, report=report and stored(report), progress=progress, stage=None,
         error=None,
     )  # fmt: skip
     if job is None:
         return False
+    deliver(s, job, points)
+    return True
+
+
+def deliver(s: Session, job: Job, points: Sequence[PublishedPoint]) -> None:
+    """The artifacts of a job that has just succeeded, and the push that it asked for."""
     for number, point in enumerate(points):
         artifact = Artifact(
             id=new_id("art"),
             project_id=job.project_id,
-            job_id=job_id,
+            job_id=job.id,
             point=number,
-            fence=fence,
+            fence=job.fence,
             report=stored(point.report),
         )
         s.add(artifact)
@@ -83,7 +89,6 @@ def publish(
         s.flush()
         if (asked := job.spec.get("push")) is not None:  # specs of before have none
             add_push(s, job.project_id, artifact.id, asked)
-    return True
 
 
 def published(s: Session, job_id: str, fence: int) -> bool:

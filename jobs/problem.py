@@ -24,6 +24,8 @@ CODES: dict[str, tuple[int, str]] = {
     "not_acceptable": (406, "None of the accepted media types can be produced"),
     "request_timeout": (408, "The body came too slowly"),
     "job_finished": (409, "The job has ended"),
+    "job_succeeded": (409, "The job has succeeded"),
+    "job_not_paused": (409, "The job is not paused"),
     "job_not_finished": (409, "The job has not ended"),
     "in_use": (409, "A job that has not ended needs this object"),
     "model_not_ready": (409, "Files of the model are missing"),

@@ -32,6 +32,10 @@ def _known_preset(value: str) -> str:
 Text = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_storable)]
 PresetName = Annotated[Text, AfterValidator(_known_preset)]
 Id = Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_storable)]
+Metadata = Annotated[
+    dict[Text, Annotated[str, Field(max_length=500), AfterValidator(_storable)]],
+    Field(max_length=16, description="For the caller: at most 16 pairs. Lists can be filtered by them."),
+]
 Seconds = Annotated[float, Field(gt=0, le=30 * 86_400, description="Seconds, at most 30 days.")]
 
 
@@ -68,6 +72,13 @@ class Limits(Closed):
 
     max_runtime_s: Seconds | None = None
     max_pending_s: Seconds | None = None
+
+
+class RetryRequest(Closed):
+    """Body of POST /v1/jobs/{id}/retry: what is to be different. Absent: as it was."""
+
+    limits: Limits | None = Field(None, description="Replaces the limits of the job that is done again.")
+    metadata: Metadata | None = None
 
 
 class PushRequest(Closed):
@@ -156,7 +167,10 @@ class JobRequest(PlanRequest):
     outputs: tuple[Output, ...] = Field((), max_length=8, description="Formats beside model.onnx and pytorch/.")
     limits: Limits = Limits()
     name: Text | None = None
-    metadata: dict[Text, Annotated[str, Field(max_length=500), AfterValidator(_storable)]] = Field({}, max_length=16)
+    metadata: Metadata = Field({})
+    cache: Literal["use", "bypass"] = Field(
+        "use", description="use: a result of the same inputs, order and engine is given at once, marked cache_hit."
+    )
     dry_run: bool = Field(False, description="End when everything is planned: no training, no artifacts.")
     push: PushRequest | None = Field(None, description="Where the artifact goes when the job has succeeded.")
 

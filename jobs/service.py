@@ -31,10 +31,10 @@ from jobs.pushes import (
     request_push,
 )
 from jobs.reconcile import Hint, reconcile
-from jobs.removal import cancel, delete_job
+from jobs.removal import cancel, delete_job, pause, resume
 from jobs.signing_keys import known as signing_keys
 from jobs.signing_keys import register as register_signing_key
-from jobs.submit import prepare, submit
+from jobs.submit import prepare, retry, submit
 from jobs.uploads import (
     DeclaredFile,
     create_dataset,
@@ -89,6 +89,7 @@ __all__ = [
     "keep_profile",
     "model_files",
     "order",
+    "pause",
     "plan",
     "prepare",
     "publish",
@@ -101,6 +102,8 @@ __all__ = [
     "release_push",
     "request_inspection",
     "request_push",
+    "resume",
+    "retry",
     "seen",
     "signing_keys",
     "submit",

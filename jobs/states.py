@@ -18,7 +18,7 @@ class State(StrEnum):
 
 Q, R, PG, P, C = State.QUEUED, State.RUNNING, State.PAUSING, State.PAUSED, State.CANCELLING
 MOVES: dict[State, frozenset[State]] = {
-    Q: frozenset({R, P, State.CANCELLED, State.FAILED}),
+    Q: frozenset({R, P, State.SUCCEEDED, State.CANCELLED, State.FAILED}),  # succeeded: a result that was there
     R: frozenset({State.SUCCEEDED, State.FAILED, C, PG, Q}),
     PG: frozenset({P, State.SUCCEEDED, State.FAILED, C, Q}),
     P: frozenset({Q, State.CANCELLED}),

@@ -9,41 +9,52 @@ from sqlalchemy.orm import Session
 from core.errors import CompressionError
 from core.plan import check_ladder
 from core.recipe import Ladder, Recipe, Target
+from jobs import cache
 from jobs.clock import db_now
 from jobs.db import insert_once
 from jobs.events import append
 from jobs.ids import new_id
+from jobs.inputs import require
 from jobs.inspections import refuse_bad, request_inspection
 from jobs.problem import Problem, Refused, refuse
 from jobs.profiles import key_of
-from jobs.requests import JobRequest, digest
+from jobs.requests import JobRequest, RetryRequest, digest
 from jobs.scope import Scope, get, scoped
-from jobs.states import State
+from jobs.states import TERMINAL, State
 from jobs.tables import Inspection, Job, JobInput
 from jobs.workers import unserved
 
-UNSEEN_S = 60.0  # a worker says three times as often that it lives
 
-
-def submit(s: Session, scope: Scope, request: JobRequest, idempotency_key: str | None = None) -> Job:
+def submit(
+    s: Session, scope: Scope, request: JobRequest, idempotency_key: str | None = None, *, parent: Job | None = None
+) -> Job:
     """Write the job, or find the one that the same key wrote before.
 
     With a good verdict in store the job may be claimed at once. With none, it waits in stage "inspecting" for the
-    inspection, which is started where nobody has asked for it.
+    inspection, which is started where nobody has asked for it. Where the result is there already, it has succeeded.
+
+    Args:
+        parent: the job that this one does again.
 
     Raises:
         Refused: not_found, model_not_ready, idempotency_key_reused; recipe_invalid, target_impossible or what the
             inspection found wrong with model and data.
     """
-    body = digest(request.model_dump(mode="json"))
+    body = _fingerprint(request, parent)
     if (before := _replayed(s, scope, idempotency_key, body)) is not None:
         return before
     preset, recipe, target = request.resolved()
+    if parent is not None:
+        preset = parent.spec["preset"]
     ladder = request.ladder or Ladder()
     refuse_unplannable(recipe, target, ladder)
-    inspection = request_inspection(s, scope, request.inspection())
-    refuse_bad(inspection, recipe, target, ladder)
-    ready = inspection.state == "done"
+    require(s, scope, request.inspection())
+    cache_key = None if request.dry_run else cache.key_of(s, scope, request, preset, recipe, target)
+    source = _cached(s, scope, request, cache_key)
+    inspection = None if source is not None else request_inspection(s, scope, request.inspection())
+    if inspection is not None:
+        refuse_bad(inspection, recipe, target, ladder)
+    ready = inspection is None or inspection.state == "done"
     spec: dict[str, Any] = {
         **request.model_dump(mode="json"),
         "preset": preset,
@@ -67,8 +78,10 @@ def submit(s: Session, scope: Scope, request: JobRequest, idempotency_key: str |
         fence=0,
         attempt=0,
         max_pending_s=request.limits.max_pending_s,
-        inspection_id=inspection.id,
+        inspection_id=inspection and inspection.id,
         dry_run=request.dry_run,
+        parent_job_id=parent and parent.id,
+        cache_key=cache_key,
         profile_key=key_of(s, scope, request, recipe, target),
         event_seq=0,
         idempotency_key=idempotency_key,
@@ -85,23 +98,67 @@ def submit(s: Session, scope: Scope, request: JobRequest, idempotency_key: str |
         for role, object_id in inputs.items()
     )
     append(s, job, [("state", {"state": State.QUEUED.value, "attempt": 0, "reason": None})])
-    if (why := unserved(s, request.resources.device, UNSEEN_S)) is not None:
+    if source is not None:
+        cache.give(s, job, source)
+    elif (why := unserved(s, request.resources.device)) is not None:
         append(s, job, [("warning", {"code": "device_unserved", "detail": why})])
     return job
 
 
-def prepare(s: Session, scope: Scope, request: JobRequest, idempotency_key: str | None = None) -> Job | Inspection:
-    """The first half of a submit that waits: the job of this key where there is one, else the inspection to wait for.
+def prepare(
+    s: Session, scope: Scope, request: JobRequest, idempotency_key: str | None = None
+) -> Job | Inspection | None:
+    """The first half of a submit that waits: the job of this key where there is one, else the inspection to wait for;
+    None where the result is there already.
 
     Raises:
         Refused: as `submit`, except for what only a verdict can tell.
     """
-    body = digest(request.model_dump(mode="json"))
-    if (before := _replayed(s, scope, idempotency_key, body)) is not None:
+    if (before := _replayed(s, scope, idempotency_key, _fingerprint(request))) is not None:
         return before
-    _, recipe, target = request.resolved()
+    preset, recipe, target = request.resolved()
     refuse_unplannable(recipe, target, request.ladder or Ladder())
+    require(s, scope, request.inspection())
+    if not request.dry_run:
+        key = cache.key_of(s, scope, request, preset, recipe, target)
+        if _cached(s, scope, request, key) is not None:
+            return None
     return request_inspection(s, scope, request.inspection())
+
+
+def retry(
+    s: Session, scope: Scope, job_id: str, changes: RetryRequest, idempotency_key: str | None = None
+) -> tuple[Job, bool]:
+    """A new job that does a failed or cancelled one again, from the beginning; and whether the same key made it before.
+
+    Recipe and target are those of the first job, even where the preset has changed since.
+
+    Raises:
+        Refused: not_found (of the job; of inputs that were deleted), job_not_finished, job_succeeded, as `submit`.
+    """
+    parent = get(s, scope, Job, job_id)
+    if parent.state not in TERMINAL:
+        raise refuse("job_not_finished", f"the job is {parent.state.value}; only one that failed can be retried")
+    if parent.state is State.SUCCEEDED:
+        raise refuse("job_succeeded", 'the job has succeeded; POST /v1/jobs with cache "bypass" does it once more')
+    known = {name: value for name, value in parent.spec.items() if name in JobRequest.model_fields}
+    changed = changes.model_dump(mode="json", exclude_none=True)
+    request = JobRequest.model_validate({**known, "preset": None, **changed})
+    if (before := _replayed(s, scope, idempotency_key, _fingerprint(request, parent))) is not None:
+        return before, True
+    return submit(s, scope, request, idempotency_key, parent=parent), False
+
+
+def _fingerprint(request: JobRequest, parent: Job | None = None) -> str:
+    """What an idempotency key stands for."""
+    again = {} if parent is None else {"parent": parent.id}
+    return digest({**request.model_dump(mode="json"), **again})
+
+
+def _cached(s: Session, scope: Scope, request: JobRequest, key: str | None) -> Job | None:
+    if key is None or request.cache == "bypass":
+        return None
+    return cache.find(s, scope, key, request.resources.device)
 
 
 def _replayed(s: Session, scope: Scope, key: str | None, body: str) -> Job | None:

@@ -133,6 +133,7 @@ class Worker(Base):
     __tablename__ = "worker"
     id: Mapped[str] = mapped_column(primary_key=True)
     devices: Mapped[list[str]]
+    engine: Mapped[str | None]  # see `Job.engine`
     seen_at: Mapped[float]
 
 
@@ -179,6 +180,10 @@ class Job(Base):
     inspection_id: Mapped[str | None] = mapped_column(ForeignKey("inspection.id"), index=True)
     dry_run: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
     profile_key: Mapped[str | None]  # of the profile that it measures, or finds measured
+    parent_job_id: Mapped[str | None]  # of a retry: the job that it does again, which may be gone
+    cache_key: Mapped[str | None]  # same bytes in, same question: see `jobs.cache`
+    cached_from: Mapped[str | None]  # the job whose result this one was given
+    engine: Mapped[str | None]  # digest of the code, versions and processor of the last attempt
     event_seq: Mapped[int] = mapped_column(default=0)
     progress: Mapped[dict[str, Any] | None]
     report: Mapped[dict[str, Any] | None]
@@ -198,6 +203,7 @@ class Job(Base):
         Index(None, "project_id", "state"),
         Index(None, "project_id", "id"),
         Index(None, "project_id", "profile_key"),
+        Index(None, "project_id", "cache_key"),
     )
 
 

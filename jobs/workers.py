@@ -12,17 +12,24 @@ from jobs.db import insert_once
 from jobs.tables import Worker
 
 FORGET_S = 3_600.0
+UNSEEN_S = 60.0  # a worker says three times as often that it lives
 
 
-def seen(s: Session, name: str, devices: Collection[str]) -> None:
-    """Note that a worker lives and what it serves; forget those that were last seen an hour ago."""
-    if not insert_once(s, Worker, id=name, devices=sorted(devices), seen_at=db_now()):
+def seen(s: Session, name: str, devices: Collection[str], engine: str | None = None) -> None:
+    """Note that a worker lives, what it serves and by which engine; forget those that were last seen an hour ago."""
+    if not insert_once(s, Worker, id=name, devices=sorted(devices), engine=engine, seen_at=db_now()):
         row = s.get_one(Worker, name)
-        row.devices, row.seen_at = sorted(devices), db_now()
+        row.devices, row.engine, row.seen_at = sorted(devices), engine, db_now()
     s.execute(delete(Worker).where(Worker.seen_at < db_now() - FORGET_S))
 
 
-def unserved(s: Session, device: str, within_s: float) -> str | None:
+def engines(s: Session, device: str) -> set[str]:
+    """What living workers would do a job for `device` by."""
+    living = s.execute(select(Worker.devices, Worker.engine).where(Worker.seen_at > db_now() - UNSEEN_S)).all()
+    return {engine for devices, engine in living if engine is not None and device in ("auto", *devices)}
+
+
+def unserved(s: Session, device: str, within_s: float = UNSEEN_S) -> str | None:
     """Why a job for `device` would wait, in words; None where a worker that was seen `within_s` ago serves it."""
     if device == "auto":
         return None

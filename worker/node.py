@@ -20,6 +20,7 @@ from jobs.settings import Settings
 from jobs.signing import SigningKey
 from jobs.store import LocalStore
 from worker import pool, roster
+from worker.engine_id import engine_id
 from worker.inspections import inspect_one
 from worker.supervisor import run_one
 
@@ -43,6 +44,7 @@ class Node:
         self.db = connect(settings)
         self.store = LocalStore(settings.store_dir)
         self.draining = threading.Event()
+        self.engine_id = engine_id(settings.threads)
         roster.sweep(settings.work_dir)
         self._roster = roster.Roster(settings.work_dir)
         self._threads: list[threading.Thread] = []
@@ -128,7 +130,7 @@ class Node:
                 with self.db.sessions.begin() as s:
                     hints = service.reconcile(s, self.settings)
                     if (devices := self._devices()) and time.monotonic() - told >= SAY_EVERY_S:
-                        service.seen(s, self.name, devices)
+                        service.seen(s, self.name, devices, self.engine_id)
                         told = time.monotonic()
                 for hint in hints:
                     announce(self.settings, hint.kind)

@@ -17,12 +17,17 @@ from api.verdicts import verdict
 from jobs import service, tables
 from jobs.problem import refuse
 from jobs.queue import announce
-from jobs.requests import JobRequest
+from jobs.requests import JobRequest, RetryRequest
 from jobs.scope import Scope, get, page
 from jobs.states import State
 
 router = APIRouter(tags=["jobs"])
 KEY = re.compile(r"[\x21-\x7e]{1,255}")
+
+
+IdempotencyKey = Annotated[
+    str | None, Header(description="The same key and body give the same job; 1 to 255 visible ASCII characters.")
+]
 
 
 @router.post("/v1/jobs", status_code=201, responses=responses(400, 404, 409, 413, 415, 422))
@@ -31,25 +36,17 @@ async def create_job(
     response: Response,
     context: Ctx,
     scope: Writer,
-    idempotency_key: Annotated[
-        str | None,
-        Header(description="The same key and body give the same job; 1 to 255 visible ASCII characters."),
-    ] = None,
+    idempotency_key: IdempotencyKey = None,
 ) -> schemas.Job:
     """Compress a model. Bad input is refused here where the inspection ends in time, else the job fails with the same
     problem."""
-    if idempotency_key is not None and not KEY.fullmatch(idempotency_key):
-        raise refuse(
-            "header_invalid",
-            "Idempotency-Key: legal are 1 to 255 visible ASCII characters",
-            param="header.idempotency-key",
-        )
+    _check_key(idempotency_key)
     if body.push is not None:
         context.registries.find(scope.project_id, body.push, at="/push")
     found = await run_sync(_prepare, context, scope, body, idempotency_key)
     if isinstance(found, tables.Inspection):
         await verdict(context, scope, found)
-    else:
+    elif found is not None:
         response.headers["Idempotent-Replayed"] = "true"
     answer = await run_sync(_submit, context, scope, body, idempotency_key)
     response.headers["Location"] = f"/v1/jobs/{answer.id}"
@@ -87,6 +84,45 @@ def cancel_job(job_id: Id, context: Ctx, scope: Writer) -> schemas.Job:
         return views.jobs(s, scope, [job], context.settings.lease_s)[0]
 
 
+@router.post("/v1/jobs/{job_id}/pause", status_code=202, responses=responses(404, 409, 422))
+def pause_job(job_id: Id, context: Ctx, scope: Writer) -> schemas.Job:
+    """Stop a job for a while; it keeps its checkpoint. A running one is `pausing` until its processes are gone."""
+    with context.database.sessions.begin() as s:
+        job = service.pause(s, scope, job_id)
+        return views.jobs(s, scope, [job], context.settings.lease_s)[0]
+
+
+@router.post("/v1/jobs/{job_id}/resume", status_code=202, responses=responses(404, 409, 422))
+def resume_job(job_id: Id, context: Ctx, scope: Writer) -> schemas.Job:
+    """Queue a paused job again; it goes on from its last checkpoint. Time spent paused counts for no limit."""
+    with context.database.sessions.begin() as s:
+        job = service.resume(s, scope, job_id)
+        answer = views.jobs(s, scope, [job], context.settings.lease_s)[0]
+    _announce(context, job)
+    return answer
+
+
+@router.post("/v1/jobs/{job_id}/retry", status_code=201, responses=responses(400, 404, 409, 413, 415, 422))
+def retry_job(
+    job_id: Id,
+    response: Response,
+    context: Ctx,
+    scope: Writer,
+    body: RetryRequest | None = None,
+    idempotency_key: IdempotencyKey = None,
+) -> schemas.Job:
+    """Do a failed or cancelled job again: a new job with the same order, whose `parent_job_id` is the old one."""
+    _check_key(idempotency_key)
+    with context.database.sessions.begin() as s:
+        job, replayed = service.retry(s, scope, job_id, body or RetryRequest(), idempotency_key)
+        answer = views.jobs(s, scope, [job], context.settings.lease_s)[0]
+    _announce(context, job)
+    response.headers["Location"] = f"/v1/jobs/{answer.id}"
+    if replayed:
+        response.headers["Idempotent-Replayed"] = "true"
+    return answer
+
+
 @router.delete("/v1/jobs/{job_id}", status_code=204, responses=responses(404, 409, 422))
 def delete_job(job_id: Id, context: Ctx, scope: Writer) -> None:
     """Forget a job that has ended, with its artifacts. Their bytes are gone within a day."""
@@ -94,7 +130,15 @@ def delete_job(job_id: Id, context: Ctx, scope: Writer) -> None:
         service.delete_job(s, scope, job_id)
 
 
-def _prepare(context: Context, scope: Scope, body: JobRequest, key: str | None) -> tables.Job | tables.Inspection:
+def _check_key(key: str | None) -> None:
+    if key is not None and not KEY.fullmatch(key):
+        legal = "Idempotency-Key: legal are 1 to 255 visible ASCII characters"
+        raise refuse("header_invalid", legal, param="header.idempotency-key")
+
+
+def _prepare(
+    context: Context, scope: Scope, body: JobRequest, key: str | None
+) -> tables.Job | tables.Inspection | None:
     with context.database.sessions.begin() as s:
         return service.prepare(s, scope, body, key)
 
@@ -103,6 +147,10 @@ def _submit(context: Context, scope: Scope, body: JobRequest, key: str | None) -
     with context.database.sessions.begin() as s:
         job = service.submit(s, scope, body, key)
         answer = views.jobs(s, scope, [job], context.settings.lease_s)[0]
+    _announce(context, job)
+    return answer
+
+
+def _announce(context: Context, job: tables.Job) -> None:
     if job.claimable and job.state is State.QUEUED:
         announce(context.settings, "job")
-    return answer

@@ -73,6 +73,7 @@ class Machine(RuleBasedStateMachine):
         self.rows: dict[str, Row] = {}
         self.claims: list[service.Claim] = []
         self.waiting: list[str] = []
+        self.verdicts: dict[str, bool | None] = {}
 
     @initialize()
     def start(self) -> None:
@@ -100,6 +101,7 @@ class Machine(RuleBasedStateMachine):
     def submit(self, judged: bool) -> None:
         job = self.world.submit(self.judged if judged else None)
         self.rows[job.id] = Row(claimable=judged)
+        self.verdicts[job.id] = True if judged else None
         if not judged:
             self.waiting.append(job.id)
 
@@ -109,6 +111,7 @@ class Machine(RuleBasedStateMachine):
         """Inspections are taken oldest first."""
         job_id = self.waiting.pop(0)
         self.world.judge(GOOD if good else BAD)
+        self.verdicts[job_id] = good
         row = self.rows.get(job_id)
         if row is not None and row.state is State.QUEUED:
             row.claimable = good
@@ -144,6 +147,7 @@ class Machine(RuleBasedStateMachine):
         assert (control is not None) == self.holds(claim)
         if control is not None:
             assert control.cancel == (self.rows[claim.job_id].state is State.CANCELLING)
+            assert control.pause == (self.rows[claim.job_id].state is State.PAUSING)
 
     @precondition(lambda self: self.claims)
     @rule(data=st.data(), count=st.integers(0, 3))
@@ -208,7 +212,34 @@ class Machine(RuleBasedStateMachine):
             row.state = State.CANCELLED
             return
         row.attempt -= drained
+        if row.state is State.PAUSING:
+            row.state = State.PAUSED
+            return
         row.state = State.QUEUED if row.attempt < 3 else State.FAILED
+
+    @precondition(lambda self: self.rows)
+    @rule(data=st.data())
+    def pause(self, data: st.DataObject) -> None:
+        job_id = self.any_job(data)
+        row = self.rows[job_id]
+        ended = row.state in TERMINAL or row.state is State.CANCELLING
+        refused = pytest.raises(Refused, match="nothing to pause") if ended else nullcontext()
+        with refused, self.world.db.sessions.begin() as s:
+            service.pause(s, self.world.scope, job_id)
+        row.state = {State.QUEUED: State.PAUSED, State.RUNNING: State.PAUSING}.get(row.state, row.state)
+
+    @precondition(lambda self: self.rows)
+    @rule(data=st.data())
+    def resume(self, data: st.DataObject) -> None:
+        job_id = self.any_job(data)
+        row = self.rows[job_id]
+        goes = row.state in (State.PAUSED, State.QUEUED, State.RUNNING)
+        with nullcontext() if goes else pytest.raises(Refused), self.world.db.sessions.begin() as s:
+            service.resume(s, self.world.scope, job_id)
+        if row.state is State.PAUSED:
+            verdict = self.verdicts.get(job_id, True)  # a verdict that came meanwhile is heard now
+            row.state = State.FAILED if verdict is False else State.QUEUED
+            row.claimable = verdict is True
 
     @precondition(lambda self: self.rows)
     @rule(data=st.data())
@@ -219,7 +250,8 @@ class Machine(RuleBasedStateMachine):
         refused = pytest.raises(Refused, match="nothing to cancel") if ended else nullcontext()
         with refused, self.world.db.sessions.begin() as s:
             service.cancel(s, self.world.scope, job_id)
-        row.state = {State.QUEUED: State.CANCELLED, State.RUNNING: State.CANCELLING}.get(row.state, row.state)
+        held = {State.RUNNING: State.CANCELLING, State.PAUSING: State.CANCELLING}
+        row.state = {State.QUEUED: State.CANCELLED, State.PAUSED: State.CANCELLED, **held}.get(row.state, row.state)
 
     @precondition(lambda self: self.claims)
     @rule(data=st.data())
