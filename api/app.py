@@ -7,13 +7,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from anyio.to_thread import run_sync
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi.routing import APIRoute
 from starlette.types import Scope
 
 from api import errors, openapi
 from api.auth import open_door
 from api.context import Context
+from api.paging import known_parameters
 from api.request_id import RequestId
 from api.routes import (
     artifacts,
@@ -82,7 +83,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     openapi.install(app)
     events.install_stream(app)
     for router in ROUTERS:
-        app.include_router(router)
+        app.include_router(router, dependencies=[Depends(known_parameters)])
     return app
 
 

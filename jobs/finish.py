@@ -53,8 +53,8 @@ def publish(
     """
     progress = {"fraction": 1.0, "step": None, "steps": None, "eta_s": 0.0}
     job = move(
-        s, job_id, State.SUCCEEDED, fence=fence, only=HELD, report=report and stored(report), progress=progress, stage=None,
-        error=None,
+        s, job_id, State.SUCCEEDED, fence=fence, only=HELD,
+        report=report and stored(report), progress=progress, stage=None, error=None,
     )  # fmt: skip
     if job is None:
         return False

@@ -5,10 +5,11 @@ Another project's id and an absent id give the same answer.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from sqlalchemy import Select, select
+from sqlalchemy import ColumnElement, Select, exists, func, select
 from sqlalchemy.orm import Session
 
 from jobs.ids import new_id
@@ -57,14 +58,43 @@ def get(s: Session, scope: Scope, table: type[Row], id_: str, *, lock: bool = Fa
 
 
 def page(
-    s: Session, scope: Scope, table: type[Row], *, limit: int = 20, after: str | None = None, **equal: Any
+    s: Session,
+    scope: Scope,
+    table: type[Row],
+    *,
+    limit: int = 20,
+    after: str | None = None,
+    before: str | None = None,
+    created_after: float | None = None,
+    created_before: float | None = None,
+    where: Sequence[ColumnElement[bool]] = (),
+    **equal: Any,
 ) -> tuple[list[Row], bool]:
-    """Newest first, those that follow the id `after`; and whether more follow. `equal` filters columns."""
-    query = scoped(table, scope).filter_by(**equal).order_by(table.id.desc()).limit(limit + 1)
+    """Newest first, those that follow the id `after`, or those just before the id `before`; and whether there are
+    more in that direction. `where` and `equal` (of columns) filter; times are seconds since 1970."""
+    query = scoped(table, scope).filter_by(**equal).where(*where).limit(limit + 1)
+    if created_after is not None:
+        query = query.where(table.created_at >= created_after)
+    if created_before is not None:
+        query = query.where(table.created_at < created_before)
+    if not _storable((after or "") + (before or "")):
+        return [], False
+    if before is not None:
+        rows = list(s.scalars(query.where(table.id > before).order_by(table.id)))
+        return rows[:limit][::-1], len(rows) > limit
     if after is not None:
         query = query.where(table.id < after)
-    rows = list(s.scalars(query)) if after is None or _storable(after) else []
+    rows = list(s.scalars(query.order_by(table.id.desc())))
     return rows[:limit], len(rows) > limit
+
+
+def has_pair(s: Session, column: ColumnElement[Any], key: str, value: str) -> ColumnElement[bool]:
+    """Whether a JSON column, an object of strings, holds this pair. Keys may be any text, so no path is spelled."""
+    if s.get_bind().dialect.name == "sqlite":
+        pairs = func.json_each(column).table_valued("key", "value", name="pair")
+    else:
+        pairs = func.json_each_text(column).table_valued("key", "value", name="pair").render_derived()
+    return exists().select_from(pairs).where(pairs.c.key == key, pairs.c.value == value)
 
 
 def audit(s: Session, scope: Scope, action: str, object_id: str) -> None:

@@ -11,7 +11,7 @@ from api import schemas, uploads, views
 from api.auth import Reader, Writer
 from api.context import Context, Ctx
 from api.errors import responses
-from api.paging import After, Id, Limit
+from api.paging import Id, Window
 from jobs import service, tables
 from jobs.requests import Text
 from jobs.scope import Scope, get, page
@@ -52,10 +52,10 @@ async def create_dataset(
 
 
 @router.get("/v1/datasets", responses=responses(422))
-def list_datasets(context: Ctx, scope: Reader, limit: Limit = 20, after: After = None) -> schemas.DatasetList:
+def list_datasets(context: Ctx, scope: Reader, window: Window) -> schemas.DatasetList:
     """Datasets of the project, newest first."""
     with context.database.readers() as s:
-        rows, more = page(s, scope, tables.Dataset, limit=limit, after=after)
+        rows, more = page(s, scope, tables.Dataset, **window)
     return schemas.DatasetList(**views.page(rows, [views.dataset(row) for row in rows], more))
 
 

@@ -6,25 +6,35 @@ import re
 from typing import Annotated
 
 from anyio.to_thread import run_sync
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import APIRouter, Header, Query, Request, Response
+from sqlalchemy import ColumnElement, exists
 
 from api import schemas, views
 from api.auth import Reader, Writer
 from api.context import Context, Ctx
 from api.errors import responses
-from api.paging import After, Id, Limit
+from api.paging import Id, Window, storable
 from api.verdicts import verdict
 from jobs import service, tables
 from jobs.problem import refuse
 from jobs.queue import announce
 from jobs.requests import JobRequest, RetryRequest
-from jobs.scope import Scope, get, page
+from jobs.scope import Scope, get, has_pair, page
 from jobs.states import State
 
 router = APIRouter(tags=["jobs"])
 KEY = re.compile(r"[\x21-\x7e]{1,255}")
 
 
+METADATA = {
+    "name": "metadata",
+    "in": "query",
+    "required": False,
+    "description": "metadata[KEY]=VALUE: only jobs that carry this pair; several have to hold all.",
+    "style": "deepObject",
+    "explode": True,
+    "schema": {"type": "object", "additionalProperties": {"type": "string"}, "maxProperties": 16},
+}
 IdempotencyKey = Annotated[
     str | None, Header(description="The same key and body give the same job; 1 to 255 visible ASCII characters.")
 ]
@@ -53,18 +63,26 @@ async def create_job(
     return answer
 
 
-@router.get("/v1/jobs", responses=responses(422))
+@router.get("/v1/jobs", responses=responses(422), openapi_extra={"parameters": [METADATA]})
 def list_jobs(
+    request: Request,
     context: Ctx,
     scope: Reader,
-    limit: Limit = 20,
-    after: After = None,
-    status: Annotated[State | None, Query(description="Only jobs in this status.")] = None,
+    window: Window,
+    status: Annotated[list[State] | None, Query(description="Only jobs in this status, or in one of these.")] = None,
+    name: Annotated[str | None, Query(max_length=200, description="Only jobs of this name.")] = None,
+    model: Annotated[str | None, Query(max_length=64, description="Only jobs that compress this model.")] = None,
 ) -> schemas.JobList:
     """Jobs of the project, newest first."""
-    equal = {} if status is None else {"state": status}
     with context.database.readers() as s:
-        rows, more = page(s, scope, tables.Job, limit=limit, after=after, **equal)
+        where: list[ColumnElement[bool]] = [] if status is None else [tables.Job.state.in_(status)]
+        where += [] if name is None else [tables.Job.name == storable(name, "query.name")]
+        if model is not None:
+            used = (tables.JobInput.object_id == storable(model, "query.model"), tables.JobInput.role == "model")
+            where.append(exists().where(tables.JobInput.job_id == tables.Job.id, *used))
+        for key, value in _pairs(request):
+            where.append(has_pair(s, tables.Job.meta.expression, key, value))
+        rows, more = page(s, scope, tables.Job, **window, where=where)
         answers = views.jobs(s, scope, rows, context.settings.lease_s)
     return schemas.JobList(**views.page(rows, answers, more))
 
@@ -128,6 +146,18 @@ def delete_job(job_id: Id, context: Ctx, scope: Writer) -> None:
     """Forget a job that has ended, with its artifacts. Their bytes are gone within a day."""
     with context.database.sessions.begin() as s:
         service.delete_job(s, scope, job_id)
+
+
+def _pairs(request: Request) -> list[tuple[str, str]]:
+    """The pairs of `metadata[KEY]=VALUE`. Raises Refused (request_invalid)."""
+    found = []
+    for name, value in request.query_params.multi_items():
+        if name.startswith("metadata["):
+            if not name.endswith("]") or len(name) == len("metadata[]"):
+                legal = f"query.{name[:80]}: legal: metadata[KEY]=VALUE"
+                raise refuse("request_invalid", legal, param=f"query.{name[:80]}")
+            found.append((storable(name[len("metadata[") : -1], "query.metadata"), storable(value, "query.metadata")))
+    return found
 
 
 def _check_key(key: str | None) -> None:

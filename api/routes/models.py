@@ -11,7 +11,7 @@ from api import schemas, uploads, views
 from api.auth import Reader, Writer
 from api.context import Context, Ctx
 from api.errors import responses
-from api.paging import After, Id, Limit
+from api.paging import Id, Window
 from core.errors import ModelUnsafe
 from core.upload import check_name
 from jobs import service, tables
@@ -60,10 +60,10 @@ async def put_model_file(
 
 
 @router.get("/v1/models", responses=responses(422))
-def list_models(context: Ctx, scope: Reader, limit: Limit = 20, after: After = None) -> schemas.ModelList:
+def list_models(context: Ctx, scope: Reader, window: Window) -> schemas.ModelList:
     """Models of the project, newest first."""
     with context.database.readers() as s:
-        rows, more = page(s, scope, tables.Model, limit=limit, after=after)
+        rows, more = page(s, scope, tables.Model, **window)
         return schemas.ModelList(**views.page(rows, views.models(s, scope, rows), more))
 
 

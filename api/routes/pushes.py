@@ -10,7 +10,7 @@ from api import schemas, views
 from api.auth import Reader, Writer
 from api.context import Ctx
 from api.errors import responses
-from api.paging import After, Id, Limit
+from api.paging import Id, Window
 from jobs import service, tables
 from jobs.requests import PushRequest
 from jobs.scope import get, page
@@ -52,16 +52,15 @@ def push_artifact(artifact_id: Id, body: PushRequest, response: Response, contex
 def list_pushes(
     context: Ctx,
     scope: Reader,
-    limit: Limit = 20,
-    after: After = None,
+    window: Window,
     artifact_id: Annotated[str | None, Query(max_length=64, description="Only pushes of this artifact.")] = None,
 ) -> schemas.PushList:
     """Pushes of the project, newest first."""
-    equal = {} if artifact_id is None else {"artifact_id": artifact_id}
+    where = [] if artifact_id is None else [tables.Push.artifact_id == artifact_id]
     with context.database.readers() as s:
         if artifact_id is not None:
             get(s, scope, tables.Artifact, artifact_id, param="query.artifact_id")
-        rows, more = page(s, scope, tables.Push, limit=limit, after=after, **equal)
+        rows, more = page(s, scope, tables.Push, **window, where=where)
     return schemas.PushList(**views.page(rows, [views.push(row) for row in rows], more))
 
 
