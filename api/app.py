@@ -11,7 +11,7 @@ from fastapi import Depends, FastAPI
 from fastapi.routing import APIRoute
 from starlette.types import Scope
 
-from api import errors, openapi
+from api import errors, once, openapi
 from api.auth import open_door
 from api.context import Context
 from api.paging import known_parameters
@@ -77,6 +77,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         generate_unique_id_function=_operation_id,
     )
     app.state.context = context
+    app.add_middleware(once.Once, context=context)
     app.add_middleware(StrictJson, max_bytes=context.settings.max_json_bytes, raw=_takes_bytes)
     app.add_middleware(RequestId)  # added last, so outermost
     errors.install(app)

@@ -12,6 +12,7 @@ from typing import Annotated
 from fastapi import Depends, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
+from api import once
 from api.context import Context, Ctx
 from jobs.keys import any_key, authenticate, bootstrap
 from jobs.problem import Refused, refuse
@@ -62,9 +63,10 @@ def reader(scope: Annotated[Scope, Depends(caller)]) -> Scope:
     return scope
 
 
-def writer(scope: Annotated[Scope, Depends(caller)]) -> Scope:
-    """A caller who may make, change and delete. Raises Refused (forbidden)."""
+def writer(request: Request, context: Ctx, scope: Annotated[Scope, Depends(caller)]) -> Scope:
+    """A caller who may make, change and delete. Raises Refused (forbidden), and as `once.enter`."""
     scope.need("write")
+    once.enter(request, context, scope)
     return scope
 
 

@@ -21,12 +21,13 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import Scope
 
+from api import once
 from api.legal import allowed_methods, legal_fields, pointer
 from core.errors import CompressionError
 from jobs.problem import CODES, Problem, Refused
 
 MEDIA_TYPE = "application/problem+json"
-RETRY_AFTER_S = {"unavailable": 2, "too_many_requests": 5, "storage_full": 60}
+RETRY_AFTER_S = {"unavailable": 2, "too_many_requests": 5, "storage_full": 60, "idempotency_in_flight": 1}
 # For refusals of the framework, which know a status only.
 CODE_OF_STATUS = {
     400: "json_invalid",
@@ -112,12 +113,20 @@ def install(app: FastAPI) -> None:
         headers = {"X-Request-Id": _request_id(request), "X-Content-Type-Options": "nosniff"}
         return answer(request, Problem.of("internal", detail), headers)
 
+    async def replayed(request: Request, error: Exception) -> Response:
+        assert isinstance(error, once.Replayed)  # noqa: S101
+        try:
+            return once.response(error.answer)
+        except Refused as refusal:
+            return answer(request, refusal.problem)
+
     async def ended(_request: Request, _error: Exception) -> Response:
         return Response(status_code=204)
 
     async def gone(_request: Request, _error: Exception) -> Response:
         return Response(status_code=400)  # nobody is there to read it
 
+    app.add_exception_handler(once.Replayed, replayed)
     app.add_exception_handler(StreamEnded, ended)
     app.add_exception_handler(ClientDisconnect, gone)
     app.add_exception_handler(Refused, refused)

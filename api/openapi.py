@@ -7,8 +7,10 @@ from typing import Any
 from fastapi import FastAPI
 
 from api.errors import responses
+from api.once import LEGAL, NAME
 from jobs.problem import Problem
 
+KEY_SCHEMA = {"type": "string", "minLength": 1, "maxLength": 255, "pattern": r"^[\x21-\x7e]+$"}
 OPEN = ("/healthz", "/readyz", "/.well-known/ladapress-keys.json")  # no key needed
 
 
@@ -29,8 +31,10 @@ def complete(document: dict[str, Any]) -> None:
     """Declare problems on every operation, and open the schemas of answers to further fields. In place."""
     schemas: dict[str, Any] = document["components"]["schemas"]
     for path, operations in document["paths"].items():
-        for operation in operations.values():
+        for method, operation in operations.items():
             common = responses(500, 503) if path in OPEN else responses(401, 403, 500, 503)
+            if method == "post" and path not in OPEN:
+                _once(operation)
             for status, response in common.items():
                 operation["responses"].setdefault(str(status), response)
     schemas["Problem"] = Problem.model_json_schema(mode="serialization")
@@ -41,6 +45,15 @@ def complete(document: dict[str, Any]) -> None:
     for name, schema in schemas.items():
         if name not in requested and schema.get("additionalProperties") is False:
             del schema["additionalProperties"]  # generated clients would refuse what a later version adds
+
+
+def _once(operation: dict[str, Any]) -> None:
+    """Every POST takes an idempotency key; `api.once` sees to it where the route does not itself."""
+    parameters = operation.setdefault("parameters", [])
+    if not any(one["name"].lower() == NAME for one in parameters):
+        parameters.append({"name": NAME, "in": "header", "required": False, "description": LEGAL, "schema": KEY_SCHEMA})
+    for status, response in responses(400, 409, 422).items():
+        operation["responses"].setdefault(str(status), response)
 
 
 def _reachable(schemas: dict[str, Any], node: Any) -> set[str]:

@@ -8,6 +8,7 @@ Routes that take raw bytes are named by `raw` and pass untouched.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Callable, Iterator
@@ -73,6 +74,7 @@ class StrictJson:
             if len(body) > self.max_bytes:
                 await problem_response(self._too_large(), scope)(scope, receive, send)
                 return
+        scope.setdefault("state", {})["body_sha256"] = hashlib.sha256(body).hexdigest()
         if body:
             problem = _media_type_problem(headers)
             if problem is None:

@@ -27,6 +27,8 @@ CODES: dict[str, tuple[int, str]] = {
     "job_succeeded": (409, "The job has succeeded"),
     "job_not_paused": (409, "The job is not paused"),
     "job_not_finished": (409, "The job has not ended"),
+    "idempotency_in_flight": (409, "The first request with this idempotency key is still at work"),
+    "secret_shown": (409, "The answer held a secret that is shown once"),
     "in_use": (409, "A job that has not ended needs this object"),
     "model_not_ready": (409, "Files of the model are missing"),
     "model_complete": (409, "The model has all its files"),

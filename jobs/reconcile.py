@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import or_, select, update
 from sqlalchemy.orm import Session
 
+from jobs import replays
 from jobs.checkpoints import forget_checkpoints
 from jobs.clock import db_now
 from jobs.finish import release
@@ -41,6 +42,7 @@ def reconcile(s: Session, settings: Settings) -> list[Hint]:
     _lost_inspections(s, settings)
     _missed_verdicts(s)
     forget_checkpoints(s, PER_TICK)
+    replays.forget(s)
     return [*_hints(s, Job, "job", settings), *_hints(s, Inspection, "inspection", settings)]
 
 

@@ -312,6 +312,24 @@ class Push(Base):
     __table_args__ = (Index(None, "state", "not_before"),)
 
 
+class Replay(Base):
+    """A POST with an idempotency key: in flight while `status` is null, then with its answer. See `jobs.replays`."""
+
+    __tablename__ = "replay"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    project_id: Mapped[str] = mapped_column(ForeignKey("project.id"))
+    path: Mapped[str]
+    key: Mapped[str]
+    fingerprint: Mapped[str]
+    lease_until: Mapped[float]
+    status: Mapped[int | None]
+    headers: Mapped[dict[str, Any] | None]
+    body: Mapped[str | None]
+    created_at: Mapped[float] = mapped_column(default=db_now(), index=True)
+
+    __table_args__ = (UniqueConstraint("project_id", "path", "key"),)
+
+
 class Audit(Base):
     """Who did what to which object. Only ever appended to."""
 

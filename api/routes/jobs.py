@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated
 
 from anyio.to_thread import run_sync
 from fastapi import APIRouter, Header, Query, Request, Response
 from sqlalchemy import ColumnElement, exists
 
-from api import schemas, views
+from api import once, schemas, views
 from api.auth import Reader, Writer
 from api.context import Context, Ctx
 from api.errors import responses
@@ -23,7 +22,6 @@ from jobs.scope import Scope, get, has_pair, page
 from jobs.states import State
 
 router = APIRouter(tags=["jobs"])
-KEY = re.compile(r"[\x21-\x7e]{1,255}")
 
 
 METADATA = {
@@ -50,7 +48,7 @@ async def create_job(
 ) -> schemas.Job:
     """Compress a model. Bad input is refused here where the inspection ends in time, else the job fails with the same
     problem."""
-    _check_key(idempotency_key)
+    once.check_key(idempotency_key)
     if body.push is not None:
         context.registries.find(scope.project_id, body.push, at="/push")
     found = await run_sync(_prepare, context, scope, body, idempotency_key)
@@ -130,7 +128,7 @@ def retry_job(
     idempotency_key: IdempotencyKey = None,
 ) -> schemas.Job:
     """Do a failed or cancelled job again: a new job with the same order, whose `parent_job_id` is the old one."""
-    _check_key(idempotency_key)
+    once.check_key(idempotency_key)
     with context.database.sessions.begin() as s:
         job, replayed = service.retry(s, scope, job_id, body or RetryRequest(), idempotency_key)
         answer = views.jobs(s, scope, [job], context.settings.lease_s)[0]
@@ -158,12 +156,6 @@ def _pairs(request: Request) -> list[tuple[str, str]]:
                 raise refuse("request_invalid", legal, param=f"query.{name[:80]}")
             found.append((storable(name[len("metadata[") : -1], "query.metadata"), storable(value, "query.metadata")))
     return found
-
-
-def _check_key(key: str | None) -> None:
-    if key is not None and not KEY.fullmatch(key):
-        legal = "Idempotency-Key: legal are 1 to 255 visible ASCII characters"
-        raise refuse("header_invalid", legal, param="header.idempotency-key")
 
 
 def _prepare(

@@ -1,4 +1,4 @@
-"""What a job came from and may be found again by: parent, retries, cached results."""
+"""What a job came from and may be found again by: parent, cached results. Answers by idempotency key."""
 
 from __future__ import annotations
 
@@ -20,9 +20,28 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f("ix_job_project_id_cache_key"), ["project_id", "cache_key"], unique=False)
     with op.batch_alter_table("worker", schema=None) as batch_op:
         batch_op.add_column(sa.Column("engine", sa.String(), nullable=True))
+    op.create_table(
+        "replay",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("project_id", sa.String(), nullable=False),
+        sa.Column("path", sa.String(), nullable=False),
+        sa.Column("key", sa.String(), nullable=False),
+        sa.Column("fingerprint", sa.String(), nullable=False),
+        sa.Column("lease_until", sa.Double(), nullable=False),
+        sa.Column("status", sa.BigInteger(), nullable=True),
+        sa.Column("headers", sa.JSON(none_as_null=True), nullable=True),
+        sa.Column("body", sa.String(), nullable=True),
+        sa.Column("created_at", sa.Double(), nullable=False),
+        sa.ForeignKeyConstraint(["project_id"], ["project.id"], name=op.f("fk_replay_project_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_replay")),
+        sa.UniqueConstraint("project_id", "path", "key", name=op.f("uq_replay_project_id_path_key")),
+    )
+    with op.batch_alter_table("replay", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_replay_created_at"), ["created_at"], unique=False)
 
 
 def downgrade() -> None:
+    op.drop_table("replay")
     with op.batch_alter_table("worker", schema=None) as batch_op:
         batch_op.drop_column("engine")
     with op.batch_alter_table("job", schema=None) as batch_op:

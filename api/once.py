@@ -1,0 +1,135 @@
+"""`Idempotency-Key` on every POST: the same key and body act once and have one answer, whichever process they meet.
+
+The writer's dependency begins (it knows the project), the middleware sees the answer and keeps it. Answers that are no
+success are not kept: nothing was done, and the corrected request may use the key again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+from anyio import CancelScope
+from anyio.to_thread import run_sync
+from fastapi import Request
+from fastapi.responses import Response
+from fastapi.routing import APIRoute
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.context import Context
+from jobs import replays
+from jobs.problem import refuse
+from jobs.scope import Scope as Caller
+
+NAME = "idempotency-key"
+KEY = re.compile(r"[\x21-\x7e]{1,255}")
+LEGAL = "the same key and body act once and have one answer, for two days; 1 to 255 visible ASCII characters"
+KEPT_HEADERS = ("content-type", "location")
+SECRET = {"x-secret": True}  # `openapi_extra` of a route whose answer is shown once and stored nowhere
+
+
+class Replayed(Exception):
+    """The request was answered before; it carries that answer."""
+
+    def __init__(self, answer: replays.Answer) -> None:
+        super().__init__(answer.status)
+        self.answer = answer
+
+
+def check_key(key: str | None) -> None:
+    """Raises Refused (header_invalid)."""
+    if key is not None and not KEY.fullmatch(key):
+        legal = "Idempotency-Key: legal are 1 to 255 visible ASCII characters"
+        raise refuse("header_invalid", legal, param=f"header.{NAME}")
+
+
+def enter(request: Request, context: Context, caller: Caller) -> None:
+    """Note a POST that carries a key as in flight.
+
+    Raises:
+        Replayed: it was answered before.
+        Refused: header_invalid, idempotency_key_reused, idempotency_in_flight.
+    """
+    key, route = request.headers.get(NAME), request.scope.get("route")
+    if key is None or request.method != "POST" or not isinstance(route, APIRoute) or keeps_its_own(route):
+        return
+    check_key(key)
+    fingerprint = request.state.body_sha256 if hasattr(request.state, "body_sha256") else _of_upload(request)
+    fingerprint = hashlib.sha256(f"{request.url.query}\n{fingerprint}".encode()).hexdigest()
+    with context.database.sessions.begin() as s:
+        found = replays.begin(s, caller, request.url.path, key, fingerprint)
+    if isinstance(found, replays.Answer):
+        raise Replayed(found)
+    request.state.once = found
+
+
+def keeps_its_own(route: APIRoute) -> bool:
+    """Whether a route takes the key itself: it writes the key into the row that it makes."""
+    return any(field.alias.lower() == NAME for field in route.dependant.header_params)
+
+
+def response(answer: replays.Answer) -> Response:
+    """The answer of before. Raises Refused (secret_shown) where it held a secret."""
+    if answer.body is None:
+        where = answer.headers.get("location", "it")
+        raise refuse("secret_shown", f"this Idempotency-Key made {where}; its secret was shown in the first answer")
+    headers = {**answer.headers, "Idempotent-Replayed": "true"}
+    return Response(answer.body, status_code=answer.status, headers=headers)
+
+
+class Once:
+    """Middleware: keeps the answers of requests that `enter` has noted."""
+
+    def __init__(self, app: ASGIApp, context: Context) -> None:
+        self.app = app
+        self.context = context
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "POST" or NAME not in Headers(scope=scope):
+            await self.app(scope, receive, send)
+            return
+        start: Message = {}
+        body = bytearray()
+        kept = False
+
+        async def watch(message: Message) -> None:
+            nonlocal start, kept
+            if scope.get("state", {}).get("once") is None:
+                await send(message)
+                return
+            if message["type"] == "http.response.start":
+                start = message
+                return
+            body.extend(message.get("body", b""))
+            if message.get("more_body", False):
+                return
+            kept = True
+            await self._end(scope, start, bytes(body))  # before the caller can act on the answer
+            await send(start)
+            await send({"type": "http.response.body", "body": bytes(body)})
+
+        try:
+            await self.app(scope, receive, watch)
+        finally:
+            if not kept and scope.get("state", {}).get("once") is not None:
+                with CancelScope(shield=True):
+                    await self._end(scope, {"status": 500}, b"")
+
+    async def _end(self, scope: Scope, start: Message, body: bytes) -> None:
+        answer = None
+        if 200 <= start["status"] < 300:
+            sent = Headers(raw=start["headers"])
+            headers = {name: sent[name] for name in KEPT_HEADERS if name in sent}
+            secret = (getattr(scope.get("route"), "openapi_extra", None) or {}).get("x-secret", False)
+            answer = replays.Answer(start["status"], headers, None if secret else body.decode())
+        await run_sync(self._write, scope["state"]["once"], answer)
+
+    def _write(self, replay_id: str, answer: replays.Answer | None) -> None:
+        with self.context.database.sessions.begin() as s:
+            replays.end(s, replay_id, answer)
+
+
+def _of_upload(request: Request) -> str:
+    """What is known of raw bytes before they have come."""
+    return "\n".join(request.headers.get(name, "") for name in ("content-type", "content-length"))

@@ -1,0 +1,137 @@
+"""Idempotency keys on every POST: act once, answer the same; on SQLite and on PostgreSQL."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from sqlalchemy import func, select, update
+
+from jobs import replays
+from jobs.clock import db_now
+from jobs.problem import Refused
+from jobs.settings import Settings
+from jobs.tables import Dataset, Model, Replay
+from tests.api.problems import problem
+from tests.jobs.world import World
+
+MODEL = {"files": [{"path": "model.safetensors"}]}
+
+
+@pytest.fixture(scope="module")
+def settings(both_url: str, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    return Settings(data_dir=tmp_path_factory.mktemp("data"), database_url=both_url, inspect_wait_s=0)
+
+
+def count(world: World, table: type[Any]) -> int:
+    with world.db.readers() as s:
+        return s.scalars(select(func.count()).select_from(table)).one()
+
+
+def key(value: str) -> dict[str, str]:
+    return {"Idempotency-Key": value}
+
+
+def test_the_same_post_twice_acts_once_and_answers_the_same(client: TestClient, world: World) -> None:
+    """Status, Location and body; another path or no key is another matter."""
+    first, again = (client.post("/v1/models", json=MODEL, headers=key("a")) for _ in range(2))
+    assert (first.status_code, first.content) == (again.status_code, again.content)
+    assert first.headers["location"] == again.headers["location"]
+    assert "idempotent-replayed" not in first.headers
+    assert again.headers["idempotent-replayed"] == "true"
+    assert again.headers["content-type"] == first.headers["content-type"]
+    assert count(world, Model) == 1
+    client.post("/v1/models", json=MODEL)
+    assert count(world, Model) == 2
+    csv = {**key("a"), "Content-Type": "text/csv"}
+    made = [client.post("/v1/datasets", content=b"text,label\n", headers=csv).json()["id"] for _ in range(2)]
+    assert made[0] == made[1]
+    assert count(world, Dataset) == 1
+
+
+def test_the_key_of_another_body_is_refused(client: TestClient) -> None:
+    """Another byte of JSON, another length of an upload, another query."""
+    client.post("/v1/models", json=MODEL, headers=key("a"))
+    other = {**MODEL, "name": "other"}
+    problem(client.post("/v1/models", json=other, headers=key("a")), 422, "idempotency_key_reused")
+    csv = {**key("a"), "Content-Type": "text/csv"}
+    client.post("/v1/datasets", content=b"text,label\n", headers=csv)
+    problem(client.post("/v1/datasets", content=b"text,label\nx,1\n", headers=csv), 422, "idempotency_key_reused")
+    problem(client.post("/v1/datasets?name=x", content=b"text,label\n", headers=csv), 422, "idempotency_key_reused")
+
+
+def test_a_refused_request_leaves_its_key_free(client: TestClient, world: World) -> None:
+    """Nothing was done, so the corrected request may use it; a key that is none is refused."""
+    bad = {"files": [{"path": "../x"}]}
+    problem(client.post("/v1/models", json=bad, headers=key("a")), 422)
+    assert client.post("/v1/models", json=MODEL, headers=key("a")).status_code == 201
+    assert count(world, Replay) == 1
+    problem(client.post("/v1/models", json=MODEL, headers=key("a b")), 400, "header_invalid")
+    problem(client.post("/v1/models", json=MODEL, headers=key("k" * 256)), 400, "header_invalid")
+
+
+def test_an_answer_that_failed_half_way_frees_the_key(
+    client: TestClient, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An unexpected error is a 500 the first time, and no wall the second time."""
+    from api.routes import models
+
+    monkeypatch.setattr(models.service, "create_model", lambda *_: 1 / 0)
+    problem(client.post("/v1/models", json=MODEL, headers=key("a")), 500, "internal")
+    monkeypatch.undo()
+    assert client.post("/v1/models", json=MODEL, headers=key("a")).status_code == 201
+
+
+def test_twenty_at_once_make_one(client: TestClient, world: World) -> None:
+    """Each is answered with the one model, or told that the first is still at work."""
+    barrier = threading.Barrier(20)
+
+    def post(_: int) -> Any:
+        barrier.wait()
+        return client.post("/v1/models", json=MODEL, headers=key("a"))
+
+    with ThreadPoolExecutor(20) as pool:
+        answers = list(pool.map(post, range(20)))
+    assert count(world, Model) == 1
+    made = {answer.json()["id"] for answer in answers if answer.status_code == 201}
+    assert len(made) == 1
+    for answer in answers:
+        if answer.status_code != 201:
+            assert problem(answer, 409, "idempotency_in_flight")["retryable"]
+            assert answer.headers["retry-after"] == "1"
+
+
+def test_a_request_whose_process_died_is_taken_over(world: World) -> None:
+    """Not while it may be at work, but when its lease has run out; and only by one."""
+
+    def begin() -> replays.Answer | str:
+        with world.db.sessions.begin() as s:
+            return replays.begin(s, world.scope, "/v1/models", "a", "f")
+
+    first = begin()
+    with pytest.raises(Refused, match="still at work"):
+        begin()
+    with world.db.sessions.begin() as s:
+        s.execute(update(Replay).values(lease_until=db_now() - 1))
+    second = begin()
+    assert isinstance(second, str)
+    assert second != first
+    with pytest.raises(Refused, match="still at work"):
+        begin()
+    with world.db.sessions.begin() as s:
+        replays.end(s, str(first), replays.Answer(201, {}, "late"))  # who was taken for dead says nothing any more
+        replays.end(s, second, replays.Answer(201, {}, "{}"))
+    assert begin() == replays.Answer(201, {}, "{}")
+
+
+def test_answers_are_forgotten_after_two_days(world: World) -> None:
+    with world.db.sessions.begin() as s:
+        for name in ("old", "new"):
+            replays.begin(s, world.scope, "/v1/models", name, "f")
+        s.execute(update(Replay).where(Replay.key == "old").values(created_at=db_now() - replays.KEPT_S - 1))
+    world.reconcile()
+    with world.db.readers() as s:
+        assert s.scalars(select(Replay.key)).all() == ["new"]
