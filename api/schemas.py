@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from core import report as core_report
 from core.forecast import Forecast
@@ -74,10 +74,21 @@ class Model(Answer):
     files: list[ModelFile]
     missing: list[str]
     created_at: datetime
+    expires_at: datetime | None = Field(description="When it goes by itself; null = never.")
 
 
 class ModelList(Page[Model]):
     """Models of the project."""
+
+
+class Keep(Closed):
+    """Body of PATCH on models, datasets and artifacts."""
+
+    expires_at: AwareDatetime | None = Field(description="When it goes by itself (RFC 3339); null = never.")
+
+    def at(self) -> float | None:
+        """Seconds since 1970."""
+        return None if self.expires_at is None else self.expires_at.timestamp()
 
 
 class Dataset(Answer):
@@ -88,6 +99,7 @@ class Dataset(Answer):
     size_bytes: int
     sha256: str
     created_at: datetime
+    expires_at: datetime | None = Field(description="When it goes by itself; null = never.")
 
 
 class DatasetList(Page[Dataset]):
@@ -209,6 +221,13 @@ class JobEvent(Answer):
     data: dict[str, Any]
 
 
+class Gap(Answer):
+    """Events that are told no more: progress, metrics and log lines of a job that ended long ago."""
+
+    first: int
+    last: int
+
+
 class EventList(Answer):
     """Oldest first. Give `last_id` as `after` to go on; both are sequence numbers."""
 
@@ -217,6 +236,29 @@ class EventList(Answer):
     has_more: bool
     first_id: int | None
     last_id: int | None
+    gaps: list[Gap] = Field(description="Sequence numbers up to `last_id` that are told no more.")
+
+
+class CurvePoint(Answer):
+    seq: int = Field(description="Of the event that told it.")
+    step: int
+    value: float | None = Field(description="Null where it was not finite.")
+    at: datetime
+
+
+class Curve(Answer):
+    """One quantity over the steps of training, in the order in which it was told; a later attempt may go back."""
+
+    name: str
+    points: list[CurvePoint]
+
+
+class CurveList(Answer):
+    """The curves of a job, by name."""
+
+    object: Literal["list"] = "list"
+    data: list[Curve]
+    has_more: bool = False
 
 
 class ArtifactFile(Answer):
@@ -234,8 +276,14 @@ class Artifact(Answer):
     job_id: str
     point: int
     report: JobPoint
-    files: list[ArtifactFile]
+    files: list[ArtifactFile] = Field(description="None when they have gone: see expired_at.")
     created_at: datetime
+    expires_at: datetime | None = Field(description="When its files go by themselves; null = never.")
+    expired_at: datetime | None = Field(description="When its files went. Its figures stay as long as the job.")
+
+
+class ArtifactList(Page[Artifact]):
+    """Artifacts of the project."""
 
 
 class Registry(Answer):

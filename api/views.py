@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Any
 
 from sqlalchemy import select
@@ -47,6 +48,7 @@ def models(s: Session, scope: Scope, rows: Sequence[tables.Model]) -> list[schem
             ],
             missing=[file.path for file in files[row.id] if not file.present],
             created_at=_time(row.created_at),
+            expires_at=_maybe(row.expires_at),
         )
         for row in rows
     ]
@@ -62,6 +64,7 @@ def dataset(row: tables.Dataset) -> schemas.Dataset:
             "size_bytes": row.size,
             "sha256": row.sha256,
             "created_at": row.created_at,
+            "expires_at": row.expires_at,
         }
     )
 
@@ -180,8 +183,16 @@ def point(row: tables.Artifact) -> schemas.JobPoint:
     return schemas.JobPoint.model_validate({**row.report, "artifact_id": row.id})
 
 
-def artifact(row: tables.Artifact, files: Sequence[tables.ArtifactFile]) -> schemas.Artifact:
-    """A delivered model with its list of files."""
+def artifacts(s: Session, scope: Scope, rows: Sequence[tables.Artifact]) -> list[schemas.Artifact]:
+    """Delivered models with their files."""
+    files: dict[str, list[tables.ArtifactFile]] = {row.id: [] for row in rows}
+    wanted = scoped(tables.ArtifactFile, scope).where(tables.ArtifactFile.artifact_id.in_(files))
+    for file in s.scalars(wanted.order_by(tables.ArtifactFile.path)):
+        files[file.artifact_id].append(file)
+    return [_artifact(row, files[row.id]) for row in rows]
+
+
+def _artifact(row: tables.Artifact, files: Sequence[tables.ArtifactFile]) -> schemas.Artifact:
     return schemas.Artifact(
         id=row.id,
         job_id=row.job_id,
@@ -192,6 +203,8 @@ def artifact(row: tables.Artifact, files: Sequence[tables.ArtifactFile]) -> sche
             for file in files
         ],
         created_at=_time(row.created_at),
+        expires_at=_maybe(row.expires_at),
+        expired_at=_maybe(row.expired_at),
     )
 
 
@@ -218,7 +231,7 @@ def signing_key(row: tables.SigningKey) -> schemas.SigningKey:
         kid=row.id,
         x=row.x,
         created_at=_time(row.created_at),
-        retired_at=None if row.retired_at is None else _time(row.retired_at),
+        retired_at=_maybe(row.retired_at),
         endorsed_by=row.endorsed_by,
         endorsement=row.endorsement,
     )
@@ -229,6 +242,21 @@ def event(row: tables.Event) -> schemas.JobEvent:
     return schemas.JobEvent(id=row.id, job_id=row.job_id, seq=row.seq, type=row.type, at=_time(row.at), data=row.data)
 
 
+def gaps(rows: Sequence[tables.Event], after: int) -> list[schemas.Gap]:
+    """The sequence numbers between `after` and the last row that no row has."""
+    seen = [after, *(row.seq for row in rows)]
+    return [schemas.Gap(first=one + 1, last=two - 1) for one, two in pairwise(seen) if two > one + 1]
+
+
+def curves(rows: Sequence[tables.Event]) -> list[schemas.Curve]:
+    """Curves from the "metric" events of a job."""
+    found: dict[str, list[schemas.CurvePoint]] = {}
+    for row in rows:
+        told = schemas.CurvePoint(seq=row.seq, at=_time(row.at), **_only(row.data, "step", "value"))
+        found.setdefault(row.data["name"], []).append(told)
+    return [schemas.Curve(name=name, points=points) for name, points in sorted(found.items())]
+
+
 def is_last(row: tables.Event) -> bool:
     """Whether nothing can follow this event."""
     return row.type == "state" and row.data.get("state") in TERMINAL
@@ -236,6 +264,10 @@ def is_last(row: tables.Event) -> bool:
 
 def _time(seconds: float) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
+
+
+def _maybe(seconds: float | None) -> datetime | None:
+    return None if seconds is None else _time(seconds)
 
 
 def _only(data: dict[str, Any], *names: str) -> dict[str, Any]:

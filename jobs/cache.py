@@ -56,7 +56,8 @@ def give(s: Session, job: Job, source: Job) -> None:
     for artifact in s.scalars(select(Artifact).where(Artifact.job_id == source.id).order_by(Artifact.point)):
         rows = s.scalars(select(ArtifactFile).where(ArtifactFile.artifact_id == artifact.id))
         files = [PublishedFile(row.path, row.size, row.sha256, row.media_type) for row in rows]
-        points.append(PublishedPoint(files, artifact.report))
+        keep_s = None if artifact.expires_at is None else artifact.expires_at - artifact.created_at
+        points.append(PublishedPoint(files, artifact.report, keep_s))
     moved = move(
         s,
         job.id,

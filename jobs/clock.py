@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Double
+from sqlalchemy import ColumnElement, Double
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
@@ -25,3 +25,8 @@ def _postgresql(_element: db_now, _compiler: Any, **_kw: Any) -> str:
 @compiles(db_now, "sqlite")
 def _sqlite(_element: db_now, _compiler: Any, **_kw: Any) -> str:
     return "((julianday('now') - 2440587.5) * 86400.0)"
+
+
+def after(seconds: float | None) -> ColumnElement[float] | None:
+    """So long from now; None = never."""
+    return None if seconds is None else db_now() + seconds

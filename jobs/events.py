@@ -91,6 +91,13 @@ def events_after(s: Session, scope: Scope, job_id: str, after: int = 0, limit: i
     )
 
 
+def metrics(s: Session, scope: Scope, job_id: str) -> list[Event]:
+    """The "metric" events of a job, in order. Raises Refused (not_found)."""
+    get(s, scope, Job, job_id)
+    rows = scoped(Event, scope).where(Event.job_id == job_id, Event.type == "metric")
+    return list(s.scalars(rows.order_by(Event.seq)))
+
+
 def transitions(s: Session, scope: Scope, job_ids: Sequence[str]) -> dict[str, list[Event]]:
     """The "state" events of each job, in order: what `status_transitions[]` and `stage_seconds` are made from."""
     found: dict[str, list[Event]] = {job_id: [] for job_id in job_ids}

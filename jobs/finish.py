@@ -9,7 +9,7 @@ from typing import Any, Literal
 from sqlalchemy import case, select
 from sqlalchemy.orm import Session
 
-from jobs.clock import db_now
+from jobs.clock import after, db_now
 from jobs.events import stored
 from jobs.ids import new_id
 from jobs.moves import move
@@ -37,6 +37,7 @@ class PublishedPoint:
 
     files: Sequence[PublishedFile]
     report: dict[str, Any]
+    keep_s: float | None = None  # then the files go; None = never
 
 
 def publish(
@@ -72,6 +73,7 @@ def deliver(s: Session, job: Job, points: Sequence[PublishedPoint]) -> None:
             point=number,
             fence=job.fence,
             report=stored(point.report),
+            expires_at=after(point.keep_s),
         )
         s.add(artifact)
         s.flush()

@@ -32,6 +32,7 @@ CODES: dict[str, tuple[int, str]] = {
     "in_use": (409, "A job that has not ended needs this object"),
     "model_not_ready": (409, "Files of the model are missing"),
     "model_complete": (409, "The model has all its files"),
+    "expired": (410, "The files are gone"),
     "payload_too_large": (413, "The body is too large"),
     "unsupported_media_type": (415, "The media type is not supported"),
     "range_not_satisfiable": (416, "The range lies outside the file"),

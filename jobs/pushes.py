@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session, aliased
 
 from jobs.clock import db_now
 from jobs.ids import new_id
-from jobs.problem import Problem
+from jobs.problem import Problem, refuse
 from jobs.requests import PushRequest
 from jobs.scope import Scope, audit, get, scoped
 from jobs.tables import Artifact, ArtifactFile, Push
@@ -47,9 +47,11 @@ def request_push(s: Session, scope: Scope, artifact_id: str, asked: PushRequest)
     what the registry holds by now.
 
     Raises:
-        Refused: not_found.
+        Refused: not_found, expired.
     """
-    get(s, scope, Artifact, artifact_id, lock=True)  # two equal requests at once are one push
+    artifact = get(s, scope, Artifact, artifact_id, lock=True)  # two equal requests at once are one push
+    if artifact.expired_at is not None:
+        raise refuse("expired", "the files of this artifact are gone; nothing is left to push")
     spec = asked.model_dump(mode="json")
     waiting = scoped(Push, scope).where(Push.artifact_id == artifact_id, Push.state.in_(UNFINISHED))
     for row in s.scalars(waiting.order_by(Push.id)):

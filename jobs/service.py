@@ -5,7 +5,8 @@ Each function takes a session and works in the caller's transaction: `with db.se
 
 from jobs.checkpoints import checkpoints, keep_checkpoint
 from jobs.claim import Claim, Control, claim, control, heartbeat
-from jobs.events import events_after, record, transitions
+from jobs.events import events_after, metrics, record, transitions
+from jobs.expiry import drop_files, keep_until
 from jobs.finish import PublishedFile, PublishedPoint, fail, finish_cancel, publish, published, release
 from jobs.inputs import InputData, InputFile, Order, order
 from jobs.inspections import (
@@ -73,6 +74,7 @@ __all__ = [
     "delete_job",
     "delete_model",
     "delete_push",
+    "drop_files",
     "events_after",
     "fail",
     "fail_push",
@@ -87,6 +89,8 @@ __all__ = [
     "heartbeat_push",
     "keep_checkpoint",
     "keep_profile",
+    "keep_until",
+    "metrics",
     "model_files",
     "order",
     "pause",

@@ -56,6 +56,11 @@ class Settings(BaseSettings):
 
     lease_s: Seconds = Field(60, description="A worker that is silent for so long has lost its job.")
     tick_s: Seconds = Field(2, description="Pause between two runs of the reconciler.")
+    keep_uploads_s: Seconds | None = Field(None, description="Age at which models and datasets go; None = never.")
+    keep_artifacts_s: Seconds | None = Field(None, description="Age at which files of artifacts go; None = never.")
+    keep_chatter_s: Seconds = Field(
+        30 * 86_400, description="Progress, metrics and log lines of a job go so long after its end."
+    )
     hint_after_s: Seconds = Field(30, description="A waiting job is announced again after this time.")
     poll_s: Seconds = Field(15, description="Pause between two looks of an idle worker at the table.")
     max_attempts: int = Field(3, ge=1, le=3, description="Starts of one job that may be lost before it fails.")

@@ -71,6 +71,7 @@ class Model(Base):
     name: Mapped[str | None]
     size_bytes: Mapped[int] = mapped_column(default=0)
     created_at: Mapped[float] = mapped_column(default=db_now())
+    expires_at: Mapped[float | None] = mapped_column(index=True)
 
 
 class ModelFile(Base):
@@ -98,6 +99,7 @@ class Dataset(Base):
     size: Mapped[int]
     sha256: Mapped[str]
     created_at: Mapped[float] = mapped_column(default=db_now())
+    expires_at: Mapped[float | None] = mapped_column(index=True)
 
     __table_args__ = (Index(None, "project_id", "sha256"),)
 
@@ -259,7 +261,10 @@ class Checkpoint(Base):
 
 
 class Artifact(Base):
-    """One delivered model. `report` is its `core.report.Point` and whatever the supervisor adds."""
+    """One delivered model. `report` is its `core.report.Point` and whatever the supervisor adds.
+
+    Its files are gone from `expired_at` on; its figures stay as long as the job does.
+    """
 
     __tablename__ = "artifact"
     id: Mapped[str] = mapped_column(primary_key=True)
@@ -269,6 +274,8 @@ class Artifact(Base):
     fence: Mapped[int]  # of the attempt that published it
     report: Mapped[dict[str, Any]]
     created_at: Mapped[float] = mapped_column(default=db_now())
+    expires_at: Mapped[float | None] = mapped_column(index=True)
+    expired_at: Mapped[float | None]
 
     __table_args__ = (UniqueConstraint("job_id", "point"),)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy import Text, cast, delete, func, select
 from sqlalchemy.orm import Session
 
+from jobs.clock import after
 from jobs.ids import new_id
 from jobs.problem import refuse
 from jobs.profiles import forget
@@ -26,9 +27,11 @@ class DeclaredFile:
     sha256: str | None = None
 
 
-def create_model(s: Session, scope: Scope, name: str | None, files: Sequence[DeclaredFile]) -> Model:
-    """An open model with its list of files. Which names are allowed is the caller's rule."""
-    model = Model(id=new_id("model"), project_id=scope.project_id, name=name)
+def create_model(
+    s: Session, scope: Scope, name: str | None, files: Sequence[DeclaredFile], *, keep_s: float | None = None
+) -> Model:
+    """An open model with its list of files. Which names are allowed is the caller's rule; it goes after `keep_s`."""
+    model = Model(id=new_id("model"), project_id=scope.project_id, name=name, expires_at=after(keep_s))
     s.add(model)
     s.flush()
     s.add_all(
@@ -89,8 +92,10 @@ def model_files(s: Session, scope: Scope, model_id: str) -> list[ModelFile]:
     return list(s.scalars(scoped(ModelFile, scope).where(ModelFile.model_id == model_id).order_by(ModelFile.path)))
 
 
-def create_dataset(s: Session, scope: Scope, name: str | None, format_: str, blob: Blob) -> Dataset:
-    """A dataset from bytes in the store."""
+def create_dataset(
+    s: Session, scope: Scope, name: str | None, format_: str, blob: Blob, *, keep_s: float | None = None
+) -> Dataset:
+    """A dataset from bytes in the store; it goes after `keep_s`."""
     dataset = Dataset(
         id=new_id("data"),
         project_id=scope.project_id,
@@ -98,6 +103,7 @@ def create_dataset(s: Session, scope: Scope, name: str | None, format_: str, blo
         format=format_,
         size=blob.size,
         sha256=blob.sha256,
+        expires_at=after(keep_s),
     )
     s.add(dataset)
     audit(s, scope, "dataset.create", dataset.id)

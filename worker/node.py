@@ -14,6 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from jobs import service
 from jobs.db import connect
+from jobs.expiry import forget_chatter
 from jobs.garbage import EVERY_S, sweep
 from jobs.queue import Kind, announce
 from jobs.settings import Settings
@@ -144,11 +145,17 @@ class Node:
         jobs = self._pools.get("job")
         return jobs.devices if jobs is not None else frozenset()
 
+    def _forgotten(self) -> int:
+        with self.db.sessions.begin() as s:
+            return forget_chatter(s, self.settings.keep_chatter_s)
+
     def _sweep(self) -> None:
         while True:
             try:
                 with self.db.readers() as s:
                     sweep(s, self.store)
+                while self._forgotten():
+                    pass
             except Exception:
                 logger.exception("the store is not swept this time")
             if self.draining.wait(EVERY_S):

@@ -208,7 +208,7 @@ class _Run:
             self._fail(Problem.of("internal", f"the engine's result is not in order: {str(error)[:1_000]}"))
             return
         points = [
-            service.PublishedPoint(each, point.model_dump(mode="json"))
+            service.PublishedPoint(each, point.model_dump(mode="json"), settings.keep_artifacts_s)
             for each, point in zip(files, reports, strict=True)
         ]
         if self.profiling is not None:

@@ -8,21 +8,21 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Request, Response
+from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi import Path as PathParam
 from fastapi.responses import FileResponse, StreamingResponse
 from starlette.exceptions import HTTPException
 from starlette.responses import MalformedRangeHeader, RangeNotSatisfiable
 
 from api import schemas, views
-from api.auth import Reader
+from api.auth import Reader, Writer
 from api.context import Context, Ctx
 from api.errors import responses
-from api.paging import Id
+from api.paging import Id, Window
 from core import transport
-from jobs import tables
+from jobs import service, tables
 from jobs.problem import refuse
-from jobs.scope import Scope, get, scoped
+from jobs.scope import Scope, get, page, scoped
 
 router = APIRouter(tags=["artifacts"])
 BYTES = {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}
@@ -79,13 +79,38 @@ def wanted(accept_encoding: str) -> bool:
 def get_artifact(artifact_id: Id, context: Ctx, scope: Reader) -> schemas.Artifact:
     """A delivered model: its figures and its files with size and sha256."""
     with context.database.readers() as s:
-        row = get(s, scope, tables.Artifact, artifact_id)
-        files = s.scalars(
-            scoped(tables.ArtifactFile, scope)
-            .where(tables.ArtifactFile.artifact_id == artifact_id)
-            .order_by(tables.ArtifactFile.path)
-        ).all()
-    return views.artifact(row, files)
+        return views.artifacts(s, scope, [get(s, scope, tables.Artifact, artifact_id)])[0]
+
+
+@router.get("/v1/artifacts", responses=responses(404, 422))
+def list_artifacts(
+    context: Ctx,
+    scope: Reader,
+    window: Window,
+    job_id: Annotated[str | None, Query(max_length=64, description="Only artifacts of this job.")] = None,
+) -> schemas.ArtifactList:
+    """Artifacts of the project, newest first."""
+    with context.database.readers() as s:
+        if job_id is not None:
+            get(s, scope, tables.Job, job_id, param="query.job_id")
+        where = [] if job_id is None else [tables.Artifact.job_id == job_id]
+        rows, more = page(s, scope, tables.Artifact, **window, where=where)
+        return schemas.ArtifactList(**views.page(rows, views.artifacts(s, scope, rows), more))
+
+
+@router.patch("/v1/artifacts/{artifact_id}", responses=responses(400, 404, 410, 413, 415, 422))
+def keep_artifact(artifact_id: Id, body: schemas.Keep, context: Ctx, scope: Writer) -> schemas.Artifact:
+    """Set when the files of an artifact go by themselves."""
+    with context.database.sessions.begin() as s:
+        row = service.keep_until(s, scope, tables.Artifact, artifact_id, body.at())
+        return views.artifacts(s, scope, [row])[0]
+
+
+@router.delete("/v1/artifacts/{artifact_id}", status_code=204, responses=responses(404, 409, 422))
+def delete_artifact(artifact_id: Id, context: Ctx, scope: Writer) -> None:
+    """Forget the files of an artifact; the job keeps its figures. Their bytes are gone within a day."""
+    with context.database.sessions.begin() as s:
+        service.drop_files(s, scope, artifact_id)
 
 
 @router.get(
@@ -95,7 +120,7 @@ def get_artifact(artifact_id: Id, context: Ctx, scope: Reader) -> schemas.Artifa
         200: {"description": "The file.", **BYTES},
         206: {"description": "The range asked for.", **BYTES},
         304: {"description": "If-None-Match names the file's ETag."},
-        **responses(404, 416, 422),
+        **responses(404, 410, 416, 422),
     },
 )
 @router.head(FILE, response_class=Response, include_in_schema=False)
@@ -132,7 +157,7 @@ def _matches(if_none_match: str, tag: str) -> bool:
 
 
 def _file(context: Context, scope: Scope, artifact_id: str, path: str) -> tables.ArtifactFile:
-    """Raises Refused (not_found), the same for an absent artifact and an absent file."""
+    """Raises Refused: not_found, the same for an absent artifact and an absent file; expired."""
     if "\x00" not in artifact_id + path:  # PostgreSQL would refuse it with an error of its own
         query = scoped(tables.ArtifactFile, scope).where(
             tables.ArtifactFile.artifact_id == artifact_id, tables.ArtifactFile.path == path
@@ -140,4 +165,7 @@ def _file(context: Context, scope: Scope, artifact_id: str, path: str) -> tables
         with context.database.readers() as s:
             if (file := s.scalars(query).one_or_none()) is not None:
                 return file
+            gone = scoped(tables.Artifact, scope).where(tables.Artifact.id == artifact_id)
+            if (row := s.scalars(gone).one_or_none()) is not None and row.expired_at is not None:
+                raise refuse("expired", "the files of this artifact are gone; only its figures are left")
     raise refuse("not_found", "no artifact of this project has this id and a file of this name")

@@ -66,6 +66,13 @@ def get_dataset(dataset_id: Id, context: Ctx, scope: Reader) -> schemas.Dataset:
         return views.dataset(get(s, scope, tables.Dataset, dataset_id))
 
 
+@router.patch("/v1/datasets/{dataset_id}", responses=responses(400, 404, 413, 415, 422))
+def keep_dataset(dataset_id: Id, body: schemas.Keep, context: Ctx, scope: Writer) -> schemas.Dataset:
+    """Set when a dataset goes by itself."""
+    with context.database.sessions.begin() as s:
+        return views.dataset(service.keep_until(s, scope, tables.Dataset, dataset_id, body.at()))
+
+
 @router.delete("/v1/datasets/{dataset_id}", status_code=204, responses=responses(404, 409, 422))
 def delete_dataset(dataset_id: Id, context: Ctx, scope: Writer) -> None:
     """Forget a dataset that no unfinished job needs. Its bytes are gone within a day."""
@@ -75,4 +82,6 @@ def delete_dataset(dataset_id: Id, context: Ctx, scope: Writer) -> None:
 
 def _create(context: Context, scope: Scope, name: str | None, format_: str, blob: Blob) -> schemas.Dataset:
     with context.database.sessions.begin() as s:
-        return views.dataset(service.create_dataset(s, scope, name, format_, blob))
+        return views.dataset(
+            service.create_dataset(s, scope, name, format_, blob, keep_s=context.settings.keep_uploads_s)
+        )

@@ -68,7 +68,22 @@ def list_events(
         has_more=len(rows) > limit,
         first_id=shown[0].seq if shown else None,
         last_id=shown[-1].seq if shown else None,
+        gaps=views.gaps(shown, max(after, sequence(last_event_id))),
     )
+
+
+@router.get("/v1/jobs/{job_id}/metrics", responses=responses(404, 422))
+def list_metrics(
+    job_id: Id,
+    context: Ctx,
+    scope: Reader,
+    name: Annotated[str | None, Query(max_length=80, description="Only this curve.")] = None,
+) -> schemas.CurveList:
+    """The curves of a job so far: loss, agreement and what else its methods tell while they train."""
+    with context.database.readers() as s:
+        rows = service.metrics(s, scope, job_id)
+    curves = views.curves(rows)
+    return schemas.CurveList(data=[curve for curve in curves if name in (None, curve.name)])
 
 
 def start(job_id: Id, context: Ctx, scope: Reader, after: After = 0, last_event_id: LastEventId = None) -> int:
@@ -84,7 +99,7 @@ def start(job_id: Id, context: Ctx, scope: Reader, after: After = 0, last_event_
 async def stream_events(
     job_id: Id, request: Request, context: Ctx, scope: Reader, begin: Annotated[int, Depends(start)]
 ) -> AsyncIterator[ServerSentEvent]:
-    """Every event after `begin`, as it is committed, to the one that ends the job."""
+    """Every event after `begin`, as it is committed, to the one that ends the job; `gap` where some have gone."""
     checked = time.monotonic()
     yield ServerSentEvent(retry=RECONNECT_MS)
     while not context.closing:
@@ -93,6 +108,8 @@ async def stream_events(
         except (Refused, SQLAlchemyError):
             return  # deleted, or the database is away: whoever reconnects gets that as a problem
         for row in rows:
+            for gap in views.gaps([row], begin):  # without an id: whoever reconnects is told again
+                yield ServerSentEvent(event="gap", data=gap)
             begin = row.seq
             yield ServerSentEvent(event=row.type, id=str(row.seq), data=views.event(row))
             if views.is_last(row):

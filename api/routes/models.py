@@ -32,7 +32,7 @@ def create_model(body: schemas.ModelCreate, response: Response, context: Ctx, sc
     _check_files(body.files, context.settings.max_model_bytes)
     files = [service.DeclaredFile(file.path, file.size, file.sha256) for file in body.files]
     with context.database.sessions.begin() as s:
-        model = service.create_model(s, scope, body.name, files)
+        model = service.create_model(s, scope, body.name, files, keep_s=context.settings.keep_uploads_s)
         answer = views.models(s, scope, [model])[0]
     response.headers["Location"] = f"/v1/models/{answer.id}"
     return answer
@@ -72,6 +72,13 @@ def get_model(model_id: Id, context: Ctx, scope: Reader) -> schemas.Model:
     """One model."""
     with context.database.readers() as s:
         return views.models(s, scope, [get(s, scope, tables.Model, model_id)])[0]
+
+
+@router.patch("/v1/models/{model_id}", responses=responses(400, 404, 413, 415, 422))
+def keep_model(model_id: Id, body: schemas.Keep, context: Ctx, scope: Writer) -> schemas.Model:
+    """Set when a model goes by itself."""
+    with context.database.sessions.begin() as s:
+        return views.models(s, scope, [service.keep_until(s, scope, tables.Model, model_id, body.at())])[0]
 
 
 @router.delete("/v1/models/{model_id}", status_code=204, responses=responses(404, 409, 422))

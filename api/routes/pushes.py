@@ -34,7 +34,7 @@ def list_registries(context: Ctx, scope: Reader) -> schemas.RegistryList:
     status_code=201,
     responses={
         200: {"model": schemas.Push, "description": "This very push is under way already."},
-        **responses(400, 404, 413, 415, 422),
+        **responses(400, 404, 410, 413, 415, 422),
     },
 )
 def push_artifact(artifact_id: Id, body: PushRequest, response: Response, context: Ctx, scope: Writer) -> schemas.Push:

@@ -85,6 +85,8 @@ def test_a_foreign_id_is_answered_like_an_absent_one_on_every_route(
 def _body(method: str, url: str) -> dict[str, Any]:
     if url.endswith("/push"):
         return {"json": {"registry": "hub", "to": "acme/x"}}
+    if method == "PATCH":
+        return {"json": {"expires_at": None}}
     return {"content": b""} if method == "PUT" else {}
 
 
@@ -112,6 +114,7 @@ def test_lists_hold_ones_own_objects_only(both: tuple[TestClient, World, dict[st
         ("/v1/datasets", "dataset"),
         ("/v1/jobs", "job"),
         ("/v1/pushes", "push"),
+        ("/v1/artifacts", "artifact"),
     ):
         for url in (path, f"{path}?after={found[kind]}", f"{path}?after={ABSENT[kind]}zzz"):
             listed: dict[str, Any] = client.get(url, headers=key).json()

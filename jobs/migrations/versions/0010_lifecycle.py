@@ -1,4 +1,4 @@
-"""What a job came from and may be found again by: parent, cached results. Answers by idempotency key."""
+"""What a job came from and may be found again by: parent, cached results. What goes when. Answers by key."""
 
 from __future__ import annotations
 
@@ -20,6 +20,12 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f("ix_job_project_id_cache_key"), ["project_id", "cache_key"], unique=False)
     with op.batch_alter_table("worker", schema=None) as batch_op:
         batch_op.add_column(sa.Column("engine", sa.String(), nullable=True))
+    for table in ("model", "dataset", "artifact"):
+        with op.batch_alter_table(table, schema=None) as batch_op:
+            batch_op.add_column(sa.Column("expires_at", sa.Double(), nullable=True))
+            batch_op.create_index(batch_op.f(f"ix_{table}_expires_at"), ["expires_at"], unique=False)
+    with op.batch_alter_table("artifact", schema=None) as batch_op:
+        batch_op.add_column(sa.Column("expired_at", sa.Double(), nullable=True))
     op.create_table(
         "replay",
         sa.Column("id", sa.String(), nullable=False),
@@ -42,6 +48,12 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.drop_table("replay")
+    with op.batch_alter_table("artifact", schema=None) as batch_op:
+        batch_op.drop_column("expired_at")
+    for table in ("artifact", "dataset", "model"):
+        with op.batch_alter_table(table, schema=None) as batch_op:
+            batch_op.drop_index(batch_op.f(f"ix_{table}_expires_at"))
+            batch_op.drop_column("expires_at")
     with op.batch_alter_table("worker", schema=None) as batch_op:
         batch_op.drop_column("engine")
     with op.batch_alter_table("job", schema=None) as batch_op:
