@@ -37,6 +37,7 @@ def complete(document: dict[str, Any]) -> None:
                 _once(operation)
             for status, response in common.items():
                 operation["responses"].setdefault(str(status), response)
+    _link(document)
     schemas["Problem"] = Problem.model_json_schema(mode="serialization")
     requested: set[str] = set()
     for operations in document["paths"].values():
@@ -45,6 +46,23 @@ def complete(document: dict[str, Any]) -> None:
     for name, schema in schemas.items():
         if name not in requested and schema.get("additionalProperties") is False:
             del schema["additionalProperties"]  # generated clients would refuse what a later version adds
+
+
+def _link(document: dict[str, Any]) -> None:
+    """From every answer that is a new object to all that can be done with it (OpenAPI links)."""
+    takers: dict[str, list[str]] = {}
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            for one in operation.get("parameters", []):
+                if one["in"] == "path" and one["name"].endswith("_id"):
+                    takers.setdefault(one["name"], []).append(operation["operationId"])
+    for operations in document["paths"].values():
+        for response in operations.get("post", {}).get("responses", {}).values():
+            schema = response.get("content", {}).get("application/json", {}).get("schema", {})
+            parameter = f"{schema.get('$ref', '').rpartition('/')[2].lower()}_id"
+            for taker in takers.get(parameter, []):
+                link = {"operationId": taker, "parameters": {parameter: "$response.body#/id"}}
+                response.setdefault("links", {})[taker] = link
 
 
 def _once(operation: dict[str, Any]) -> None:

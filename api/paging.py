@@ -7,15 +7,15 @@ from typing import Annotated, Any
 from fastapi import Depends, Path, Query, Request
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
-from pydantic import AwareDatetime
 
+from api.schemas import Time
 from jobs.problem import refuse
 
 Limit = Annotated[int, Query(ge=1, le=100, description="Rows of one page.")]
 After = Annotated[str | None, Query(max_length=64, description="Id of the last row of the page before.")]
 Before = Annotated[str | None, Query(max_length=64, description="Id of a row: the page of newer ones just before it.")]
-Since = Annotated[AwareDatetime | None, Query(description="Only rows made at this time or later (RFC 3339).")]
-Until = Annotated[AwareDatetime | None, Query(description="Only rows made before this time (RFC 3339).")]
+Since = Annotated[Time | None, Query(description="Only rows made at this time or later (RFC 3339).")]
+Until = Annotated[Time | None, Query(description="Only rows made before this time (RFC 3339).")]
 Id = Annotated[str, Path(max_length=64)]
 
 

@@ -5,10 +5,11 @@ Times are RFC 3339 in UTC, sizes are bytes, durations are seconds. Ids are opaqu
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
-from typing import Any, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
 from core import report as core_report
 from core.forecast import Forecast
@@ -81,10 +82,20 @@ class ModelList(Page[Model]):
     """Models of the project."""
 
 
+def _written(value: Any) -> Any:
+    """Pydantic would read numbers, and texts that look like one, as seconds since 1970."""
+    if not isinstance(value, str) or not re.match(r"\d{4}-\d\d-\d\d[Tt ]", value):
+        raise ValueError("must be a time as RFC 3339 writes it, such as 2026-01-31T12:00:00Z")
+    return value
+
+
+Time = Annotated[AwareDatetime, BeforeValidator(_written)]
+
+
 class Keep(Closed):
     """Body of PATCH on models, datasets and artifacts."""
 
-    expires_at: AwareDatetime | None = Field(description="When it goes by itself (RFC 3339); null = never.")
+    expires_at: Time | None = Field(description="When it goes by itself (RFC 3339); null = never.")
 
     def at(self) -> float | None:
         """Seconds since 1970."""

@@ -100,7 +100,7 @@ def main(arguments: list[str]) -> int:
     start = options.since
     for suite in chosen:
         if suite.files():
-            outcomes.append(run(suite, start, marker="long" if options.long else "not long"))
+            outcomes.append(run(suite, start, marker="long" if options.long else "not long and not fuzz"))
         start = time.time()
     print(table(outcomes), flush=True)
     return 0 if outcomes and all(outcome.good for outcome in outcomes) else 1

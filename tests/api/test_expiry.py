@@ -107,7 +107,16 @@ def test_artifacts_are_listed_by_job(client: TestClient, world: World) -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [{}, {"expires_at": "2026-01-01"}, {"expires_at": "2020-01-01T00:00:00Z"}, {"expires_at": 5}, {"x": 1}]
+    "body",
+    [
+        {},
+        {"expires_at": "2026-01-01"},
+        {"expires_at": "2020-01-01T00:00:00Z"},
+        {"expires_at": 5e9},
+        {"expires_at": "5000000000"},
+        {"x": 1},
+    ],
+    ids=str,
 )
 def test_a_time_that_is_none_or_has_passed_is_refused(
     client: TestClient, world: World, body: dict[str, object]
