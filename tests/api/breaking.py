@@ -113,18 +113,9 @@ class _Comparison:
         return dict.fromkeys(kinds if isinstance(kinds, list) else [kinds], node)
 
     def same_kind(self, where: str, old: Node, new: Node, *, request: bool) -> Iterator[str]:
-        was, now = _values(old), _values(new)
-        if request and now is not None and (was is None or was - now):
-            yield (
-                f"{where}: takes {sorted(now)} only" if was is None else f"{where}: no longer takes {sorted(was - now)}"
-            )
-        if not request and was is not None and (now is None or now - was):
-            yield f"{where}: may be anything" if now is None else f"{where}: may be {sorted(now - was)}"
+        yield from _enumerations(where, _values(old), _values(new), request=request)
         if request:
-            for names, worse in ((LOWER, lambda a, b: b > a), (UPPER, lambda a, b: b < a)):
-                for name in names:
-                    if name in new and (name not in old or worse(old[name], new[name])):
-                        yield f"{where}: {name} is now {new[name]}"
+            yield from _limits(where, old, new)
         if "items" in old and "items" in new:
             yield from self.schema(f"{where}[]", old["items"], new["items"], request=request)
         needed, promised = set(new.get("required", [])), set(old.get("required", []))
@@ -141,6 +132,23 @@ class _Comparison:
         if request:
             for name in sorted(needed - set(old.get("properties", {}))):
                 yield f"{where}.{name}: is new and needed"
+
+
+def _enumerations(where: str, was: set[str] | None, now: set[str] | None, *, request: bool) -> Iterator[str]:
+    if request and now is not None and was is None:
+        yield f"{where}: takes {sorted(now)} only"
+    if request and now is not None and was is not None and was - now:
+        yield f"{where}: no longer takes {sorted(was - now)}"
+    if not request and was is not None and now is None:
+        yield f"{where}: may be anything"
+    if not request and was is not None and now is not None and now - was:
+        yield f"{where}: may be {sorted(now - was)}"
+
+
+def _limits(where: str, old: Node, new: Node) -> Iterator[str]:
+    for name in (*LOWER, *UPPER):
+        if name in new and (name not in old or (new[name] > old[name] if name in LOWER else new[name] < old[name])):
+            yield f"{where}: {name} is now {new[name]}"
 
 
 def _values(node: Node) -> set[str] | None:
