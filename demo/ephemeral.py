@@ -177,7 +177,7 @@ def _server(
     for _ in range(ATTEMPTS):
         folder = Path(tempfile.mkdtemp(prefix=f"ladapress-{name}-")).resolve()
         try:
-            command = [*prepare(folder), str(port := _free_port())]
+            command = [*prepare(folder), str(port := free_port())]
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
@@ -228,7 +228,8 @@ def _unprivileged() -> pwd.struct_passwd | None:
     raise NoServerError("PostgreSQL refuses to run as root and there is no user postgres or nobody to run it as")
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A TCP port that nobody listened on a moment ago."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

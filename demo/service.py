@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import socket
 import subprocess
 import sys
 import time
@@ -36,7 +35,7 @@ def environment(settings: Mapping[str, str] | None = None) -> dict[str, str]:
 @contextmanager
 def embedded(folder: Path, more: Mapping[str, str] | None = None) -> Iterator[str]:
     """`ladapress up`: SQLite, local files, one worker, with `more` settings. Gives the URL."""
-    port = str(_free_port())
+    port = str(ephemeral.free_port())
     up = ("-m", "ladapress", "up", "--port", port, "--data-dir", str(folder / "data"))
     with _running(folder, {"up": up}, more or {}, port) as url:
         yield url
@@ -49,7 +48,7 @@ def celery(folder: Path, more: Mapping[str, str] | None = None) -> Iterator[str]
         database = stack.enter_context(ephemeral.database(stack.enter_context(ephemeral.postgresql())))
         broker = stack.enter_context(ephemeral.redis())
         prefix = stack.enter_context(_own_keys(broker))
-        port = str(_free_port())
+        port = str(ephemeral.free_port())
         settings = {
             **(more or {}),
             "LADAPRESS_DATA_DIR": str(folder / "data"),
@@ -129,10 +128,3 @@ def _own_keys(broker: str) -> Iterator[str]:
         with Redis.from_url(broker) as client:
             for key in client.scan_iter(match=f"*{prefix}*", count=1000):
                 client.delete(key)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

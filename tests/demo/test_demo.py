@@ -107,7 +107,7 @@ def test_a_service_answers_and_leaves_neither_processes_nor_its_folders(
 def test_what_a_service_said_is_told_when_it_does_not_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(service, "_free_port", lambda: 0)  # a port that `ladapress up` refuses
+    monkeypatch.setattr(service.ephemeral, "free_port", lambda: 0)  # a port that `ladapress up` refuses
     with pytest.raises(service.ServiceError, match="up ended with status 2"), service.embedded(tmp_path):
         pass
     assert "--port" in capfd.readouterr().err

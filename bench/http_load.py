@@ -1,0 +1,270 @@
+"""`python -m bench.http_load [--database URL]`: the API under load, by raw sockets. One JSON in `bench/results/http/`.
+
+Submits: 20 a second, each with a stored verdict, so that an answer is one transaction. Readers: 200 event streams and
+200 pollers (one request a second each) on 20 jobs whose events are written all the time, while the API process is
+ended and started again half-way. Lag: from the commit of an event, by the database's clock, to its last byte at the
+reader; the service runs on this machine, so that both clocks are one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+from bench import rows
+from core.measure import hardware
+from demo.ephemeral import free_port
+from jobs import service
+from jobs.db import connect, upgrade
+from jobs.settings import Settings
+from tests.jobs.world import World
+
+SUBMITS_S, RATE = 60, 20
+READERS, JOBS, READ_S, EVENTS_A_SECOND = 200, 20, 60, 2
+GIVE_UP_S = 30
+
+
+@dataclass
+class Reader:
+    """What one stream or poller has seen: sequence numbers in order, and seconds."""
+
+    seen: list[int] = field(default_factory=list)
+    lags: list[float] = field(default_factory=list)
+    times: list[float] = field(default_factory=list)
+    reconnects: int = 0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.http_load", description=__doc__)
+    parser.add_argument("--database", help="SQLAlchemy URL of an empty database; a SQLite file where absent")
+    given = parser.parse_args()
+    with TemporaryDirectory(prefix="bench-") as folder:
+        kept = {} if given.database is None else {"database_url": given.database}
+        port = free_port()
+        settings = Settings(data_dir=Path(folder), port=port, **kept)
+        upgrade(settings)
+        world = World(connect(settings), settings, itertools.count(1))
+        with serving(settings) as server:
+            submits = asyncio.run(submit(world, port))
+            print("submits", submits, flush=True)
+            readers = asyncio.run(read(world, settings, server))
+            print("readers", readers, flush=True)
+    kind = "postgresql" if given.database else "sqlite"
+    row = {"database": kind, "submits": submits, "readers": readers, "git_sha": rows.git_sha()}
+    row["hardware"] = hardware(device="cpu", threads=1).model_dump(mode="json")
+    rows.write(rows.RESULTS / "http" / f"{kind}.json", row)
+
+
+class Api:
+    """The API process; `restart` ends it as an operator does and starts another."""
+
+    def __init__(self, settings: Settings) -> None:
+        asked = {"DATA_DIR": settings.data_dir, "DATABASE_URL": settings.database_url, "PORT": settings.port}
+        more = {"RATE_LIMITS": "off", "INSPECT_WAIT_S": 0}
+        self._environment = {**os.environ, **{f"LADAPRESS_{k}": str(v) for k, v in {**asked, **more}.items()}}
+        self._port = settings.port
+        self.most_bytes = 0
+        self.start()
+
+    def start(self) -> None:
+        self.process = subprocess.Popen([sys.executable, "-m", "api"], env=self._environment)
+        deadline = time.monotonic() + GIVE_UP_S
+        while True:
+            try:
+                if asyncio.run(once(self._port, "GET", "/readyz"))[0] == 200:
+                    return
+            except OSError:
+                if time.monotonic() > deadline:
+                    raise
+            time.sleep(0.05)
+
+    def stop(self) -> None:
+        self.weigh()
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(GIVE_UP_S)
+
+    def weigh(self) -> None:
+        """Note the resident memory of the process."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        line = next(one for one in status.splitlines() if one.startswith("VmHWM"))
+        self.most_bytes = max(self.most_bytes, int(line.split()[1]) * 1024)
+
+
+@contextmanager
+def serving(settings: Settings) -> Iterator[Api]:
+    api = Api(settings)
+    try:
+        yield api
+    finally:
+        api.stop()
+
+
+async def once(port: int, method: str, path: str, body: Any = None) -> tuple[int, bytes]:
+    """One request on a connection of its own: (status, body)."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        sent = b"" if body is None else json.dumps(body).encode()
+        kind = "Content-Type: application/json\r\n" if sent else ""
+        head = f"{method} {path} HTTP/1.1\r\nHost: localhost:{port}\r\n{kind}Content-Length: {len(sent)}\r\n"
+        writer.write(f"{head}Connection: close\r\n\r\n".encode() + sent)
+        answer = await reader.read()
+    finally:
+        writer.close()
+    head_, _, rest = answer.partition(b"\r\n\r\n")
+    if not head_:
+        raise ConnectionError("the connection was closed without an answer")
+    return int(head_.split()[1]), rest
+
+
+async def submit(world: World, port: int) -> dict[str, Any]:
+    """Jobs at a steady rate, whether or not the ones before were answered."""
+    judged = world.judged().model_dump(mode="json", exclude_unset=True)
+    seconds: list[float] = []
+    wrong: list[bytes] = []
+
+    async def one() -> None:
+        begun = time.perf_counter()
+        status, body = await once(port, "POST", "/v1/jobs", {**judged, "cache": "bypass"})
+        seconds.append(time.perf_counter() - begun)
+        if status != 201:
+            wrong.append(body)
+
+    begun = time.perf_counter()
+    async with asyncio.TaskGroup() as tasks:
+        for number in range(RATE * SUBMITS_S):
+            await asyncio.sleep(max(0.0, begun + number / RATE - time.perf_counter()))
+            tasks.create_task(one())
+    if wrong:
+        raise RuntimeError(f"{len(wrong)} submits failed, first: {wrong[0]!r}")
+    return {"count": len(seconds), "a_second": RATE, **quantiles("ms", [1e3 * one for one in seconds])}
+
+
+async def read(world: World, settings: Settings, api: Api) -> dict[str, Any]:
+    """Streams and pollers while events are written and the API is started again."""
+    held = [world.claimed() for _ in range(JOBS)]
+    stop = threading.Event()
+    writers = [threading.Thread(target=write, args=(world, claim, stop)) for claim in held]
+    streams = [Reader() for _ in range(READERS)]
+    pollers = [Reader() for _ in range(READERS)]
+    ends = time.time() + READ_S
+    for each in writers:
+        each.start()
+    tasks = [
+        asyncio.create_task(follow(settings.port, held[n % JOBS].job_id, one, ends)) for n, one in enumerate(streams)
+    ]
+    tasks += [
+        asyncio.create_task(poll(settings.port, held[n % JOBS].job_id, one, ends)) for n, one in enumerate(pollers)
+    ]
+    await asyncio.sleep(READ_S / 2)
+    restarted = time.perf_counter()
+    await asyncio.to_thread(api.stop)
+    await asyncio.to_thread(api.start)
+    away_s = time.perf_counter() - restarted
+    await asyncio.sleep(max(0.0, ends - time.time() - 5))
+    stop.set()
+    for each in writers:
+        each.join()
+    await asyncio.gather(*tasks)
+    api.weigh()
+    last = {claim.job_id: world.events(claim.job_id)[-1].seq for claim in held}
+    whole = [last[held[n % JOBS].job_id] for n in range(READERS)]
+    wrong = [
+        [seq for seq in range(1, end + 1) if one.seen.count(seq) != 1] for one, end in zip(streams, whole, strict=True)
+    ]
+    return {
+        "streams": READERS,
+        "pollers": READERS,
+        "events": sum(last.values()),
+        "delivered": sum(len(one.seen) for one in streams),
+        "missing_or_twice": sum(map(len, wrong)),
+        "reconnects": sum(one.reconnects for one in streams),
+        "away_s": round(away_s, 2),
+        "stream_lag": quantiles("ms", [1e3 * lag for one in streams for lag in one.lags]),
+        "poll": quantiles("ms", [1e3 * each for one in pollers for each in one.times]),
+        "api_bytes": api.most_bytes,
+    }
+
+
+def write(world: World, claim: service.Claim, stop: threading.Event) -> None:
+    """A worker's events, a few a second."""
+    for step in itertools.count(1):
+        if stop.wait(1 / EVENTS_A_SECOND):
+            return
+        with world.db.sessions.begin() as s:
+            service.record(s, claim.job_id, claim.fence, [("metric", {"name": "loss", "value": 0.5, "step": step})])
+
+
+async def follow(port: int, job: str, told: Reader, ends: float) -> None:
+    """A stream that comes back with Last-Event-ID wherever it is cut, until `ends` (epoch seconds)."""
+    while time.time() < ends:
+        try:
+            await asyncio.wait_for(_follow(port, job, told), max(0.1, ends - time.time()))
+        except TimeoutError:
+            return
+        except (OSError, asyncio.IncompleteReadError):
+            pass
+        told.reconnects += 1
+        await asyncio.sleep(0.5)
+
+
+async def _follow(port: int, job: str, told: Reader) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    connected = time.time()
+    try:
+        after = f"Last-Event-ID: {told.seen[-1]}\r\n" if told.seen else ""
+        head = (
+            f"GET /v1/jobs/{job}/events HTTP/1.1\r\nHost: localhost:{port}\r\nAccept: text/event-stream\r\n{after}\r\n"
+        )
+        writer.write(head.encode())
+        while line := await reader.readline():
+            if line.startswith(b"data:"):
+                event = json.loads(line[5:])
+                told.seen.append(event["seq"])
+                committed = datetime.fromisoformat(event["at"]).timestamp()
+                if committed > connected:  # what was missed while nobody listened is no lag
+                    told.lags.append(time.time() - committed)
+    finally:
+        writer.close()
+
+
+async def poll(port: int, job: str, told: Reader, ends: float) -> None:
+    """The job's page of new events once a second; what an absent API refuses is asked again."""
+    last = 0
+    while time.time() < ends:
+        begun = time.perf_counter()
+        try:
+            status, body = await once(port, "GET", f"/v1/jobs/{job}/events?after={last}&limit=1000")
+        except (OSError, ConnectionError):
+            told.reconnects += 1
+            await asyncio.sleep(0.5)
+            continue
+        told.times.append(time.perf_counter() - begun)
+        if status != 200:
+            raise RuntimeError(body)
+        await asyncio.sleep(max(0.0, 1 - (time.perf_counter() - begun)))
+
+
+def quantiles(unit: str, values: list[float]) -> dict[str, float]:
+    """p50, p95, p99 and the largest."""
+    return {f"{unit}_p{share}": round(float(np.percentile(values, share)), 1) for share in (50, 95, 99, 100)}
+
+
+if __name__ == "__main__":
+    main()
