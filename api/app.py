@@ -26,6 +26,7 @@ from api.routes import (
     models,
     plans,
     pushes,
+    webhooks,
     well_known,
 )
 from api.strict_json import StrictJson
@@ -41,6 +42,7 @@ ROUTERS = (
     events.router,
     artifacts.router,
     pushes.router,
+    webhooks.router,
     catalogue.router,
     health.router,
     well_known.router,

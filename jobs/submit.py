@@ -19,7 +19,7 @@ from jobs.profiles import key_of
 from jobs.requests import JobRequest, digest
 from jobs.scope import Scope, get, scoped
 from jobs.states import State
-from jobs.tables import Inspection, Job, JobInput
+from jobs.tables import Inspection, Job, JobInput, WebhookEndpoint
 from jobs.workers import unserved
 
 UNSEEN_S = 60.0  # a worker says three times as often that it lives
@@ -41,6 +41,8 @@ def submit(s: Session, scope: Scope, request: JobRequest, idempotency_key: str |
     preset, recipe, target = request.resolved()
     ladder = request.ladder or Ladder()
     refuse_unplannable(recipe, target, ladder)
+    if request.webhook is not None:
+        get(s, scope, WebhookEndpoint, request.webhook.endpoint, param="/webhook/endpoint")
     inspection = request_inspection(s, scope, request.inspection())
     refuse_bad(inspection, recipe, target, ladder)
     ready = inspection.state == "done"
