@@ -57,7 +57,7 @@ class Sender:
     def _post(self, url: str, headers: Mapping[str, str], body: bytes, deadline: float) -> tuple[int, str]:
         target = self._guard.check(url)  # again: the operator may have changed his mind
         address = httpcore2.URL(scheme=target.scheme, host=target.host, port=target.port, target=target.path)
-        sent = {"Host": target.netloc, "Connection": "close", **headers}
+        sent: dict[bytes | str, bytes | str] = {"Host": target.netloc, "Connection": "close", **headers}
         with (
             httpcore2.ConnectionPool(ssl_context=self._tls, network_backend=_Guarded(self._guard, deadline)) as pool,
             pool.stream("POST", address, headers=sent, content=body) as response,
@@ -75,7 +75,7 @@ class _Guarded(httpcore2.NetworkBackend):
         self,
         host: str,
         port: int,
-        timeout: float | None = None,
+        timeout: float | None = None,  # noqa: ARG002 - of this step; the deadline of the whole stands in its place
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore2.NetworkStream:
@@ -102,17 +102,20 @@ class _Timed(httpcore2.NetworkStream):
     def __init__(self, stream: httpcore2.NetworkStream, deadline: float) -> None:
         self._stream, self._deadline = stream, deadline
 
-    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ARG002
         return self._stream.read(max_bytes, _left(self._deadline))
 
-    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ARG002
         self._stream.write(buffer, _left(self._deadline))
 
     def close(self) -> None:
         self._stream.close()
 
     def start_tls(
-        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,  # noqa: ARG002
     ) -> httpcore2.NetworkStream:
         return _Timed(self._stream.start_tls(ssl_context, server_hostname, _left(self._deadline)), self._deadline)
 

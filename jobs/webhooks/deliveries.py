@@ -1,4 +1,4 @@
-"""Deliveries: claimed when due, under a fence and a lease; tried again ever more slowly; looked at; replayed; forgotten.
+"""Deliveries: claimed when due, under a fence and a lease; tried again ever more slowly; replayed; forgotten.
 
 A delivery whose end was not written down is made again, under the same webhook-id: at least once, never "at most".
 """

@@ -30,7 +30,8 @@ def create_endpoint(
         Refused: request_invalid for the URL; endpoint_limit.
     """
     _check(guard, asked.url)
-    get(s, scope, Project, scope.project_id, lock=True)  # two at once are counted
+    mine = select(Project.id).where(Project.id == scope.project_id)
+    s.execute(mine.with_for_update(key_share=True))  # two at once are counted
     there = select(func.count()).select_from(WebhookEndpoint).where(WebhookEndpoint.project_id == scope.project_id)
     if s.scalars(there).one() >= MOST:
         raise refuse("endpoint_limit", f"a project has at most {MOST} webhook endpoints; delete one that is not needed")

@@ -155,7 +155,10 @@ def worker(scene: Scene, *, only_jobs: bool = False) -> Iterator[subprocess.Pope
     """
     node = ("--node", "job", "--parent", str(os.getpid())) if only_jobs and scene.settings.broker_url else ()
     fields = scene.settings.model_dump(mode="json", exclude_none=True)
-    named = {f"LADAPRESS_{name.upper()}": str(value) for name, value in fields.items()}
+    named = {
+        f"LADAPRESS_{name.upper()}": value if isinstance(value, str) else json.dumps(value)
+        for name, value in fields.items()
+    }
     process = subprocess.Popen([sys.executable, str(START), *node], env={**os.environ, **named}, start_new_session=True)
     try:
         yield process
