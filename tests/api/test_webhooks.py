@@ -58,10 +58,11 @@ def test_fields_are_changed_one_by_one(client: TestClient) -> None:
 @pytest.mark.parametrize(
     "url",
     [
-        "http://hooks.example/", "https://127.0.0.1/", "https://0x7f000001/", "https://[::1]/", "https://u:p@hooks.example/",
-        "https://169.254.169.254/latest/meta-data", "https://hooks.example:22/", "https://[64:ff9b::a9fe:a9fe]/", "hooks.example",
+        *("http://hooks.example/", "https://127.0.0.1/", "https://0x7f000001/", "https://[::1]/", "hooks.example"),
+        *("https://169.254.169.254/latest/meta-data", "https://hooks.example:22/", "https://[64:ff9b::a9fe:a9fe]/"),
+        "https://user:word@hooks.example/",
     ],
-)  # fmt: skip
+)
 def test_a_url_that_leads_inside_is_refused_with_what_would_be_legal(client: TestClient, url: str) -> None:
     said = problem(client.post(PATH, json={"url": url}), 422, "request_invalid")
     assert said["param"] == "/url"

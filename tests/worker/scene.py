@@ -148,7 +148,7 @@ class Scene:
 
 
 @contextmanager
-def worker(scene: Scene, *, only_jobs: bool = False) -> Iterator[subprocess.Popen[bytes]]:
+def worker(scene: Scene, *options: str, only_jobs: bool = False) -> Iterator[subprocess.Popen[bytes]]:
     """A worker process as an operator starts it, but with the fake engine. Drained at the end, if it still runs.
 
     With `only_jobs` and a broker, it is one of the two processes that the operator's would start.
@@ -159,7 +159,9 @@ def worker(scene: Scene, *, only_jobs: bool = False) -> Iterator[subprocess.Pope
         f"LADAPRESS_{name.upper()}": value if isinstance(value, str) else json.dumps(value)
         for name, value in fields.items()
     }
-    process = subprocess.Popen([sys.executable, str(START), *node], env={**os.environ, **named}, start_new_session=True)
+    process = subprocess.Popen(
+        [sys.executable, str(START), *node, *options], env={**os.environ, **named}, start_new_session=True
+    )
     try:
         yield process
     finally:
