@@ -4,28 +4,24 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import resource
-import socket
-import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any, get_args
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import NameOID
 from sqlalchemy import select
 
 from jobs import service
 from jobs.db import connect
+from jobs.settings import Settings
 from jobs.tables import WebhookDelivery
 from jobs.webhooks.addresses import Guard
 from jobs.webhooks.deliveries import PER_ENDPOINT
+from jobs.webhooks.kinds import PING, JobKind
 from jobs.webhooks.outbox import tell
 from tests.jobs.hooked import all_due, claim, deliveries, endpoint, local, ping, put, row
 from tests.jobs.world import World
@@ -35,6 +31,7 @@ from tests.worker.scene import SCOPE, until, worker
 from worker.sender import KEPT, Sender
 from worker.webhooks import Deliverer
 
+PAGE = Path(__file__).parents[2] / "docs" / "webhooks.md"
 QUICK = {"webhook_timeout_s": 0.4, "webhook_retry_s": (0.3,) * 200}
 
 
@@ -141,59 +138,6 @@ def test_a_policy_that_was_tightened_holds_for_what_waits(world: World, there: R
             Deliverer(tight, world.db).deliver(held)
         assert (last(world, delivery)[1] or "").startswith("blocked: ")
     assert there.got == []
-
-
-def certified(folder: Path, name: str) -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    """A server's context with a certificate of this name, and a client's that believes it."""
-    key, day = ec.generate_private_key(ec.SECP256R1()), timedelta(days=1)
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    made = x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number())
-    made = made.not_valid_before(datetime.now(UTC) - day).not_valid_after(datetime.now(UTC) + day)
-    made = made.add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
-    pem = made.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM)
-    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    (folder / "server.pem").write_bytes(private + pem)
-    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    server.load_cert_chain(folder / "server.pem")
-    return server, ssl.create_default_context(cadata=pem.decode())
-
-
-def test_the_connection_goes_to_the_judged_address_and_keeps_the_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The name is looked up once: what it means at a second look plays no part. TLS checks the name, not the number."""
-    serving, trusting = certified(tmp_path, "hooks.example")
-    asked = []
-
-    def rebinding(host: str, port: int, **_: object) -> list[tuple[object, ...]]:
-        asked.append(host)
-        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1" if len(asked) % 2 else "127.0.0.2", port))]
-
-    with receiver(tls=serving) as there:
-        port = int(there.url.rpartition(":")[2])
-        settings = local(webhook_ports=(port,), data_dir=tmp_path)
-        connect_to, addresses = socket.create_connection, []
-
-        def connection(address: tuple[str, int], *rest: object, **more: object) -> socket.socket:
-            addresses.append(address[0])
-            with monkeypatch.context() as real:
-                real.setattr(socket, "getaddrinfo", looked_up)
-                return connect_to(address, *rest, **more)  # type: ignore[arg-type]
-
-        looked_up = socket.getaddrinfo
-        monkeypatch.setattr(socket, "create_connection", connection)
-        monkeypatch.setattr(socket, "getaddrinfo", rebinding)
-        found = Sender(Guard.of(settings), 5, trusting).post(
-            f"https://hooks.example:{port}/ok", {"webhook-id": "msg_1"}, b"{}"
-        )
-        assert (found.status_code, found.error) == (200, None)
-        assert (asked, addresses) == (["hooks.example"], ["127.0.0.1"])
-        assert there.got[0].headers["host"] == f"hooks.example:{port}"
-        for authorities, host in ((None, "hooks.example"), (trusting, "others.example")):
-            asked.clear()
-            refused = Sender(Guard.of(settings), 5, authorities).post(f"https://{host}:{port}/ok", {}, b"{}")
-            assert "certificate verify failed" in (refused.error or "")
-    assert len(there.got) == 1
 
 
 def test_gone_is_heard(world: World, there: Receiver) -> None:
@@ -316,6 +260,31 @@ def test_every_one_of_500_events_arrives_in_flat_memory(database_url: str, tmp_p
     run_d25(open_world(database_url, tmp_path / "full"), 500)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 << 10  # KiB
     world.db.dispose()
+
+
+def test_the_example_of_the_page_verifies_what_arrives(
+    world: World, there: Receiver, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """docs/webhooks.md: once for each id, and not for a forger."""
+    (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    namespace: dict[str, Any] = {}
+    exec(code, namespace)
+    endpoint_id, secret = endpoint(world, there.url)
+    ping(world, endpoint_id)
+    again(world)
+    (got,) = there.got
+    statuses = [namespace["receive"](secret, got.headers, got.body) for _ in range(2)]
+    assert (statuses, capsys.readouterr().out) == ([204, 204], f"ping {endpoint_id}\n")
+    assert namespace["receive"](secret, got.headers, got.body.replace(b"ping", b"pong")) == 401
+
+
+def test_the_page_names_every_type_and_the_schedule() -> None:
+    named = set(re.findall(r"^\| (`.+?) \|", PAGE.read_text(), re.MULTILINE))
+    types = {each.strip("`") for row in named for each in row.split(", ")}
+    assert types == {*get_args(JobKind), "push.succeeded", "push.failed", PING}
+    assert "after 5 s, 5 min, 30 min, 2 h, 5 h, 10 h, 14 h, 20 h and\n24 h" in PAGE.read_text()
+    hours = (2, 5, 10, 14, 20, 24)
+    assert Settings().webhook_retry_s == (5, 300, 1800, *(3600 * each for each in hours))
 
 
 def test_alone_it_delivers_and_takes_no_job(make_scene: MakeScene, there: Receiver) -> None:
