@@ -57,7 +57,7 @@ class Sender:
     def _post(self, url: str, headers: Mapping[str, str], body: bytes, deadline: float) -> tuple[int, str]:
         target = self._guard.check(url)  # again: the operator may have changed his mind
         address = httpcore2.URL(scheme=target.scheme, host=target.host, port=target.port, target=target.path)
-        sent: dict[bytes | str, bytes | str] = {"Host": target.netloc, "Connection": "close", **headers}
+        sent = [("Host", target.netloc), ("Connection", "close"), *headers.items()]
         with (
             httpcore2.ConnectionPool(ssl_context=self._tls, network_backend=_Guarded(self._guard, deadline)) as pool,
             pool.stream("POST", address, headers=sent, content=body) as response,

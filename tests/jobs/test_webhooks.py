@@ -255,6 +255,20 @@ def test_nobody_has_more_than_his_share_under_way(world: World) -> None:
     assert claim(world) == []
 
 
+def test_a_failing_endpoint_at_its_limit_hides_nobody(world: World) -> None:
+    """Its queue would come first, having fewer under way; it may take none, and a claim of one finds the other's."""
+    failing, _ = pinged(world, BAD)
+    healthy, _ = endpoint(world)
+    for _ in range(3):
+        ping(world, failing)
+    all_due(world)
+    assert len(claim(world)) == 1
+    for _ in range(3):
+        ping(world, healthy)
+        all_due(world)
+        assert [each.endpoint_id for each in claim(world, most=1)] == [healthy]
+
+
 def test_a_replay_is_the_same_message_with_a_fresh_schedule(world: World) -> None:
     endpoint_id, delivery = pinged(world, GOOD)
     before = row(world, delivery)
