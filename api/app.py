@@ -27,6 +27,7 @@ from api.routes import (
     models,
     plans,
     pushes,
+    webhooks,
     well_known,
 )
 from api.strict_json import StrictJson
@@ -42,6 +43,7 @@ ROUTERS = (
     events.router,
     artifacts.router,
     pushes.router,
+    webhooks.router,
     catalogue.router,
     health.router,
     well_known.router,

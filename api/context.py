@@ -10,6 +10,7 @@ from jobs.db import Database, connect
 from jobs.registries import Registries
 from jobs.settings import Settings
 from jobs.store import LocalStore
+from jobs.webhooks.addresses import Guard
 
 
 class Context:
@@ -20,6 +21,7 @@ class Context:
         self.database: Database = connect(settings)
         self.store = LocalStore(settings.store_dir)
         self.registries = Registries.load(settings)
+        self.guard = Guard.of(settings)
         self.keys_in_use = False  # once true, true for good: a revoked key still counts
         self.closing = False  # the server is on its way out: streams end, clients reconnect
 

@@ -9,6 +9,7 @@ from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 
 from api.schemas import Time
+from jobs import requests
 from jobs.problem import refuse
 
 Limit = Annotated[int, Query(ge=1, le=100, description="Rows of one page.")]
@@ -72,6 +73,7 @@ def _queries(dependant: Dependant) -> set[str]:
 
 def storable(text: str, param: str) -> str:
     """A text to compare rows with. Raises Refused (request_invalid) where no row can hold it."""
-    if "\x00" in text or any("\ud800" <= char <= "\udfff" for char in text):
-        raise refuse("request_invalid", f"{param}: must not contain U+0000 or lone surrogates", param=param)
-    return text
+    try:
+        return requests.storable(text)
+    except ValueError as error:
+        raise refuse("request_invalid", f"{param}: {error}", param=param) from None

@@ -121,6 +121,7 @@ def _job(
             "stage": row.stage,
             "name": row.name,
             "push": spec.get("push"),  # specs of before have none
+            "webhook": spec.get("webhook"),
             "dry_run": row.dry_run,
             "cache": spec.get("cache", "bypass"),  # jobs of before knew no cache
             "cache_hit": row.cached_from is not None,

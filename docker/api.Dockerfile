@@ -18,7 +18,7 @@ RUN /opt/ladapress/bin/uv pip install --no-cache --no-sources --python /opt/lada
 
 FROM python:3.11-slim-bookworm
 RUN useradd --uid 10001 --create-home ladapress \
-    && install -d -o ladapress -g ladapress /data /keys
+    && install -d -o ladapress -g ladapress /data /keys /hooks
 COPY --from=build /opt/ladapress /opt/ladapress
 ENV PATH=/opt/ladapress/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
     LADAPRESS_DATA_DIR=/data LADAPRESS_HOST=0.0.0.0 LADAPRESS_PORT=8642

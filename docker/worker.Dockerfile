@@ -30,7 +30,7 @@ RUN apt-get update \
     && apt-get install -y --no-install-recommends python3 \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --uid 10001 --create-home ladapress \
-    && install -d -o ladapress -g ladapress /data /signing
+    && install -d -o ladapress -g ladapress /data /signing /hooks
 COPY --from=build /opt/ladapress /opt/ladapress
 ENV PATH=/opt/ladapress/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 LADAPRESS_DATA_DIR=/data
 WORKDIR /data

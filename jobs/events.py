@@ -17,6 +17,7 @@ from jobs.ids import new_id
 from jobs.scope import Scope, get, scoped
 from jobs.states import HELD
 from jobs.tables import Event, Job
+from jobs.webhooks.outbox import tell_job
 
 MAX_STRING = 4_096  # characters of one value; a child's log line is not trusted to be short
 MAX_ITEMS = 100
@@ -60,20 +61,19 @@ def append(s: Session, job: Job, events: Sequence[tuple[str, dict[str, Any]]]) -
         execution_options={"synchronize_session": False},
     ).one()
     first = last - len(events) + 1
-    s.execute(
-        insert(Event),
-        [
-            {
-                "id": new_id("evt"),
-                "project_id": job.project_id,
-                "job_id": job.id,
-                "seq": first + index,
-                "type": kind,
-                "data": data,
-            }
-            for index, (kind, data) in enumerate(events)
-        ],
-    )
+    rows = [
+        {
+            "id": new_id("evt"),
+            "project_id": job.project_id,
+            "job_id": job.id,
+            "seq": first + index,
+            "type": kind,
+            "data": data,
+        }
+        for index, (kind, data) in enumerate(events)
+    ]
+    s.execute(insert(Event), rows)
+    tell_job(s, job, rows)
     s.refresh(job, ["event_seq"])
 
 

@@ -6,7 +6,24 @@ import secrets
 import time
 
 ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford: no i, l, o, u
-PREFIXES = ("proj", "key", "model", "data", "insp", "job", "art", "evt", "aud", "chk", "prof", "push", "rep")
+PREFIXES = (
+    "proj",
+    "key",
+    "model",
+    "data",
+    "insp",
+    "job",
+    "art",
+    "evt",
+    "aud",
+    "chk",
+    "prof",
+    "push",
+    "rep",
+    "hook",
+    "msg",
+    "try",
+)
 
 
 def new_id(prefix: str, *, at_ms: int | None = None) -> str:

@@ -33,6 +33,8 @@ CODES: dict[str, tuple[int, str]] = {
     "model_not_ready": (409, "Files of the model are missing"),
     "model_complete": (409, "The model has all its files"),
     "expired": (410, "The files are gone"),
+    "endpoint_disabled": (409, "The webhook endpoint is disabled"),
+    "endpoint_limit": (409, "The project has as many webhook endpoints as it may have"),
     "payload_too_large": (413, "The body is too large"),
     "unsupported_media_type": (415, "The media type is not supported"),
     "range_not_satisfiable": (416, "The range lies outside the file"),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import and_, or_, select, update
 from sqlalchemy.orm import Session, aliased
@@ -21,6 +21,8 @@ from jobs.problem import Problem, refuse
 from jobs.requests import PushRequest
 from jobs.scope import Scope, audit, get, scoped
 from jobs.tables import Artifact, ArtifactFile, Push
+from jobs.webhooks.kinds import Kind
+from jobs.webhooks.outbox import tell
 
 UNFINISHED = ("queued", "running")
 LONGEST_WAIT_S = 900.0
@@ -105,7 +107,7 @@ def claim_push(s: Session, worker: str, lease_s: float, give_up_s: float) -> Pus
     if row.state == "running" and _age_s(s, row.id) >= give_up_s:
         detail = f"the process that pushes was lost in attempt {row.attempt}"
         error = Problem.of("worker_lost", detail, retryable=True).as_dict()
-        _held(s, row.id, row.fence, state="failed", error=error, lease_until=None, finished_at=db_now())
+        _ended(s, row.id, row.fence, "failed", error=error)
         return None
     row.state, row.worker, row.fence, row.attempt = "running", worker, row.fence + 1, row.attempt + 1
     s.flush()
@@ -127,8 +129,7 @@ def release_push(s: Session, push_id: str, fence: int) -> bool:
 
 def finish_push(s: Session, push_id: str, fence: int, result: dict[str, Any]) -> bool:
     """The artifact is in the registry. False: the fence is lost."""
-    done = {"state": "succeeded", "result": result, "error": None, "lease_until": None, "finished_at": db_now()}
-    return _held(s, push_id, fence, **done)
+    return _ended(s, push_id, fence, "succeeded", result=result, error=None)
 
 
 def fail_push(s: Session, push_id: str, fence: int, problem: Problem, *, retry_s: float, give_up_s: float) -> bool:
@@ -141,13 +142,23 @@ def fail_push(s: Session, push_id: str, fence: int, problem: Problem, *, retry_s
         return False
     error = problem.as_dict()
     if not problem.retryable or _age_s(s, push_id) >= give_up_s:
-        return _held(s, push_id, fence, state="failed", error=error, lease_until=None, finished_at=db_now())
+        return _ended(s, push_id, fence, "failed", error=error)
     wait_s = min(retry_s * 2 ** min(row.attempt - 1, 30), LONGEST_WAIT_S) * random.uniform(0.8, 1.2)  # noqa: S311
     return _held(s, push_id, fence, state="queued", error=error, lease_until=None, not_before=db_now() + wait_s)
 
 
 def _age_s(s: Session, push_id: str) -> float:
     return s.scalars(select(db_now() - Push.created_at).where(Push.id == push_id)).one()
+
+
+def _ended(s: Session, push_id: str, fence: int, state: Literal["succeeded", "failed"], **columns: Any) -> bool:
+    """The push has ended, and whoever wants to know is told."""
+    if not _held(s, push_id, fence, state=state, lease_until=None, finished_at=db_now(), **columns):
+        return False
+    row = s.get_one(Push, push_id)
+    kind: Kind = "push.succeeded" if state == "succeeded" else "push.failed"
+    tell(s, row.project_id, kind, {"object": "push", "id": push_id, "artifact_id": row.artifact_id})
+    return True
 
 
 def _held(s: Session, push_id: str, fence: int, **columns: Any) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
@@ -12,11 +12,12 @@ from core.method import Closed
 from core.outputs import FORMATS, Output
 from core.recipe import PRESETS, Ladder, Recipe, Target
 from core.task import TASKS, Metric, TaskName
+from jobs.webhooks.kinds import JobKind
 
 DEFAULT_PRESET = "hybrid"
 
 
-def _storable(value: str) -> str:
+def storable(value: str) -> str:
     """Neither database stores these."""
     if "\x00" in value or any("\ud800" <= char <= "\udfff" for char in value):
         raise ValueError("must not contain U+0000 or lone surrogates")
@@ -29,11 +30,11 @@ def _known_preset(value: str) -> str:
     return value
 
 
-Text = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_storable)]
+Text = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(storable)]
 PresetName = Annotated[Text, AfterValidator(_known_preset)]
-Id = Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_storable)]
+Id = Annotated[str, Field(min_length=1, max_length=64), AfterValidator(storable)]
 Metadata = Annotated[
-    dict[Text, Annotated[str, Field(max_length=500), AfterValidator(_storable)]],
+    dict[Text, Annotated[str, Field(max_length=500), AfterValidator(storable)]],
     Field(max_length=16, description="For the caller: at most 16 pairs. Lists can be filtered by them."),
 ]
 Seconds = Annotated[float, Field(gt=0, le=30 * 86_400, description="Seconds, at most 30 days.")]
@@ -88,6 +89,15 @@ class PushRequest(Closed):
     to: Text = Field(description="Hugging Face: NAMESPACE/NAME of a repository. MLflow: name of a registered model.")
     revision: Text | None = Field(None, description='Hugging Face: the branch, made where it is missing; "main".')
     alias: Text | None = Field(None, description="MLflow: an alias that the version gets, taken from any other.")
+
+
+class JobWebhook(Closed):
+    """An endpoint of the project that is told of this job, whatever else it is told of. Its secret signs."""
+
+    endpoint: Id = Field(description="Id of a webhook endpoint.")
+    events: tuple[JobKind, ...] = Field(
+        get_args(JobKind), min_length=1, max_length=16, description="Types to be told; all of a job where absent."
+    )
 
 
 VERDICT = 2  # raised by whoever changes what a verdict holds: those of before are not found any more
@@ -173,6 +183,7 @@ class JobRequest(PlanRequest):
     )
     dry_run: bool = Field(False, description="End when everything is planned: no training, no artifacts.")
     push: PushRequest | None = Field(None, description="Where the artifact goes when the job has succeeded.")
+    webhook: JobWebhook | None = Field(None, description="Who is told of this job, beside those that are told of all.")
 
     @model_validator(mode="after")
     def _one_artifact(self) -> JobRequest:

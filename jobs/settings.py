@@ -13,6 +13,7 @@ from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Port = Annotated[int, Field(gt=0, lt=65_536)]
 Bytes = Annotated[int, Field(gt=0)]
 
 
@@ -54,6 +55,25 @@ class Settings(BaseSettings):
     push_retry_s: Seconds = Field(10, description="Pause after the first failed attempt of a push; it doubles.")
     push_give_up_s: Seconds = Field(86_400, description="Age from which a push that fails is not tried again.")
 
+    webhooks: bool = Field(True, description="This worker delivers webhooks; false where it has no way out.")
+    webhook_key_file: Path = Field(
+        default_factory=lambda values: values["data_dir"] / "webhook-key",
+        description="Keys that encrypt the secrets of webhooks; the API writes a fresh one where it does not exist.",
+    )
+    webhook_http: bool = Field(False, description="Webhooks may go to http:// addresses, too.")
+    webhook_ports: tuple[Port, ...] = Field((443, 8443), description="Ports that webhooks may go to.")
+    webhook_allow: tuple[str, ...] = Field(
+        (), description="Host names and networks that webhooks may go to though they are not public, at any port."
+    )
+    webhook_deny: tuple[str, ...] = Field((), description="Networks that webhooks never go to, though public.")
+    webhook_timeout_s: Seconds = Field(15, description="Longest wait for the answer to a webhook, all in all.")
+    webhook_retry_s: tuple[Seconds, ...] = Field(
+        (5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400),
+        description="Pauses after the attempts of a webhook that failed; after the last one it is given up.",
+    )
+    webhook_give_up_s: Seconds = Field(432_000, description="An endpoint that only fails for so long is disabled.")
+    webhook_keep_s: Seconds = Field(2_592_000, description="Age from which deliveries are forgotten.")
+
     lease_s: Seconds = Field(60, description="A worker that is silent for so long has lost its job.")
     tick_s: Seconds = Field(2, description="Pause between two runs of the reconciler.")
     keep_uploads_s: Seconds | None = Field(None, description="Age at which models and datasets go; None = never.")
@@ -78,7 +98,7 @@ class Settings(BaseSettings):
     max_json_bytes: Bytes = Field(2**20, description="Largest JSON body.")
     celery_prefix: str = Field("", pattern=r"^[\w.:-]*$", description="Before queue names and Redis keys.")
 
-    @field_validator("data_dir", "store_dir", "work_dir", "signing_key_file", "registries_file")
+    @field_validator("data_dir", "store_dir", "work_dir", "signing_key_file", "registries_file", "webhook_key_file")
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
         """The service's processes may start in different folders; they must mean the same one."""

@@ -21,7 +21,7 @@ from jobs.profiles import key_of
 from jobs.requests import JobRequest, RetryRequest, digest
 from jobs.scope import Scope, get, scoped
 from jobs.states import TERMINAL, State
-from jobs.tables import Inspection, Job, JobInput
+from jobs.tables import Inspection, Job, JobInput, WebhookEndpoint
 from jobs.workers import unserved
 
 
@@ -48,6 +48,8 @@ def submit(
         preset = parent.spec["preset"]
     ladder = request.ladder or Ladder()
     refuse_unplannable(recipe, target, ladder)
+    if request.webhook is not None:
+        get(s, scope, WebhookEndpoint, request.webhook.endpoint, param="/webhook/endpoint")
     require(s, scope, request.inspection())
     cache_key = None if request.dry_run else cache.key_of(s, scope, request, preset, recipe, target)
     source = _cached(s, scope, request, cache_key)

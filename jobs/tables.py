@@ -1,7 +1,8 @@
 """The tables. Every one but `worker` and `signing_key` has `project_id`, and its queries go through `jobs.scope`.
 
 Times are seconds since 1970 (UTC) by the database's own clock (`jobs.db.db_now`), never by a process' clock.
-Alembic builds them (`jobs/migrations`), in tests too; a test holds that both agree.
+Alembic builds them (`jobs/migrations`), in tests too; a test holds that both agree. One file past 350 lines, since a
+schema is read as a whole.
 """
 
 from __future__ import annotations
@@ -335,6 +336,61 @@ class Replay(Base):
     created_at: Mapped[float] = mapped_column(default=db_now(), index=True)
 
     __table_args__ = (UniqueConstraint("project_id", "path", "key"),)
+
+
+class WebhookEndpoint(Base):
+    """Who is told of events. `secret` and `old_secret` are sealed (`jobs.webhooks.keyring`)."""
+
+    __tablename__ = "webhook_endpoint"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    project_id: Mapped[str] = mapped_column(ForeignKey("project.id"), index=True)
+    url: Mapped[str]
+    events: Mapped[list[str]]
+    description: Mapped[str]
+    enabled: Mapped[bool]
+    disabled_reason: Mapped[str | None]  # where we disabled it
+    secret: Mapped[str]
+    old_secret: Mapped[str | None]  # signs too, until old_secret_until
+    old_secret_until: Mapped[float | None]
+    failing_since: Mapped[float | None]  # the first failure after the last success
+    created_at: Mapped[float] = mapped_column(default=db_now())
+
+
+class WebhookDelivery(Base):
+    """One message to one endpoint: `queued`, `running`, then `succeeded` or `failed`. `id` is the webhook-id.
+
+    Inserted by the transaction that it tells of. `body` is what is sent, byte for byte, at each attempt.
+    """
+
+    __tablename__ = "webhook_delivery"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    project_id: Mapped[str] = mapped_column(ForeignKey("project.id"))
+    endpoint_id: Mapped[str] = mapped_column(ForeignKey("webhook_endpoint.id"), index=True)
+    type: Mapped[str]
+    body: Mapped[str]
+    state: Mapped[str] = mapped_column(default="queued")
+    fence: Mapped[int] = mapped_column(default=0)
+    tries: Mapped[int] = mapped_column(default=0)  # since it was queued or replayed
+    lease_until: Mapped[float | None]
+    not_before: Mapped[float] = mapped_column(default=db_now())  # of the next attempt
+    created_at: Mapped[float] = mapped_column(default=db_now())
+    finished_at: Mapped[float | None]
+
+    __table_args__ = (Index(None, "state", "not_before"), Index(None, "created_at"))
+
+
+class WebhookAttempt(Base):
+    """What one attempt of a delivery came to. `answer` is the beginning of what was answered."""
+
+    __tablename__ = "webhook_attempt"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    project_id: Mapped[str] = mapped_column(ForeignKey("project.id"))
+    delivery_id: Mapped[str] = mapped_column(ForeignKey("webhook_delivery.id"), index=True)
+    at: Mapped[float] = mapped_column(default=db_now())  # of its end
+    duration_s: Mapped[float]
+    status_code: Mapped[int | None]
+    error: Mapped[str | None]
+    answer: Mapped[str | None]
 
 
 class Audit(Base):

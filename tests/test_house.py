@@ -67,7 +67,7 @@ def test_the_compose_file_follows_the_compose_schema(tmp_path: Path) -> None:
 def test_the_compose_services_are_those_that_operations_needs() -> None:
     """A GPU for the worker only, a broker that asks for a password and drops nothing, a first key, loopback."""
     services = yaml.safe_load(COMPOSE.read_text())["services"]
-    assert set(services) == {"api", "worker", "postgres", "redis"}
+    assert set(services) == {"api", "worker", "webhooks", "postgres", "redis"}
     devices = services["worker"]["deploy"]["resources"]["reservations"]["devices"]
     assert devices[0]["capabilities"] == ["gpu"]
     assert {"--requirepass", "noeviction"} <= set(services["redis"]["command"])
@@ -78,6 +78,10 @@ def test_the_compose_services_are_those_that_operations_needs() -> None:
 def test_only_the_pushing_service_has_tokens_and_no_training_one_a_way_out() -> None:
     """The worker's network is closed; the tokens lie where neither it nor the API looks."""
     plain, more = (yaml.safe_load(file.read_text()) for file in (COMPOSE, PUSH))
+    ways_out = {name for name, one in plain["services"].items() if "front" in one["networks"]}
+    assert ways_out == {"api", "webhooks"}
+    assert plain["services"]["webhooks"]["command"] == ["python", "-m", "worker", "--only", "webhooks"]
+    assert plain["services"]["worker"]["environment"]["LADAPRESS_WEBHOOKS"] == "false"
     assert plain["networks"]["back"]["internal"]
     assert plain["services"]["worker"]["networks"] == ["back"]
     assert set(more["services"]) == {"api", "push"}

@@ -22,7 +22,7 @@ from jobs.db import upgrade
 from jobs.queue import Kind, queue_name
 from jobs.registries import Registries
 from jobs.settings import Settings
-from worker import embedded, kernel, pushes
+from worker import embedded, kernel, pushes, webhooks
 
 logger = logging.getLogger("worker")
 DRAIN_S = 40.0
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None, command: Sequence[str] = COMMAN
         command: how to start this program again for a node; tests start one of theirs.
     """
     parser = argparse.ArgumentParser(prog="python -m worker", description=__doc__.partition("\n")[0])
-    parser.add_argument("--only", choices=("push",), help="take no jobs, only push artifacts to registries")
+    parser.add_argument("--only", choices=("push", "webhooks"), help="take no jobs, only push artifacts or deliver")
     parser.add_argument("--node", choices=("job", "inspection", "push"), help=argparse.SUPPRESS)
     parser.add_argument("--parent", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
@@ -49,8 +49,8 @@ def main(arguments: Sequence[str] | None = None, command: Sequence[str] = COMMAN
         return _node(settings, options.node, options.parent)
     Registries.load(settings)  # an operator's slip is told now, by this process
     upgrade(settings)
-    if options.only == "push":
-        pushes.run(settings)
+    if options.only is not None:
+        (pushes if options.only == "push" else webhooks).run(settings)
         return 0
     if settings.broker_url is None:
         embedded.run(settings)

@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -24,6 +25,7 @@ from worker import pool, roster
 from worker.engine_id import engine_id
 from worker.inspections import inspect_one
 from worker.supervisor import run_one
+from worker.webhooks import Deliverer
 
 logger = logging.getLogger(__name__)
 OUTAGE_PAUSE_S = 1.0
@@ -56,13 +58,16 @@ class Node:
             self._pools["job"] = pool.Pool("compress", settings.device_slots, self._roster, settings, engine)
         if "inspection" in kinds:
             self._pools["inspection"] = pool.Pool("inspect", 1, self._roster, settings, engine)
+        self._deliverer = Deliverer(settings, self.db) if settings.webhooks and "inspection" in kinds else None
 
     def start(self) -> None:
-        """Warm the first children, start the reconciler and the sweep of the store."""
+        """Warm the first children, start the reconciler, the sweep of the store and what delivers webhooks."""
         for each in self._pools.values():
             each.start()
         self._thread("reconciler", self._reconcile)
         self._thread("sweeper", self._sweep)
+        if self._deliverer is not None:
+            self._thread("webhooks", partial(self._deliverer.run, self.draining))
 
     def run(self, kind: Kind, *, wait: bool = True) -> bool:
         """Run one piece of work, if there is any; whether there was. Outages are logged, never raised."""

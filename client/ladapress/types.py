@@ -191,6 +191,69 @@ class Distill(BaseModel):
     """
 
 
+class EndpointCreate(BaseModel):
+    """
+    Body of POST /v1/webhook_endpoints.
+    """
+
+    url: Annotated[str, Field(max_length=2000, min_length=1)]
+    """
+    https://HOST/PATH of a public address, without user name and fragment.
+    """
+    events: Annotated[
+        list[
+            Literal[
+                "job.running",
+                "job.paused",
+                "job.succeeded",
+                "job.failed",
+                "job.cancelled",
+                "push.succeeded",
+                "push.failed",
+            ]
+            | Literal["*"]
+        ],
+        Field(max_length=16),
+    ] = ["*"]
+    """
+    Types, or ["*"] for all; [] = only those of jobs that name the endpoint.
+    """
+    description: Annotated[str, Field(max_length=200)] = ""
+    enabled: bool = True
+
+
+class EndpointUpdate(BaseModel):
+    """
+    Body of PATCH /v1/webhook_endpoints/{endpoint_id}: absent or null leaves a field as it is.
+    """
+
+    url: Annotated[str | None, Field(max_length=2000, min_length=1)] = None
+    events: Annotated[
+        list[
+            Literal[
+                "job.running",
+                "job.paused",
+                "job.succeeded",
+                "job.failed",
+                "job.cancelled",
+                "push.succeeded",
+                "push.failed",
+            ]
+            | Literal["*"]
+        ]
+        | None,
+        Field(max_length=16),
+    ] = None
+    """
+    Types, or ["*"] for all; [] = only those of jobs that name the endpoint.
+    """
+    description: Annotated[str | None, Field(max_length=200)] = None
+    enabled: bool | None = None
+    """
+    True also forgets why it was disabled; what waits is sent then.
+    """
+
+
 class FileDeclared(BaseModel):
     """
     A file that will be sent. Size and sha256 are checked where they are given.
@@ -324,6 +387,24 @@ class JobEvent(BaseModel):
 
 
 MetadataAdditionalProperty = TypeAliasType("MetadataAdditionalProperty", Annotated[str, Field(max_length=500)])
+
+
+class JobWebhook(BaseModel):
+    """
+    An endpoint of the project that is told of this job, whatever else it is told of. Its secret signs.
+    """
+
+    endpoint: Annotated[str, Field(max_length=64, min_length=1)]
+    """
+    Id of a webhook endpoint.
+    """
+    events: Annotated[
+        list[Literal["job.running", "job.paused", "job.succeeded", "job.failed", "job.cancelled"]],
+        Field(max_length=16, min_length=1),
+    ] = ["job.running", "job.paused", "job.succeeded", "job.failed", "job.cancelled"]
+    """
+    Types to be told; all of a job where absent.
+    """
 
 
 class ParameterRatioItem(RootModel[float]):
@@ -697,6 +778,17 @@ class Resources(BaseModel):
     """
 
 
+class SecretRotate(BaseModel):
+    """
+    Body of POST /v1/webhook_endpoints/{endpoint_id}/rotate_secret.
+    """
+
+    grace_s: Annotated[float, Field(ge=0.0, le=604800.0)] = 86400
+    """
+    Seconds for which every message bears the old secret's signature, too.
+    """
+
+
 class SigningKey(BaseModel):
     """
     A public key that signs artifacts, as a JWK (RFC 7517, RFC 8037).
@@ -861,6 +953,126 @@ class Vocabulary(BaseModel):
     tokens: Annotated[int, Field(ge=16, le=10000000)] = 8192
     """
     Rows of the word embedding that stay.
+    """
+
+
+class WebhookAttempt(BaseModel):
+    at: AwareDatetime
+    """
+    Its end.
+    """
+    duration_s: float
+    status_code: int | None
+    """
+    Null where there was no answer.
+    """
+    error: str | None
+    answer: str | None
+    """
+    The beginning of what was answered.
+    """
+
+
+class WebhookEndpoint(BaseModel):
+    """
+    Who is told of events.
+    """
+
+    id: str
+    object: Literal["webhook_endpoint"] = "webhook_endpoint"
+    url: str
+    events: list[
+        Literal[
+            "job.running", "job.paused", "job.succeeded", "job.failed", "job.cancelled", "push.succeeded", "push.failed"
+        ]
+        | Literal["*"]
+    ]
+    description: str
+    enabled: bool
+    disabled_reason: str | None
+    """
+    Where the service disabled it: why.
+    """
+    failing_since: AwareDatetime | None
+    """
+    The first failure after the last success.
+    """
+    old_secret_until: AwareDatetime | None
+    """
+    Until then the secret before this one signs, too.
+    """
+    created_at: AwareDatetime
+
+
+class WebhookEndpointList(BaseModel):
+    """
+    Endpoints of the project.
+    """
+
+    object: Literal["list"] = "list"
+    data: list[WebhookEndpoint]
+    has_more: bool
+    first_id: str | None
+    last_id: str | None
+
+
+class WebhookEndpointWithSecret(BaseModel):
+    """
+    The endpoint and its secret, which is shown this once.
+    """
+
+    id: str
+    object: Literal["webhook_endpoint"] = "webhook_endpoint"
+    url: str
+    events: list[
+        Literal[
+            "job.running", "job.paused", "job.succeeded", "job.failed", "job.cancelled", "push.succeeded", "push.failed"
+        ]
+        | Literal["*"]
+    ]
+    description: str
+    enabled: bool
+    disabled_reason: str | None
+    """
+    Where the service disabled it: why.
+    """
+    failing_since: AwareDatetime | None
+    """
+    The first failure after the last success.
+    """
+    old_secret_until: AwareDatetime | None
+    """
+    Until then the secret before this one signs, too.
+    """
+    created_at: AwareDatetime
+    secret: str
+    """
+    whsec_ and base64, as the libraries of Standard Webhooks take it.
+    """
+
+
+class WebhookMessage(BaseModel):
+    """
+    What is POSTed to an endpoint. The header `webhook-id` is the same at each attempt.
+    """
+
+    type: Literal[
+        "job.running",
+        "job.paused",
+        "job.succeeded",
+        "job.failed",
+        "job.cancelled",
+        "push.succeeded",
+        "push.failed",
+        "ping",
+    ]
+    timestamp: AwareDatetime
+    """
+    When it happened; the header webhook-timestamp is of the attempt.
+    """
+    data: dict[str, Any]
+    """
+    `object` and `id` of what it tells of; of a job also `seq` of its event.
     """
 
 
@@ -1129,6 +1341,75 @@ class Report(BaseModel):
     warnings: list[str] = []
 
 
+class WebhookDelivery(BaseModel):
+    """
+    One message to one endpoint; `id` is its webhook-id.
+    """
+
+    id: str
+    object: Literal["webhook_delivery"] = "webhook_delivery"
+    endpoint_id: str
+    type: Literal[
+        "job.running",
+        "job.paused",
+        "job.succeeded",
+        "job.failed",
+        "job.cancelled",
+        "push.succeeded",
+        "push.failed",
+        "ping",
+    ]
+    message: WebhookMessage
+    status: Literal["queued", "running", "succeeded", "failed"]
+    next_attempt_at: AwareDatetime | None
+    """
+    Of a queued one: not before. A disabled endpoint waits.
+    """
+    created_at: AwareDatetime
+    finished_at: AwareDatetime | None
+
+
+class WebhookDeliveryDetail(BaseModel):
+    """
+    A delivery with what was tried.
+    """
+
+    id: str
+    object: Literal["webhook_delivery"] = "webhook_delivery"
+    endpoint_id: str
+    type: Literal[
+        "job.running",
+        "job.paused",
+        "job.succeeded",
+        "job.failed",
+        "job.cancelled",
+        "push.succeeded",
+        "push.failed",
+        "ping",
+    ]
+    message: WebhookMessage
+    status: Literal["queued", "running", "succeeded", "failed"]
+    next_attempt_at: AwareDatetime | None
+    """
+    Of a queued one: not before. A disabled endpoint waits.
+    """
+    created_at: AwareDatetime
+    finished_at: AwareDatetime | None
+    attempts: list[WebhookAttempt]
+
+
+class WebhookDeliveryList(BaseModel):
+    """
+    Deliveries to an endpoint.
+    """
+
+    object: Literal["list"] = "list"
+    data: list[WebhookDelivery]
+    has_more: bool
+    first_id: str | None
+    last_id: str | None
+
+
 class Artifact(BaseModel):
     """
     One delivered model. `point` is its place in the job's `points`.
@@ -1207,6 +1488,10 @@ class Job(BaseModel):
     push: PushRequest | None
     """
     Where its artifact goes; GET /v1/pushes?artifact_id= says how far.
+    """
+    webhook: JobWebhook | None
+    """
+    Who is told of it, beside those that are told of all.
     """
     dry_run: bool
     """
@@ -1306,6 +1591,10 @@ class JobRequest(BaseModel):
     push: PushRequest | None = None
     """
     Where the artifact goes when the job has succeeded.
+    """
+    webhook: JobWebhook | None = None
+    """
+    Who is told of this job, beside those that are told of all.
     """
 
 

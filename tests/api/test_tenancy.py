@@ -13,6 +13,8 @@ from jobs import service
 from jobs.keys import create_key
 from jobs.requests import PushRequest
 from jobs.settings import Settings
+from jobs.webhooks.addresses import Guard
+from jobs.webhooks.requests import EndpointCreate
 from tests.api.conftest import database_of, local
 from tests.api.problems import problem
 from tests.api.results import finished
@@ -26,6 +28,7 @@ ABSENT = {
     "job": "job_",
     "artifact": "art_",
     "push": "push_",
+    "endpoint": "hook_",
 }
 
 
@@ -45,6 +48,9 @@ def ids(world: World) -> dict[str, str]:
     row = world.job(job)
     with world.db.sessions.begin() as s:
         push = service.request_push(s, world.scope, artifact, PushRequest(registry="hub", to="acme/x"))[0].id
+        asked = EndpointCreate(url="https://hooks.example/")
+        settings = world.settings
+        endpoint = service.create_endpoint(s, world.scope, asked, Guard.of(settings), settings.webhook_key_file)[0].id
     assert row.inspection_id is not None
     return {
         "model": row.spec["model"],
@@ -53,6 +59,7 @@ def ids(world: World) -> dict[str, str]:
         "job": job,
         "artifact": artifact,
         "push": push,
+        "endpoint": endpoint,
     }
 
 
@@ -85,8 +92,10 @@ def test_a_foreign_id_is_answered_like_an_absent_one_on_every_route(
 def _body(method: str, url: str) -> dict[str, Any]:
     if url.endswith("/push"):
         return {"json": {"registry": "hub", "to": "acme/x"}}
-    if method == "PATCH":
+    if method == "PATCH" and "webhook" not in url:
         return {"json": {"expires_at": None}}
+    if url.endswith("/rotate_secret") or method == "PATCH":
+        return {"json": {}}
     return {"content": b""} if method == "PUT" else {}
 
 
@@ -115,6 +124,7 @@ def test_lists_hold_ones_own_objects_only(both: tuple[TestClient, World, dict[st
         ("/v1/jobs", "job"),
         ("/v1/pushes", "push"),
         ("/v1/artifacts", "artifact"),
+        ("/v1/webhook_endpoints", "endpoint"),
     ):
         for url in (path, f"{path}?after={found[kind]}", f"{path}?after={ABSENT[kind]}zzz"):
             listed: dict[str, Any] = client.get(url, headers=key).json()

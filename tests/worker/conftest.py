@@ -16,6 +16,7 @@ from tests.worker.scene import Scene, worker
 
 MakeScene = Callable[..., Scene]
 QUICK = {"lease_s": 2, "tick_s": 0.3, "poll_s": 1, "hint_after_s": 2, "kill_grace_s": 1, "threads": 1}
+QUICK |= {"webhook_http": True, "webhook_allow": ("127.0.0.0/8",)}  # this machine may be told
 
 
 def forget(url: str, prefix: str) -> None:

@@ -148,15 +148,20 @@ class Scene:
 
 
 @contextmanager
-def worker(scene: Scene, *, only_jobs: bool = False) -> Iterator[subprocess.Popen[bytes]]:
+def worker(scene: Scene, *options: str, only_jobs: bool = False) -> Iterator[subprocess.Popen[bytes]]:
     """A worker process as an operator starts it, but with the fake engine. Drained at the end, if it still runs.
 
     With `only_jobs` and a broker, it is one of the two processes that the operator's would start.
     """
     node = ("--node", "job", "--parent", str(os.getpid())) if only_jobs and scene.settings.broker_url else ()
     fields = scene.settings.model_dump(mode="json", exclude_none=True)
-    named = {f"LADAPRESS_{name.upper()}": str(value) for name, value in fields.items()}
-    process = subprocess.Popen([sys.executable, str(START), *node], env={**os.environ, **named}, start_new_session=True)
+    named = {
+        f"LADAPRESS_{name.upper()}": value if isinstance(value, str) else json.dumps(value)
+        for name, value in fields.items()
+    }
+    process = subprocess.Popen(
+        [sys.executable, str(START), *node, *options], env={**os.environ, **named}, start_new_session=True
+    )
     try:
         yield process
     finally:

@@ -3,6 +3,7 @@
 All of it in one file: the workers that it shares take longer to start than its jobs to run.
 """
 
+import itertools
 import json
 import os
 import signal
@@ -10,7 +11,10 @@ import signal
 from jobs import service
 from jobs.states import State
 from jobs.tables import Checkpoint
+from tests.jobs.hooked import endpoint
+from tests.jobs.world import World
 from tests.worker import fake_engine
+from tests.worker.receiver import receiver
 from tests.worker.scene import Scene, members, until
 
 
@@ -24,6 +28,18 @@ def test_a_job_runs_to_its_one_artifact(scene: Scene) -> None:
     assert job.report is not None
     assert job.report["point"]["target_met"]
     assert ("stage", {"stage": "distill"}) in scene.told(job.id)
+
+
+def test_whom_a_job_names_is_told_of_it(scene: Scene) -> None:
+    """From the row to the socket, with nothing else started: signed, and thin."""
+    world = World(scene.db, scene.settings, itertools.count())
+    with receiver() as there:
+        id_, secret = endpoint(world, f"{there.url}/ok", events=())
+        job = scene.wait(scene.submit(asked={"preset": "ladabert-1", "webhook": {"endpoint": id_}}))
+        until(lambda: len(there.got) == 2, 60)
+    told = [json.loads(got.body) for got in there.got if got.signed_by(secret)]
+    assert {each["type"] for each in told} == {"job.running", "job.succeeded"}
+    assert {each["data"]["id"] for each in told} == {job.id}
 
 
 def test_what_a_job_measured_is_told_to_its_next_attempt(scene: Scene) -> None:
