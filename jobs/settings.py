@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -71,9 +71,16 @@ class Settings(BaseSettings):
     max_model_bytes: Bytes = Field(8 * 2**30, description="Largest model, all files together.")
     max_dataset_bytes: Bytes = Field(2 * 2**30, description="Largest dataset.")
     max_json_bytes: Bytes = Field(2**20, description="Largest JSON body.")
+    log_format: Literal["json", "console"] | None = Field(
+        None, description="Form of log lines; where it is not set, console on a terminal and json elsewhere."
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Lowest level that is logged.")
+    metrics_token_file: Path | None = Field(
+        None, description="File with the token that GET /metrics asks for; without it, callers on this machine only."
+    )
     celery_prefix: str = Field("", pattern=r"^[\w.:-]*$", description="Before queue names and Redis keys.")
 
-    @field_validator("data_dir", "store_dir", "work_dir", "signing_key_file", "registries_file")
+    @field_validator("data_dir", "store_dir", "work_dir", "signing_key_file", "registries_file", "metrics_token_file")
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
         """The service's processes may start in different folders; they must mean the same one."""

@@ -1,4 +1,4 @@
-"""The tables. Every one but `worker` and `signing_key` has `project_id`, and its queries go through `jobs.scope`.
+"""The tables. Every one but `worker`, `signing_key` and `tally` has `project_id`, and its queries go through `jobs.scope`.
 
 Times are seconds since 1970 (UTC) by the database's own clock (`jobs.db.db_now`), never by a process' clock.
 Alembic builds them (`jobs/migrations`), in tests too; a test holds that both agree.
@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from sqlalchemy import JSON, BigInteger, Double, Enum, ForeignKey, Index, MetaData, String, UniqueConstraint, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from jobs import origin, traces
 from jobs.clock import db_now
 from jobs.states import State
 
@@ -33,6 +34,13 @@ class Base(DeclarativeBase):
         dict[str, Any]: JSON(none_as_null=True),
         list[str]: JSON(none_as_null=True),
     }
+
+
+class Asked:
+    """Which request made a row, and the trace that it belongs to (W3C traceparent): for logs and spans only."""
+
+    request_id: Mapped[str | None] = mapped_column(default=origin.request_id)
+    traceparent: Mapped[str | None] = mapped_column(default=traces.current)
 
 
 class Project(Base):
@@ -102,7 +110,7 @@ class Dataset(Base):
     __table_args__ = (Index(None, "project_id", "sha256"),)
 
 
-class Inspection(Base):
+class Inspection(Asked, Base):
     """A verdict on one (model, data, columns, task, metric): queued, running, then done with a verdict."""
 
     __tablename__ = "inspection"
@@ -136,6 +144,14 @@ class Worker(Base):
     seen_at: Mapped[float]
 
 
+class Tally(Base):
+    """A count or a sum since the beginning, of every project together: see `jobs.tallies`."""
+
+    __tablename__ = "tally"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    value: Mapped[float]
+
+
 class SigningKey(Base):
     """The public half of a key that signs artifacts, of every project. `id` is its JWK thumbprint, `x` the key itself.
 
@@ -151,7 +167,7 @@ class SigningKey(Base):
     endorsement: Mapped[str | None]
 
 
-class Job(Base):
+class Job(Asked, Base):
     """The truth about one job. `state` moves only in `jobs.moves.move`; `fence` rises at every claim."""
 
     __tablename__ = "job"
@@ -190,6 +206,7 @@ class Job(Base):
     claimed_at: Mapped[float | None]  # of the last attempt
     started_at: Mapped[float | None]  # of the first attempt
     used_s: Mapped[float] = mapped_column(default=0.0, server_default=text("0"))  # held by earlier attempts
+    ran_on: Mapped[str | None]  # the device of the last attempt: cpu or cuda
     finished_at: Mapped[float | None]
 
     __table_args__ = (
