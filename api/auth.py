@@ -48,14 +48,14 @@ def caller(
         context.keys_in_use = context.keys_in_use or any_key(s)
         if not context.keys_in_use:
             require_local(request)
-            request.state.caller = Scope()
-            return request.state.caller
-        scope = authenticate(s, credentials.credentials) if credentials is not None else None
-    if scope is None:
+            request.state.caller = scope = Scope()
+            return scope
+        found = authenticate(s, credentials.credentials) if credentials is not None else None
+    if found is None:
         sent = "the key is unknown, expired or revoked" if credentials else "no key was sent"
         raise refuse("unauthorized", f"{sent}; legal: Authorization: Bearer <key>")
-    request.state.caller = scope  # for the log
-    return scope
+    request.state.caller = found  # for the log
+    return found
 
 
 def reader(scope: Annotated[Scope, Depends(caller)]) -> Scope:

@@ -109,9 +109,7 @@ def claim_inspection(s: Session, worker: str, lease_s: float) -> InspectionClaim
         .returning(Inspection),
         execution_options=QUIET,
     ).one()
-    return InspectionClaim(
-        row.id, row.project_id, row.fence, row.attempt, row.spec, row.request_id, row.traceparent
-    )
+    return InspectionClaim(row.id, row.project_id, row.fence, row.attempt, row.spec, row.request_id, row.traceparent)
 
 
 def heartbeat_inspection(s: Session, inspection_id: str, fence: int, lease_s: float) -> bool:

@@ -19,9 +19,10 @@ from urllib.parse import quote, unquote, urlsplit
 import structlog
 from structlog.contextvars import bind_contextvars as bind
 from structlog.contextvars import bound_contextvars as bound
+from structlog.contextvars import get_contextvars as fields_bound
 from structlog.stdlib import ExtraAdder, ProcessorFormatter
 
-__all__ = ["bind", "bound", "configure", "passwords"]
+__all__ = ["bind", "bound", "configure", "fields_bound", "passwords"]
 
 Form = Literal["json", "console"]
 Line = MutableMapping[str, Any]
@@ -40,7 +41,7 @@ SECRET = re.compile(
 SECRET_FIELDS = {"authorization", "cookie", "password", "secret", "token", "api_key"}
 FIRST = ("timestamp", "level", "service", "event")
 UNWANTED = ("color_message", "data")  # of uvicorn and of Celery, which repeat the message or a task's arguments
-QUIET = ("alembic", "opentelemetry.attributes")  # they tell what nobody asked
+QUIET = ("alembic", "httpx2", "urllib3")  # they tell what nobody asked
 
 
 def configure(
@@ -69,14 +70,14 @@ def configure(
             line.pop(name, None)
         return line
 
-    before = [
+    before: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         ExtraAdder(),
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    after = [ProcessorFormatter.remove_processors_meta, named, structlog.processors.format_exc_info, hide]
+    after: list[Any] = [ProcessorFormatter.remove_processors_meta, named, structlog.processors.format_exc_info, hide]
     last: Any
     if chosen == "json":
         last = [_ordered, structlog.processors.JSONRenderer(ensure_ascii=False)]

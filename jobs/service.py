@@ -35,6 +35,7 @@ from jobs.removal import cancel, delete_job
 from jobs.signing_keys import known as signing_keys
 from jobs.signing_keys import register as register_signing_key
 from jobs.submit import prepare, submit
+from jobs.tallies import count
 from jobs.uploads import (
     DeclaredFile,
     create_dataset,
@@ -66,6 +67,7 @@ __all__ = [
     "claim_inspection",
     "claim_push",
     "control",
+    "count",
     "create_dataset",
     "create_model",
     "declared_file",

@@ -1,4 +1,4 @@
-"""The tables. Every one but `worker`, `signing_key` and `tally` has `project_id`, and its queries go through `jobs.scope`.
+"""The tables. Every one but `worker`, `signing_key` and `tally` has `project_id`; queries go through `jobs.scope`.
 
 Times are seconds since 1970 (UTC) by the database's own clock (`jobs.db.db_now`), never by a process' clock.
 Alembic builds them (`jobs/migrations`), in tests too; a test holds that both agree.

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from jobs import service
+from jobs import service, traces
 from jobs.db import connect
 from jobs.garbage import EVERY_S, sweep
 from jobs.queue import Kind, announce
@@ -107,6 +107,7 @@ class Node:
             each.close()
         self._roster.close()
         self.db.dispose()
+        traces.flush()  # a node's process does not come back from here
 
     def _thread(self, name: str, target: Callable[[], None]) -> None:
         thread = threading.Thread(target=target, name=name, daemon=True)
