@@ -52,7 +52,7 @@ def read(s: Session, lease_s: float) -> dict[str, dict[str, float]]:
     silent = select(func.count()).where(Job.state.in_(HELD), Job.heartbeat_at < db_now() - lease_s / 2)
     oldest = select(func.max(db_now() - Inspection.created_at)).where(Inspection.state.in_(WAITING))
     alive = s.scalars(select(Worker.devices).where(Worker.seen_at > db_now() - ALIVE_S)).all()
-    states = dict(s.execute(select(Job.state, func.count()).group_by(Job.state)).tuples().all())
+    states = {state: jobs for state, jobs in s.execute(select(Job.state, func.count()).group_by(Job.state))}  # noqa: C416
     return {
         "jobs": {state.value: states.get(state, 0) for state in State},
         "jobs_stalled": {"": s.scalars(silent).one()},
@@ -67,5 +67,4 @@ def read(s: Session, lease_s: float) -> dict[str, dict[str, float]]:
 
 def _waiting(s: Session, table: type[Inspection] | type[Push]) -> dict[str, float]:
     counted = select(table.state, func.count()).where(table.state.in_(WAITING)).group_by(table.state)
-    found = dict(s.execute(counted).tuples().all())
-    return {state: found.get(state, 0) for state in WAITING}
+    return {**dict.fromkeys(WAITING, 0), **{state: rows for state, rows in s.execute(counted)}}  # noqa: C416
