@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 from core.errors import CompressionError
 from core.plan import check_ladder
 from core.recipe import Ladder, Recipe, Target
+from jobs import traces
 from jobs.clock import db_now
 from jobs.db import insert_once
 from jobs.events import append
@@ -25,6 +26,7 @@ from jobs.workers import unserved
 UNSEEN_S = 60.0  # a worker says three times as often that it lives
 
 
+@traces.span("job submit")
 def submit(s: Session, scope: Scope, request: JobRequest, idempotency_key: str | None = None) -> Job:
     """Write the job, or find the one that the same key wrote before.
 

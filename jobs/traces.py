@@ -26,14 +26,10 @@ def configure(service: str) -> bool:
     if os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true" or not any(map(os.environ.get, ENDPOINTS)):
         return False
     from opentelemetry import trace
-    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-    from opentelemetry.sdk.resources import SERVICE_NAME, Resource
-    from opentelemetry.sdk.trace import TracerProvider
-    from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-    name = os.environ.get("OTEL_SERVICE_NAME") or f"ladapress-{service}"
-    _provider = TracerProvider(resource=Resource.create({SERVICE_NAME: name}))
-    _provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    from jobs.exporting import provider
+
+    _provider = provider(service)
     trace.set_tracer_provider(_provider)
     return True
 

@@ -138,7 +138,12 @@ def test_open_streams_are_counted_while_they_are_open(live: Live) -> None:
 
 @pytest.mark.parametrize(
     "headers",
-    [{"host": "ladapress.example"}, {"x-forwarded-for": "127.0.0.1"}, {"via": "1.1 proxy"}, {"forwarded": "for=1.2.3.4"}],
+    [
+        {"host": "ladapress.example"},
+        {"x-forwarded-for": "127.0.0.1"},
+        {"via": "1.1 proxy"},
+        {"forwarded": "for=1.2.3.4"},
+    ],
 )
 def test_without_a_token_only_this_machine_is_told(fresh: Settings, headers: dict[str, str]) -> None:
     """Neither another machine, nor whoever comes through a proxy on this one; keys are for projects."""

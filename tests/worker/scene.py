@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from sqlalchemy import func, select, text, update
 
@@ -148,7 +148,9 @@ class Scene:
 
 
 @contextmanager
-def worker(scene: Scene, *, only_jobs: bool = False) -> Iterator[subprocess.Popen[bytes]]:
+def worker(
+    scene: Scene, *, only_jobs: bool = False, stderr: IO[bytes] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
     """A worker process as an operator starts it, but with the fake engine. Drained at the end, if it still runs.
 
     With `only_jobs` and a broker, it is one of the two processes that the operator's would start.
@@ -156,7 +158,8 @@ def worker(scene: Scene, *, only_jobs: bool = False) -> Iterator[subprocess.Pope
     node = ("--node", "job", "--parent", str(os.getpid())) if only_jobs and scene.settings.broker_url else ()
     fields = scene.settings.model_dump(mode="json", exclude_none=True)
     named = {f"LADAPRESS_{name.upper()}": str(value) for name, value in fields.items()}
-    process = subprocess.Popen([sys.executable, str(START), *node], env={**os.environ, **named}, start_new_session=True)
+    command = [sys.executable, str(START), *node]
+    process = subprocess.Popen(command, env={**os.environ, **named}, stderr=stderr, start_new_session=True)
     try:
         yield process
     finally:
