@@ -16,7 +16,7 @@ QUERY = "url.query"  # FastAPI puts it into its spans
 class Unasked(SpanProcessor):
     """Takes the values of queries out of spans: people put names into them."""
 
-    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
+    def on_start(self, span: Span, parent_context: Context | None = None) -> None:  # noqa: ARG002
         """See the class."""
         if span.attributes and QUERY in span.attributes:
             span.set_attribute(QUERY, "***")

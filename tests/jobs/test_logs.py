@@ -69,7 +69,7 @@ def test_no_secret_is_written_wherever_it_stands(out: io.StringIO, name: str, wh
             log.warning("cannot", extra={"it": [{"deep": (1, f"x {secret}")}]})
         case "exception":
             try:
-                raise ValueError(f"cannot use {secret}")
+                raise ValueError(f"cannot use {secret}")  # noqa: TRY301
             except ValueError:
                 log.exception("failed")
         case _:

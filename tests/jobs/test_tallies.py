@@ -94,7 +94,7 @@ def test_what_is_rolled_back_is_neither_counted_nor_told(world: World, caplog: p
     caplog.set_level(logging.INFO, "ladapress.jobs")
     held = world.claimed()
     before, told = figures(world), len(lines(caplog))
-    with pytest.raises(ZeroDivisionError), world.db.sessions.begin() as s:
+    with pytest.raises(ZeroDivisionError), world.db.sessions.begin() as s:  # noqa: PT012
         service.fail(s, held.job_id, held.fence, Problem.of("internal", "x"))
         raise ZeroDivisionError
     assert figures(world) == before
