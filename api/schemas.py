@@ -18,7 +18,7 @@ from core.plan import ModelShape
 from core.recipe import Ladder, Preset, Recipe, Target
 from core.task import Metric, TaskName
 from jobs.problem import Problem
-from jobs.requests import DataRoles, Limits, PushRequest, Resources, Text
+from jobs.requests import DataRoles, Limits, PushRequest, Resources, Text, TrackRequest
 from jobs.states import State
 
 Item = TypeVar("Item")
@@ -162,6 +162,7 @@ class Job(Answer):
     resources: Resources
     limits: Limits
     push: PushRequest | None = Field(description="Where its artifact goes; GET /v1/pushes?artifact_id= says how far.")
+    track: TrackRequest | None = Field(description="The MLflow server that gets its curves while it runs.")
     dry_run: bool = Field(description="It ends when everything is planned: no points, no report.")
     metadata: dict[str, str]
     attempt: int

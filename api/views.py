@@ -118,6 +118,7 @@ def _job(
             "stage": row.stage,
             "name": row.name,
             "push": spec.get("push"),  # specs of before have none
+            "track": spec.get("track"),
             "dry_run": row.dry_run,
             "metadata": row.meta,
             "attempt": row.attempt,

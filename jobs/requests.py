@@ -79,6 +79,15 @@ class PushRequest(Closed):
     alias: Text | None = Field(None, description="MLflow: an alias that the version gets, taken from any other.")
 
 
+class TrackRequest(Closed):
+    """Where a job's curves go while it runs: an MLflow server that the operator has named."""
+
+    registry: Text = Field(description="As GET /v1/registries lists them, of kind mlflow.")
+    experiment: Text | None = Field(
+        None, description="That holds the run; made where it is missing; the registry's own."
+    )
+
+
 VERDICT = 2  # raised by whoever changes what a verdict holds: those of before are not found any more
 
 
@@ -159,6 +168,7 @@ class JobRequest(PlanRequest):
     metadata: dict[Text, Annotated[str, Field(max_length=500), AfterValidator(_storable)]] = Field({}, max_length=16)
     dry_run: bool = Field(False, description="End when everything is planned: no training, no artifacts.")
     push: PushRequest | None = Field(None, description="Where the artifact goes when the job has succeeded.")
+    track: TrackRequest | None = Field(None, description="Where the curves go while the job runs.")
 
     @model_validator(mode="after")
     def _one_artifact(self) -> JobRequest:

@@ -36,6 +36,7 @@ from jobs.signing_keys import known as signing_keys
 from jobs.signing_keys import register as register_signing_key
 from jobs.submit import prepare, submit
 from jobs.tallies import count
+from jobs.tracks import Due, claim_track, fail_track, kept_track
 from jobs.uploads import (
     DeclaredFile,
     create_dataset,
@@ -52,6 +53,7 @@ __all__ = [
     "Claim",
     "Control",
     "DeclaredFile",
+    "Due",
     "Hint",
     "InputData",
     "InputFile",
@@ -66,6 +68,7 @@ __all__ = [
     "claim",
     "claim_inspection",
     "claim_push",
+    "claim_track",
     "control",
     "count",
     "create_dataset",
@@ -78,6 +81,7 @@ __all__ = [
     "events_after",
     "fail",
     "fail_push",
+    "fail_track",
     "file_arrived",
     "find_profile",
     "finish_cancel",
@@ -89,6 +93,7 @@ __all__ = [
     "heartbeat_push",
     "keep_checkpoint",
     "keep_profile",
+    "kept_track",
     "model_files",
     "order",
     "plan",

@@ -21,6 +21,7 @@ from jobs.requests import JobRequest, digest
 from jobs.scope import Scope, get, scoped
 from jobs.states import State
 from jobs.tables import Inspection, Job, JobInput
+from jobs.tracks import add_track
 from jobs.workers import unserved
 
 UNSEEN_S = 60.0  # a worker says three times as often that it lives
@@ -86,6 +87,8 @@ def submit(s: Session, scope: Scope, request: JobRequest, idempotency_key: str |
         JobInput(job_id=job_id, role=role, project_id=scope.project_id, object_id=object_id)
         for role, object_id in inputs.items()
     )
+    if request.track is not None:
+        add_track(s, job, request.track)
     append(s, job, [("state", {"state": State.QUEUED.value, "attempt": 0, "reason": None})])
     if (why := unserved(s, request.resources.device, UNSEEN_S)) is not None:
         append(s, job, [("warning", {"code": "device_unserved", "detail": why})])

@@ -323,6 +323,28 @@ class Push(Base):
     __table_args__ = (Index(None, "state", "not_before"),)
 
 
+class Track(Base):
+    """How far a job's events have come on their way to an MLflow server; `finished_at`: when its run was ended there.
+
+    `spec` is the TrackRequest as JSON.
+    """
+
+    __tablename__ = "track"
+    job_id: Mapped[str] = mapped_column(ForeignKey("job.id"), primary_key=True)
+    project_id: Mapped[str] = mapped_column(ForeignKey("project.id"))
+    spec: Mapped[dict[str, Any]]
+    run_id: Mapped[str | None]
+    sent_seq: Mapped[int] = mapped_column(default=0)  # of the last event that is there
+    fence: Mapped[int] = mapped_column(default=0)
+    failures: Mapped[int] = mapped_column(default=0)  # in a row
+    lease_until: Mapped[float | None]
+    not_before: Mapped[float] = mapped_column(default=db_now())
+    error: Mapped[dict[str, Any] | None]  # of the last failure
+    finished_at: Mapped[float | None]
+
+    __table_args__ = (Index(None, "finished_at", "not_before"),)
+
+
 class Audit(Base):
     """Who did what to which object. Only ever appended to."""
 

@@ -834,6 +834,21 @@ class Target(BaseModel):
     """
 
 
+class TrackRequest(BaseModel):
+    """
+    Where a job's curves go while it runs: an MLflow server that the operator has named.
+    """
+
+    registry: Annotated[str, Field(max_length=200, min_length=1)]
+    """
+    As GET /v1/registries lists them, of kind mlflow.
+    """
+    experiment: Annotated[str | None, Field(max_length=200, min_length=1)] = None
+    """
+    That holds the run; made where it is missing; the registry's own.
+    """
+
+
 class Transition(BaseModel):
     status: Literal["queued", "running", "pausing", "paused", "cancelling", "succeeded", "failed", "cancelled"]
     at: AwareDatetime
@@ -1208,6 +1223,10 @@ class Job(BaseModel):
     """
     Where its artifact goes; GET /v1/pushes?artifact_id= says how far.
     """
+    track: TrackRequest | None
+    """
+    The MLflow server that gets its curves while it runs.
+    """
     dry_run: bool
     """
     It ends when everything is planned: no points, no report.
@@ -1306,6 +1325,10 @@ class JobRequest(BaseModel):
     push: PushRequest | None = None
     """
     Where the artifact goes when the job has succeeded.
+    """
+    track: TrackRequest | None = None
+    """
+    Where the curves go while the job runs.
     """
 
 

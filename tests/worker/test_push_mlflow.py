@@ -163,11 +163,11 @@ def test_a_pusher_that_dies_leaves_no_second_run_or_version(
             program = tmp_path / "dying.py"
             program.write_text(
                 "import os\nfrom worker import push_child\nfrom worker.registries import mlflow\n"
-                "call = mlflow._Server._call\n"
+                "call = mlflow.Rest.call\n"
                 "def dying(self, method, path, *a, **k):\n"
                 "    if path == 'model-versions/create':\n        os._exit(9)\n"
                 "    return call(self, method, path, *a, **k)\n"
-                "mlflow._Server._call = dying\npush_child.main()\n"
+                "mlflow.Rest.call = dying\npush_child.main()\n"
             )
             patch.setattr("worker.pushes.COMMAND", (sys.executable, str(program)))
             assert scene.once()
