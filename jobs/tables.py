@@ -1,7 +1,8 @@
 """The tables. Every one but `worker`, `signing_key` and `tally` has `project_id`; queries go through `jobs.scope`.
 
 Times are seconds since 1970 (UTC) by the database's own clock (`jobs.db.db_now`), never by a process' clock.
-Alembic builds them (`jobs/migrations`), in tests too; a test holds that both agree.
+Alembic builds them (`jobs/migrations`), in tests too; a test holds that both agree. Past 350 lines: all of them
+stand in one place.
 """
 
 from __future__ import annotations

@@ -85,6 +85,6 @@ class Tracker:
                 return send(client, asked.experiment or registry.experiment, due)
         except Exception as error:
             failed = failure(error)
-            if failed.code == "internal":  # a fault of ours; the text of an exception may hold an address
-                logger.error("%s: tracking failed with %s", due.job_id, type(error).__name__, exc_info=error)
+            if failed.code == "internal":  # a fault of ours
+                logger.exception("%s: tracking failed", due.job_id)
             return Problem.of(failed.code, failed.detail, retryable=failed.retryable)
