@@ -8,6 +8,7 @@ import uvicorn
 
 from api.app import create_app
 from api.context import Context
+from jobs import logs, traces
 from jobs.settings import Settings
 
 SHUTDOWN_S = 8  # for answers that are under way; streams end by themselves before
@@ -26,6 +27,13 @@ class Server(uvicorn.Server):
 def main() -> None:
     """Serve until told to stop. Exit code 3 where the app cannot start."""
     settings = Settings()
+    logs.configure(
+        "api",
+        form=settings.log_format,
+        level=settings.log_level,
+        secrets=logs.passwords(settings.database_url, settings.broker_url),
+    )
+    traces.configure("api")
     app = create_app(settings)
     config = uvicorn.Config(
         app,
@@ -33,12 +41,14 @@ def main() -> None:
         port=settings.port,
         timeout_graceful_shutdown=SHUTDOWN_S,
         server_header=False,
-        access_log=False,
+        access_log=False,  # `api.observed` writes it
+        log_config=None,
         h11_max_incomplete_event_size=64 << 10,
     )
     server = Server(config)
     server.context = app.state.context
     server.run()
+    traces.flush()
     if not server.started:
         raise SystemExit(3)
 

@@ -9,11 +9,13 @@ from contextlib import asynccontextmanager
 from anyio.to_thread import run_sync
 from fastapi import Depends, FastAPI
 from fastapi.routing import APIRoute
+from fastapi.telemetry import TelemetryConfig
 from starlette.types import Scope
 
 from api import errors, once, openapi
 from api.auth import open_door
 from api.context import Context
+from api.observed import Observed, unobserved
 from api.paging import known_parameters
 from api.request_id import RequestId
 from api.routes import (
@@ -24,6 +26,7 @@ from api.routes import (
     health,
     inspections,
     jobs,
+    metrics,
     models,
     plans,
     pushes,
@@ -46,8 +49,11 @@ ROUTERS = (
     webhooks.router,
     catalogue.router,
     health.router,
+    metrics.router,
     well_known.router,
 )
+# FastAPI's own spans, which it makes where `jobs.traces` has named a collector; figures and lines are ours.
+TELEMETRY: TelemetryConfig = {"metrics": False, "logs": False, "auto_configure": False, "exclude": unobserved}
 RAW = re.compile(r"POST /v1/datasets|PUT /v1/models/[^/]*/files/.*", re.DOTALL)
 
 
@@ -75,12 +81,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         docs_url=None,  # both pages load scripts from elsewhere
         redoc_url=None,
         redirect_slashes=False,
+        telemetry=TELEMETRY,
         separate_input_output_schemas=False,
         generate_unique_id_function=_operation_id,
     )
     app.state.context = context
     app.add_middleware(once.Once, context=context)
     app.add_middleware(StrictJson, max_bytes=context.settings.max_json_bytes, raw=_takes_bytes)
+    app.add_middleware(Observed, metrics=context.metrics)
     app.add_middleware(RequestId)  # added last, so outermost
     errors.install(app)
     openapi.install(app)

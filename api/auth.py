@@ -48,13 +48,15 @@ def caller(
     with context.database.readers() as s:
         context.keys_in_use = context.keys_in_use or any_key(s)
         if not context.keys_in_use:
-            _require_local(request)
-            return Scope()
-        scope = authenticate(s, credentials.credentials) if credentials is not None else None
-    if scope is None:
+            require_local(request)
+            request.state.caller = scope = Scope()
+            return scope
+        found = authenticate(s, credentials.credentials) if credentials is not None else None
+    if found is None:
         sent = "the key is unknown, expired or revoked" if credentials else "no key was sent"
         raise refuse("unauthorized", f"{sent}; legal: Authorization: Bearer <key>")
-    return scope
+    request.state.caller = found  # for the log
+    return found
 
 
 def reader(scope: Annotated[Scope, Depends(caller)]) -> Scope:
@@ -96,7 +98,8 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def _require_local(request: Request) -> None:
+def require_local(request: Request) -> None:
+    """Raises Refused (origin_refused) for whoever does not call from this machine, by one of its own names."""
     peer = request.client.host if request.client is not None else "127.0.0.1"  # none: a Unix socket
     host = request.headers.get("host", "")
     name = host.rpartition(":")[0] if host.rpartition(":")[2].isdecimal() else host

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from api.metrics import Metrics
 from jobs.db import Database, connect
 from jobs.registries import Registries
 from jobs.settings import Settings
@@ -22,6 +23,7 @@ class Context:
         self.store = LocalStore(settings.store_dir)
         self.registries = Registries.load(settings)
         self.guard = Guard.of(settings)
+        self.metrics = Metrics(self.database, settings.lease_s)
         self.keys_in_use = False  # once true, true for good: a revoked key still counts
         self.closing = False  # the server is on its way out: streams end, clients reconnect
 

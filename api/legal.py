@@ -43,11 +43,15 @@ def legal_fields(app: FastAPI, request: Request, loc: Sequence[int | str]) -> li
 
 def allowed_methods(app: FastAPI, path: str) -> list[str]:
     """The methods that a path knows. The framework names those of one route only, where a path has several."""
-    for template, operations in app.openapi()["paths"].items():
-        if compile_path(template)[0].fullmatch(path):
-            methods = {method.upper() for method in operations}
-            return sorted(methods | {"HEAD"} if template == HEAD_TOO else methods)
-    return []
+    if (template := template_of(app, path)) is None:
+        return []
+    methods = {method.upper() for method in app.openapi()["paths"][template]}
+    return sorted(methods | {"HEAD"} if template == HEAD_TOO else methods)
+
+
+def template_of(app: FastAPI, path: str) -> str | None:
+    """The path of the document that a request's path is one of, such as "/v1/jobs/{job_id}"."""
+    return next((one for one in app.openapi()["paths"] if compile_path(one)[0].fullmatch(path)), None)
 
 
 def _inside(document: Mapping[str, Any], node: Mapping[str, Any], part: int | str) -> Mapping[str, Any] | None:

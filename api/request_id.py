@@ -1,4 +1,8 @@
-"""Every request has an id: the caller's `X-Request-Id` where it is plain, else a fresh one. Pure ASGI."""
+"""Every request has an id: the caller's `X-Request-Id` where it is plain, else a fresh one. Pure ASGI.
+
+It stands in the answer, in every log line, and in the rows that the request makes. Nothing takes it back afterwards:
+each request is a task of its own, and the handler of unexpected errors runs outside of this middleware.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,9 @@ import secrets
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from jobs.logs import bind
+from jobs.origin import came_in
 
 PLAIN = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
@@ -24,6 +31,8 @@ class RequestId:
         sent = Headers(scope=scope).get("x-request-id", "")
         request_id = sent if PLAIN.fullmatch(sent) else secrets.token_hex(16)
         scope.setdefault("state", {})["request_id"] = request_id
+        came_in(request_id)
+        bind(request_id=request_id)
 
         async def with_id(message: Message) -> None:
             if message["type"] == "http.response.start":

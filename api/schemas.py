@@ -19,7 +19,7 @@ from core.plan import ModelShape
 from core.recipe import Ladder, Preset, Recipe, Target
 from core.task import Metric, TaskName
 from jobs.problem import Problem
-from jobs.requests import DataRoles, JobWebhook, Limits, PushRequest, Resources, Text
+from jobs.requests import DataRoles, JobWebhook, Limits, PushRequest, Resources, Text, TrackRequest
 from jobs.states import State
 
 Item = TypeVar("Item")
@@ -186,6 +186,7 @@ class Job(Answer):
     limits: Limits
     push: PushRequest | None = Field(description="Where its artifact goes; GET /v1/pushes?artifact_id= says how far.")
     webhook: JobWebhook | None = Field(description="Who is told of it, beside those that are told of all.")
+    track: TrackRequest | None = Field(description="The MLflow server that gets its curves while it runs.")
     dry_run: bool = Field(description="It ends when everything is planned: no points, no report.")
     cache: Literal["use", "bypass"]
     cache_hit: bool = Field(description="The result was there already: nothing was computed for this job.")

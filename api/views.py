@@ -122,6 +122,7 @@ def _job(
             "name": row.name,
             "push": spec.get("push"),  # specs of before have none
             "webhook": spec.get("webhook"),
+            "track": spec.get("track"),
             "dry_run": row.dry_run,
             "cache": spec.get("cache", "bypass"),  # jobs of before knew no cache
             "cache_hit": row.cached_from is not None,

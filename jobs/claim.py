@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import case, func, select, update
 from sqlalchemy.orm import Session
 
 from jobs.clock import db_now
@@ -22,7 +22,7 @@ class Claim:
     """A held job. `spec` is what was submitted, resolved; `jobs.inputs.order` finds its files.
 
     `used_s`: seconds for which earlier attempts held the job; budgets and limits are sums over attempts.
-    `profile_key`: of the profile that it needs.
+    `profile_key`: of the profile that it needs. `request_id`, `traceparent`: of the request that made it.
     """
 
     job_id: str
@@ -32,6 +32,8 @@ class Claim:
     spec: dict[str, Any]
     used_s: float = 0.0
     profile_key: str | None = None
+    request_id: str | None = None
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,8 @@ def claim(
     )
     if devices is not None:
         first = first.where(Job.device.in_(devices))
+    auto = "cuda" if devices is not None and "cuda" in devices else "cpu"
+    ran_on = case((Job.device == "auto", auto), else_=Job.device)
     for _ in range(TRIES):
         job_id = s.scalars(first).one_or_none()
         if job_id is None:
@@ -84,6 +88,7 @@ def claim(
             attempt=Job.attempt + 1,
             worker=worker,
             engine=engine,
+            ran_on=ran_on,
             stage="fetch",
             lease_until=db_now() + lease_s,
             heartbeat_at=db_now(),
@@ -91,7 +96,10 @@ def claim(
             started_at=func.coalesce(Job.started_at, db_now()),
         )
         if job is not None:
-            return Claim(job.id, job.project_id, job.fence, job.attempt, job.spec, job.used_s, job.profile_key)
+            return Claim(
+                job.id, job.project_id, job.fence, job.attempt, job.spec, job.used_s, job.profile_key,
+                job.request_id, job.traceparent,
+            )  # fmt: skip
     return None
 
 

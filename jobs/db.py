@@ -78,6 +78,7 @@ def _engine(url: str, *, migrating: bool = False) -> Engine:
     if parsed.get_backend_name() == "postgresql":
         engine = create_engine(
             parsed.set(drivername="postgresql+psycopg"),
+            hide_parameters=True,  # of an error's text, which a log would repeat
             pool_pre_ping=True,
             pool_size=10,
             max_overflow=20,
@@ -95,7 +96,9 @@ def _engine(url: str, *, migrating: bool = False) -> Engine:
     if parsed.get_backend_name() != "sqlite" or not parsed.database or parsed.database == ":memory:":
         raise ValueError("database_url must be sqlite:///<file> or postgresql://...")
     Path(parsed.database).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    engine = create_engine(parsed, connect_args={"timeout": BUSY_TIMEOUT_S}, pool_size=10, max_overflow=20)
+    engine = create_engine(
+        parsed, connect_args={"timeout": BUSY_TIMEOUT_S}, pool_size=10, max_overflow=20, hide_parameters=True
+    )
 
     @event.listens_for(engine, "connect")
     def _configure(connection: Any, _record: Any) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import insert, select, update
 from sqlalchemy.orm import Session
 
+from jobs.account import account
 from jobs.clock import db_now
 from jobs.ids import new_id
 from jobs.scope import Scope, get, scoped
@@ -56,6 +57,7 @@ def append(s: Session, job: Job, events: Sequence[tuple[str, dict[str, Any]]]) -
     """Number and insert events of a job, in the caller's transaction."""
     if not events:
         return
+    account(s, job, events)
     last = s.scalars(
         update(Job).where(Job.id == job.id).values(event_seq=Job.event_seq + len(events)).returning(Job.event_seq),
         execution_options={"synchronize_session": False},

@@ -41,6 +41,8 @@ class InspectionClaim:
     fence: int
     attempt: int
     spec: dict[str, Any]
+    request_id: str | None = None
+    traceparent: str | None = None
 
 
 def request_inspection(s: Session, scope: Scope, request: InspectionRequest) -> Inspection:
@@ -107,7 +109,7 @@ def claim_inspection(s: Session, worker: str, lease_s: float) -> InspectionClaim
         .returning(Inspection),
         execution_options=QUIET,
     ).one()
-    return InspectionClaim(row.id, row.project_id, row.fence, row.attempt, row.spec)
+    return InspectionClaim(row.id, row.project_id, row.fence, row.attempt, row.spec, row.request_id, row.traceparent)
 
 
 def heartbeat_inspection(s: Session, inspection_id: str, fence: int, lease_s: float) -> bool:

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from jobs.problem import Refused, refuse
-from jobs.requests import PushRequest
+from jobs.requests import PushRequest, TrackRequest
 from jobs.settings import Settings
 
 Kind = Literal["huggingface", "mlflow"]
@@ -75,6 +75,17 @@ class Registry(BaseModel):
             if value is not None and (not form.fullmatch(value) or ".." in value):
                 raise _illegal(f"{at}/{field}", value, legal)
 
+    def check_experiment(self, name: str | None, at: str = "") -> None:
+        """Raises Refused (request_invalid) where a job may not be tracked in this experiment."""
+        if name is None or name == self.experiment:
+            return
+        if not MODEL.fullmatch(name):
+            raise _illegal(f"{at}/experiment", name, "a name of letters, digits, space, . _ -")
+        if self.prefixes and not name.startswith(self.prefixes):
+            raise _illegal(
+                f"{at}/experiment", name, f"{self.experiment}, or beginning with {' or '.join(self.prefixes)}"
+            )
+
 
 @dataclass(frozen=True)
 class Registries:
@@ -121,6 +132,16 @@ class Registries:
         found.check(asked, at)
         return found
 
+    def tracker(self, project_id: str, asked: TrackRequest, at: str = "") -> Registry:
+        """The registry of a request to track a job, as `find`; only an MLflow server can."""
+        open_to = {name: one for name, one in self.of(project_id).items() if one.kind == "mlflow"}
+        if (found := open_to.get(asked.registry)) is None:
+            legal = ", ".join(sorted(open_to)) or "none: the operator has named no MLflow server for this project"
+            detail = f"no MLflow server {asked.registry!r} is open to this project; legal: {legal}"
+            raise refuse("registry_unknown", detail, param=f"{at}/registry")
+        found.check_experiment(asked.experiment, at)
+        return found
+
 
 def _table(name: str, table: object) -> Registry:
     if not NAME.fullmatch(name):
@@ -134,4 +155,4 @@ def _table(name: str, table: object) -> Registry:
 
 
 def _illegal(param: str, value: str, legal: str) -> Refused:
-    return refuse("request_invalid", f"{param}: {value!r} cannot be pushed to; legal: {legal}", param=param)
+    return refuse("request_invalid", f"{param}: {value!r} cannot be used; legal: {legal}", param=param)

@@ -11,7 +11,7 @@ from jobs.moves import move
 from jobs.problem import refuse
 from jobs.scope import Scope, audit, get
 from jobs.states import TERMINAL, State
-from jobs.tables import Artifact, ArtifactFile, Checkpoint, Event, Job, JobInput, Push
+from jobs.tables import Artifact, ArtifactFile, Checkpoint, Event, Job, JobInput, Push, Track
 
 
 def cancel(s: Session, scope: Scope, job_id: str) -> Job:
@@ -84,7 +84,7 @@ def delete_job(s: Session, scope: Scope, job_id: str) -> None:
     artifacts = select(Artifact.id).where(Artifact.job_id == job_id, Artifact.project_id == scope.project_id)
     for part in (ArtifactFile, Push):  # what a registry has got stays there
         s.execute(delete(part).where(part.artifact_id.in_(artifacts)))
-    for table in (Artifact, Checkpoint, Event, JobInput):
+    for table in (Artifact, Checkpoint, Event, JobInput, Track):
         s.execute(delete(table).where(table.job_id == job_id, table.project_id == scope.project_id))
     s.execute(delete(Job).where(Job.id == job_id, Job.project_id == scope.project_id))
     audit(s, scope, "job.delete", job_id)

@@ -91,6 +91,15 @@ class PushRequest(Closed):
     alias: Text | None = Field(None, description="MLflow: an alias that the version gets, taken from any other.")
 
 
+class TrackRequest(Closed):
+    """Where a job's curves go while it runs: an MLflow server that the operator has named."""
+
+    registry: Text = Field(description="As GET /v1/registries lists them, of kind mlflow.")
+    experiment: Text | None = Field(
+        None, description="That holds the run; made where it is missing; the registry's own."
+    )
+
+
 class JobWebhook(Closed):
     """An endpoint of the project that is told of this job, whatever else it is told of. Its secret signs."""
 
@@ -184,6 +193,7 @@ class JobRequest(PlanRequest):
     dry_run: bool = Field(False, description="End when everything is planned: no training, no artifacts.")
     push: PushRequest | None = Field(None, description="Where the artifact goes when the job has succeeded.")
     webhook: JobWebhook | None = Field(None, description="Who is told of this job, beside those that are told of all.")
+    track: TrackRequest | None = Field(None, description="Where the curves go while the job runs.")
 
     @model_validator(mode="after")
     def _one_artifact(self) -> JobRequest:

@@ -36,6 +36,8 @@ from jobs.removal import cancel, delete_job, pause, resume
 from jobs.signing_keys import known as signing_keys
 from jobs.signing_keys import register as register_signing_key
 from jobs.submit import prepare, retry, submit
+from jobs.tallies import count
+from jobs.tracks import Due, claim_track, fail_track, kept_track
 from jobs.uploads import (
     DeclaredFile,
     create_dataset,
@@ -66,6 +68,7 @@ __all__ = [
     "Control",
     "DeclaredFile",
     "DeliveryClaim",
+    "Due",
     "Hint",
     "InputData",
     "InputFile",
@@ -84,7 +87,9 @@ __all__ = [
     "claim_deliveries",
     "claim_inspection",
     "claim_push",
+    "claim_track",
     "control",
+    "count",
     "create_dataset",
     "create_endpoint",
     "create_model",
@@ -94,11 +99,12 @@ __all__ = [
     "delete_job",
     "delete_model",
     "delete_push",
-    "drop_files",
     "delivery_of",
+    "drop_files",
     "events_after",
     "fail",
     "fail_push",
+    "fail_track",
     "file_arrived",
     "find_profile",
     "finish_cancel",
@@ -113,6 +119,7 @@ __all__ = [
     "keep_checkpoint",
     "keep_profile",
     "keep_until",
+    "kept_track",
     "metrics",
     "model_files",
     "order",

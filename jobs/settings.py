@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Port = Annotated[int, Field(gt=0, lt=65_536)]
+PATHS = (
+    "data_dir", "store_dir", "work_dir", "signing_key_file", "registries_file", "webhook_key_file", "metrics_token_file",
+)  # fmt: skip
 Bytes = Annotated[int, Field(gt=0)]
 
 
@@ -96,9 +99,16 @@ class Settings(BaseSettings):
     max_model_bytes: Bytes = Field(8 * 2**30, description="Largest model, all files together.")
     max_dataset_bytes: Bytes = Field(2 * 2**30, description="Largest dataset.")
     max_json_bytes: Bytes = Field(2**20, description="Largest JSON body.")
+    log_format: Literal["json", "console"] | None = Field(
+        None, description="Form of log lines; where it is not set, console on a terminal and json elsewhere."
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Lowest level that is logged.")
+    metrics_token_file: Path | None = Field(
+        None, description="File with the token that GET /metrics asks for; without it, callers on this machine only."
+    )
     celery_prefix: str = Field("", pattern=r"^[\w.:-]*$", description="Before queue names and Redis keys.")
 
-    @field_validator("data_dir", "store_dir", "work_dir", "signing_key_file", "registries_file", "webhook_key_file")
+    @field_validator(*PATHS)
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
         """The service's processes may start in different folders; they must mean the same one."""

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from core.errors import CompressionError
 from core.plan import check_ladder
 from core.recipe import Ladder, Recipe, Target
-from jobs import cache
+from jobs import cache, traces
 from jobs.clock import db_now
 from jobs.db import insert_once
 from jobs.events import append
@@ -22,9 +22,11 @@ from jobs.requests import JobRequest, RetryRequest, digest
 from jobs.scope import Scope, get, scoped
 from jobs.states import TERMINAL, State
 from jobs.tables import Inspection, Job, JobInput, WebhookEndpoint
+from jobs.tracks import add_track
 from jobs.workers import unserved
 
 
+@traces.span("job submit")
 def submit(
     s: Session, scope: Scope, request: JobRequest, idempotency_key: str | None = None, *, parent: Job | None = None
 ) -> Job:
@@ -99,6 +101,8 @@ def submit(
         JobInput(job_id=job_id, role=role, project_id=scope.project_id, object_id=object_id)
         for role, object_id in inputs.items()
     )
+    if request.track is not None:
+        add_track(s, job, request.track)
     append(s, job, [("state", {"state": State.QUEUED.value, "attempt": 0, "reason": None})])
     if source is not None:
         cache.give(s, job, source)

@@ -1,4 +1,4 @@
-"""The tables. Every one but `worker` and `signing_key` has `project_id`, and its queries go through `jobs.scope`.
+"""The tables. Every one but `worker`, `signing_key` and `tally` has `project_id`; queries go through `jobs.scope`.
 
 Times are seconds since 1970 (UTC) by the database's own clock (`jobs.db.db_now`), never by a process' clock.
 Alembic builds them (`jobs/migrations`), in tests too; a test holds that both agree. One file past 350 lines, since a
@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 from sqlalchemy import JSON, BigInteger, Double, Enum, ForeignKey, Index, MetaData, String, UniqueConstraint, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from jobs import origin, traces
 from jobs.clock import db_now
 from jobs.states import State
 
@@ -34,6 +35,13 @@ class Base(DeclarativeBase):
         dict[str, Any]: JSON(none_as_null=True),
         list[str]: JSON(none_as_null=True),
     }
+
+
+class Asked:
+    """Which request made a row, and the trace that it belongs to (W3C traceparent): for logs and spans only."""
+
+    request_id: Mapped[str | None] = mapped_column(default=origin.request_id)
+    traceparent: Mapped[str | None] = mapped_column(default=traces.current)
 
 
 class Project(Base):
@@ -105,7 +113,7 @@ class Dataset(Base):
     __table_args__ = (Index(None, "project_id", "sha256"),)
 
 
-class Inspection(Base):
+class Inspection(Asked, Base):
     """A verdict on one (model, data, columns, task, metric): queued, running, then done with a verdict."""
 
     __tablename__ = "inspection"
@@ -140,6 +148,14 @@ class Worker(Base):
     seen_at: Mapped[float]
 
 
+class Tally(Base):
+    """A count or a sum since the beginning, of every project together: see `jobs.tallies`."""
+
+    __tablename__ = "tally"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    value: Mapped[float]
+
+
 class SigningKey(Base):
     """The public half of a key that signs artifacts, of every project. `id` is its JWK thumbprint, `x` the key itself.
 
@@ -155,7 +171,7 @@ class SigningKey(Base):
     endorsement: Mapped[str | None]
 
 
-class Job(Base):
+class Job(Asked, Base):
     """The truth about one job. `state` moves only in `jobs.moves.move`; `fence` rises at every claim."""
 
     __tablename__ = "job"
@@ -198,6 +214,7 @@ class Job(Base):
     claimed_at: Mapped[float | None]  # of the last attempt
     started_at: Mapped[float | None]  # of the first attempt
     used_s: Mapped[float] = mapped_column(default=0.0, server_default=text("0"))  # held by earlier attempts
+    ran_on: Mapped[str | None]  # the device of the last attempt: cpu or cuda
     finished_at: Mapped[float | None]
 
     __table_args__ = (
@@ -391,6 +408,28 @@ class WebhookAttempt(Base):
     status_code: Mapped[int | None]
     error: Mapped[str | None]
     answer: Mapped[str | None]
+
+
+class Track(Base):
+    """How far a job's events have come on their way to an MLflow server; `finished_at`: when its run was ended there.
+
+    `spec` is the TrackRequest as JSON.
+    """
+
+    __tablename__ = "track"
+    job_id: Mapped[str] = mapped_column(ForeignKey("job.id"), primary_key=True)
+    project_id: Mapped[str] = mapped_column(ForeignKey("project.id"))
+    spec: Mapped[dict[str, Any]]
+    run_id: Mapped[str | None]
+    sent_seq: Mapped[int] = mapped_column(default=0)  # of the last event that is there
+    fence: Mapped[int] = mapped_column(default=0)
+    failures: Mapped[int] = mapped_column(default=0)  # in a row
+    lease_until: Mapped[float | None]
+    not_before: Mapped[float] = mapped_column(default=db_now())
+    error: Mapped[dict[str, Any] | None]  # of the last failure
+    finished_at: Mapped[float | None]
+
+    __table_args__ = (Index(None, "finished_at", "not_before"),)
 
 
 class Audit(Base):

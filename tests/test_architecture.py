@@ -41,7 +41,7 @@ LIGHT = {
             "task",
             "labels",
         ),
-        *("report", "errors", "transport", "outputs"),
+        *("report", "errors", "transport", "outputs", "progress"),
     )
 }
 CHECKS = {"core.upload", "core.data"}  # what an upload may be: as light, and needed where uploads arrive

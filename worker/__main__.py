@@ -18,6 +18,7 @@ import time
 from collections.abc import Sequence
 from typing import Literal
 
+from jobs import logs, traces
 from jobs.db import upgrade
 from jobs.queue import Kind, queue_name
 from jobs.registries import Registries
@@ -42,9 +43,15 @@ def main(arguments: Sequence[str] | None = None, command: Sequence[str] = COMMAN
     parser.add_argument("--node", choices=("job", "inspection", "push"), help=argparse.SUPPRESS)
     parser.add_argument("--parent", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("alembic").setLevel(logging.WARNING)
     settings = Settings()
+    logs.configure(
+        "worker",
+        form=settings.log_format,
+        level=settings.log_level,
+        secrets=logs.passwords(settings.database_url, settings.broker_url),
+    )
+    if options.node is not None or settings.broker_url is None:
+        traces.configure("worker")
     if options.node is not None:
         return _node(settings, options.node, options.parent)
     Registries.load(settings)  # an operator's slip is told now, by this process

@@ -60,6 +60,11 @@ def close(**_: Any) -> None:
         _nodes.pop().close()
 
 
+def _keep_our_log(**_: Any) -> None:
+    """Celery sets up no log of its own where somebody listens to this signal."""
+
+
+signals.setup_logging.connect(_keep_our_log, weak=False)
 signals.celeryd_init.connect(_start, weak=False)
 signals.worker_shutting_down.connect(_drain, weak=False)
 signals.worker_shutdown.connect(close, weak=False)

@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import signal
 import sys
 import threading
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
+from jobs import logs
 from worker import engine, keeper, protocol, sandbox
 
+logger = logging.getLogger("worker")
 INSPECT_FILE_BYTES = 64 << 20
 INSPECT_OPEN_FILES = 256
 
@@ -48,6 +50,9 @@ def main(
 ) -> None:
     """Raise the walls, warm up, run one order, leave. Tests pass another `warm` and `work`."""
     options = _parse(arguments)
+    # Text without colours: the end of it is shown to whoever submitted the job. Libraries speak up when it matters.
+    logs.configure("child", form="console", level="WARNING")
+    logger.setLevel(logging.INFO)
     os.umask(0o077)
     sandbox.no_core_dump()
     namespace = sandbox.close_network()  # before any thread: a user namespace asks for that
@@ -67,7 +72,11 @@ def main(
         )
     walls = {"network_closed": namespace or tcp, "files_closed": files}
     pipe.send({"type": "ready", "devices": devices, **walls})
-    last = _finish(json.loads(orders.get()), pipe.send, work)
+    order = json.loads(orders.get())
+    logs.bind(**order.get("log", {}))
+    logger.info("begins: %s", options.kind)
+    last = _finish(order, pipe.send, work)
+    logger.info("ends: %s", last["type"])
     pipe.send(last)
     sys.stdout.flush()
     sys.stderr.flush()
@@ -83,7 +92,7 @@ def _finish(
     try:
         return work(order, send)
     except BaseException as error:  # a SystemExit inside a library is a fault like any other
-        traceback.print_exc()
+        logger.exception("the order failed")
         detail = f"{type(error).__name__}: {error}"[:1_000]
         return {"type": "error", "code": "internal", "detail": detail, "param": None, "errors": [], "retryable": False}
 

@@ -11,6 +11,7 @@ from worker import kernel
 from worker.node import Node
 from worker.pool import ENGINE
 from worker.pushes import Pusher
+from worker.tracks import Tracker
 
 POLL_S = 0.25
 
@@ -25,6 +26,7 @@ def run(settings: Settings, engine: Sequence[str] = ENGINE) -> None:
     node.start()
     node.poll(min(POLL_S, settings.poll_s), wait=True)
     if settings.registries_file is not None:
+        Tracker(settings).start(stop)
         Pusher(settings).run(stop)
     stop.wait()
     node.close()

@@ -6,6 +6,7 @@ Torch and everything else that is heavy is imported in `warm`, before an order c
 from __future__ import annotations
 
 import errno
+import logging
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any, Literal
 
 from core.errors import CompressionError, OutOfMemory
 
+logger = logging.getLogger(__name__)
 Kind = Literal["compress", "inspect"]
 Send = Callable[[dict[str, Any]], None]
 # Sentences of torch, CUDA, ONNX Runtime and libstdc++ for the same thing; they come as plain RuntimeErrors.
@@ -72,6 +74,7 @@ class Reporter:
 
     def stage(self, name: str) -> None:
         self._stage = name
+        logger.info("stage %s", name)
         self._send({"type": "stage", "stage": name})
 
     def advance(self, fraction: float, step: int, steps: int) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any, cast
 
-from worker import protocol, sandbox
+from worker import kernel, protocol, sandbox
 
 logger = logging.getLogger(__name__)
 LOG_TAIL_BYTES = 4_096
@@ -60,6 +60,7 @@ class Child:
         os.set_blocking(self._events, False)
         self._unread = b""
         self._dropped = 0
+        self.cpu_s = 0.0  # of the whole group, once it has ended
         self._open = True
 
     @property
@@ -125,6 +126,9 @@ class Child:
                 self._wait_for_leader(grace_s)
             # The leader is not reaped yet, so the group's id cannot belong to anybody else.
             self._signal(signal.SIGKILL)
+            with contextlib.suppress(ChildProcessError):  # the pool has ended it meanwhile
+                os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+            self.cpu_s = kernel.cpu_seconds(self.pid)
             self._process.wait()
             self._reap_group()
         code = self._process.returncode
@@ -165,5 +169,8 @@ class Child:
         deadline = time.monotonic() + most_s
         with contextlib.suppress(ChildProcessError):
             while time.monotonic() < deadline:
-                if os.waitpid(-self.pid, os.WNOHANG) == (0, 0):
+                pid, _, usage = os.wait4(-self.pid, os.WNOHANG)
+                if pid == 0:
                     time.sleep(0.005)
+                else:
+                    self.cpu_s += usage.ru_utime + usage.ru_stime

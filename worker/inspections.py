@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import logging
 import signal
+import time
 from typing import TYPE_CHECKING, Any
 
 from jobs import service
+from jobs.logs import fields_bound
 from jobs.problem import Refused
 from jobs.queue import announce
 from jobs.service import Control
@@ -19,6 +21,7 @@ from worker import protocol, workspace
 from worker.group import Child
 from worker.link import Link
 from worker.pool import Pool
+from worker.trail import follow
 from worker.watch import End, watch
 
 if TYPE_CHECKING:
@@ -34,28 +37,41 @@ def inspect_one(node: Node, pool: Pool, *, wait: bool = True) -> bool:
     with pool.slot(node.draining, wait=wait) as slot:
         if slot is None:
             return False
-        lease_s = node.settings.lease_s
+        lease_s, looked = node.settings.lease_s, time.time()
         with node.db.sessions.begin() as s:
             held = service.claim_inspection(s, node.name, lease_s)
         if held is None:
             return False
-        child, insp, fence = slot.begin(), held.inspection_id, held.fence
-        link = Link(node.db, lease_s, renew=lambda s: _renew(s, insp, fence, lease_s))
-        link.start()
-        try:
-            verdict = _judge(node, child, held, link, hard_links=pool.files_closed)
-        except Exception:  # a fault of ours: let the lease run out, so that attempts are counted
-            logger.exception("%s: the supervisor failed", insp)
-            return True
-        finally:
-            link.stop()
-        with node.db.sessions.begin() as s:
-            if verdict is End.DRAINED:
-                service.release_inspection(s, insp, fence)
-            elif isinstance(verdict, dict):
-                service.finish_inspection(s, insp, fence, verdict)
-        announce(node.settings, "inspection" if verdict is End.DRAINED else "job")
+        fields: dict[str, Any] = {
+            "inspection_id": held.inspection_id,
+            "request_id": held.request_id,
+            "project": held.project_id,
+        }
+        fields |= {"attempt": held.attempt, "fence": held.fence, "worker": node.name}
+        with follow("inspection", fields, parent=held.traceparent, looked=looked):
+            _inspect(node, slot.begin(), held, hard_links=pool.files_closed)
         return True
+
+
+def _inspect(node: Node, child: Child, held: service.InspectionClaim, *, hard_links: bool) -> None:
+    insp, fence, lease_s = held.inspection_id, held.fence, node.settings.lease_s
+    link = Link(node.db, lease_s, renew=lambda s: _renew(s, insp, fence, lease_s))
+    link.start()
+    try:
+        verdict = _judge(node, child, held, link, hard_links=hard_links)
+    except Exception:  # a fault of ours: let the lease run out, so that attempts are counted
+        logger.exception("%s: the supervisor failed", insp)
+        return
+    finally:
+        link.stop()
+    with node.db.sessions.begin() as s:
+        if verdict is End.DRAINED:
+            service.release_inspection(s, insp, fence)
+        elif isinstance(verdict, dict):
+            service.finish_inspection(s, insp, fence, verdict)
+    ok = verdict.get("ok") if isinstance(verdict, dict) else None
+    logger.info("inspection done", extra={"ok": ok, "ended": None if ok is not None else str(verdict)})
+    announce(node.settings, "inspection" if verdict is End.DRAINED else "job")
 
 
 def _renew(s: Any, inspection_id: str, fence: int, lease_s: float) -> Control | None:
@@ -76,7 +92,7 @@ def _judge(
         return _bad(fields.code, fields.detail, param=fields.param, retryable=fields.retryable)
     paths = workspace.lay_out(node.store, order, child.folder, link=hard_links)
     asked = {"task": spec["task"], "metric": spec["metric"], "columns": spec["data"]["columns"]}
-    child.order({"kind": "inspect", "spec": {**paths, **asked}})
+    child.order({"kind": "inspect", "spec": {**paths, **asked}, "log": fields_bound()})
     wall_s = WALL_PER_CPU * settings.inspect_cpu_s
     outcome = watch(child, link, node.draining, lease_s=settings.lease_s, runtime_s=wall_s)
     code = child.end()

@@ -76,6 +76,18 @@ def process_start(pid: int) -> int | None:
     return None if fields[0] in (b"Z", b"X") else int(fields[19])
 
 
+def cpu_seconds(pid: int) -> float:
+    """User and system time of a process and of its children that it has waited for (proc(5), fields 14 to 17).
+
+    Also of one that has ended and was not waited for; 0 if there is no such process.
+    """
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+    except OSError:
+        return 0.0
+    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+
+
 def drop_capabilities() -> None:
     """Leave root's powers for good, for this thread and all it starts, apart from CAP_DAC_OVERRIDE.
 

@@ -10,6 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from contextvars import copy_context
 from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -33,6 +34,7 @@ class Link:
         renew: extends the lease in a write transaction; None = the fence is lost.
         look: the same by reading only, or None where there is nothing to look at between two heartbeats.
         record: stores events; False = the fence is lost.
+        staged: hears of each stage at once, in the caller's thread.
         lease_s: heartbeats come four times in it.
     """
 
@@ -44,16 +46,18 @@ class Link:
         renew: Callable[[Session], Control | None],
         look: Callable[[Session], Control | None] | None = None,
         record: Callable[[Session, Events], bool] | None = None,
+        staged: Callable[[str], None] | None = None,
     ) -> None:
         self._db, self._lease_s = db, lease_s
-        self._renew, self._look, self._record = renew, look, record
+        self._renew, self._look, self._record, self._staged = renew, look, record, staged
         self._started = self._last_contact = self._last_renewal = self._last_look = time.monotonic()
         self._last_progress = 0.0
         self._waiting: Events = []
         self._fraction = 0.0
         self._adding = threading.Lock()
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="link", daemon=True)
+        # The context is that of whoever works: log lines of this thread name the job.
+        self._thread = threading.Thread(target=copy_context().run, args=(self._run,), name="link", daemon=True)
         self.lost = False  # somebody else holds the work, or it is gone
         self.control = Control(cancel=False, pause=False)
 
@@ -73,6 +77,8 @@ class Link:
         """Pass on what the child says. Of progress and of each metric only the newest is kept until the next write."""
         kind = str(event.type)
         data = event.model_dump(exclude={"type"})
+        if isinstance(event, protocol.Stage) and self._staged is not None:
+            self._staged(event.stage)
         with self._adding:
             if isinstance(event, protocol.Progress):
                 self._fraction = data["fraction"] = max(self._fraction, event.fraction)

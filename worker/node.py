@@ -13,7 +13,7 @@ from functools import partial
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from jobs import service
+from jobs import service, traces
 from jobs.db import connect
 from jobs.expiry import forget_chatter
 from jobs.garbage import EVERY_S, sweep
@@ -115,6 +115,7 @@ class Node:
             each.close()
         self._roster.close()
         self.db.dispose()
+        traces.flush()  # a node's process does not come back from here
 
     def _thread(self, name: str, target: Callable[[], None]) -> None:
         thread = threading.Thread(target=target, name=name, daemon=True)

@@ -35,6 +35,7 @@ from jobs.settings import Settings
 from jobs.store import LocalStore
 from worker import kernel
 from worker.link import Link
+from worker.tracks import Tracker
 from worker.watch import End
 
 logger = logging.getLogger(__name__)
@@ -168,6 +169,7 @@ def run(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     kernel.become_a_worker()
+    Tracker(settings).start(stop)
     Pusher(settings).run(stop)
 
 

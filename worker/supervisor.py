@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pydantic import ValidationError
 from sqlalchemy.exc import SQLAlchemyError
@@ -20,6 +20,7 @@ from sqlalchemy.orm import Session
 from core.profile import Profile
 from core.report import Point, Report
 from jobs import service
+from jobs.logs import fields_bound
 from jobs.problem import Problem, Refused
 from jobs.queue import announce
 from worker import protocol, workspace
@@ -27,6 +28,7 @@ from worker.group import Child
 from worker.link import Link
 from worker.pool import Pool
 from worker.seal import seal
+from worker.trail import Trail, follow
 from worker.watch import End, watch
 
 if TYPE_CHECKING:
@@ -56,19 +58,24 @@ def run_one(node: Node, pool: Pool, *, wait: bool = True) -> bool:
     with pool.slot(node.draining, wait=wait) as slot:
         if slot is None:
             return False
-        devices = {*pool.devices, "auto"}
+        devices, looked = {*pool.devices, "auto"}, time.time()
         with node.db.sessions.begin() as s:
             held = service.claim(s, node.name, node.settings.lease_s, devices=devices, engine=node.engine_id)
         if held is None:
             return False
-        _Run(node, slot.begin(), held, device="cuda" if "cuda" in pool.devices else "cpu", link=pool.files_closed).go()
+        fields: dict[str, Any] = {"job_id": held.job_id, "request_id": held.request_id, "project": held.project_id}
+        fields |= {"attempt": held.attempt, "fence": held.fence, "worker": node.name}
+        with follow("job", fields, parent=held.traceparent, looked=looked, first="fetch") as trail:
+            device = "cuda" if "cuda" in pool.devices else "cpu"
+            _Run(node, slot.begin(), held, trail, device=device, link=pool.files_closed).go()
         return True
 
 
 class _Run:
-    def __init__(self, node: Node, child: Child, held: service.Claim, *, device: str, link: bool) -> None:
+    def __init__(self, node: Node, child: Child, held: service.Claim, trail: Trail, *, device: str, link: bool) -> None:
         self.node, self.child, self.held = node, child, held
         self.device, self.hard_links = device, link
+        self.uncounted_s = 0.0  # processor time, until a transaction has counted it
         self.keeping: threading.Thread | None = None  # storing a checkpoint
         self.profiling: threading.Thread | None = None  # storing what was measured
         job, fence, lease_s = held.job_id, held.fence, node.settings.lease_s
@@ -78,6 +85,7 @@ class _Run:
             renew=lambda s: service.heartbeat(s, job, fence, lease_s),
             look=lambda s: service.control(s, job, fence),
             record=lambda s, events: service.record(s, job, fence, events),
+            staged=trail.stage,
         )
 
     def go(self) -> None:
@@ -116,7 +124,7 @@ class _Run:
         asked["device"] = self.device if wanted == "auto" else wanted
         asked |= {"outputs": spec.get("outputs", [])}  # specs of before have none
         asked |= {"used_s": self.held.used_s, "checkpoint_s": settings.checkpoint_s}
-        self.child.order({"kind": "compress", "spec": {**paths, **asked}})
+        self.child.order({"kind": "compress", "spec": {**paths, **asked}, "log": fields_bound()})
         limit_s = spec["limits"]["max_runtime_s"]
         runtime_s = None if limit_s is None else limit_s - self.held.used_s
         return watch(
@@ -147,9 +155,11 @@ class _Run:
     def _store(self, said: protocol.Checkpoint) -> None:
         """The job goes on without a checkpoint where this fails."""
         held, store, most = self.held, self.node.store, CHECKPOINT_MODELS * self.node.settings.max_model_bytes
+        began = time.monotonic()
         try:
             files = workspace.collect_checkpoint(store, held.project_id, self.child.folder / "out", said, most)
             with self.node.db.sessions.begin() as s:
+                service.count(s, "checkpoint_seconds", by=time.monotonic() - began)
                 gone = service.keep_checkpoint(s, held.job_id, held.fence, files)
         except (workspace.OutputRefusedError, Refused, SQLAlchemyError) as error:
             logger.warning("%s: a checkpoint is not kept: %s", held.job_id, error)
@@ -165,6 +175,7 @@ class _Run:
         gentle = outcome in (End.CANCELLED, End.PAUSED, End.DRAINED, End.TIMEOUT)
         code = self.child.end(self.node.settings.kill_grace_s if gentle else 0)
         logger.info("%s: %s, exit code %d", job, outcome if isinstance(outcome, End) else type(outcome).__name__, code)
+        self.uncounted_s = self.child.cpu_s
         match outcome:
             case protocol.Result():
                 self._publish(outcome)
@@ -259,7 +270,11 @@ class _Run:
         while True:
             try:
                 with self.node.db.sessions.begin() as s:
-                    return action(s)
+                    if self.uncounted_s:
+                        service.count(s, "cpu_seconds", by=self.uncounted_s)
+                    answer = action(s)
+                self.uncounted_s = 0.0
+                return answer  # noqa: TRY300
             except SQLAlchemyError as error:
                 logger.warning("%s: the database does not answer: %s", self.held.job_id, type(error).__name__)
                 if time.monotonic() > deadline:

@@ -51,6 +51,8 @@ async def create_job(
     once.check_key(idempotency_key)
     if body.push is not None:
         context.registries.find(scope.project_id, body.push, at="/push")
+    if body.track is not None:
+        context.registries.tracker(scope.project_id, body.track, at="/track")
     found = await run_sync(_prepare, context, scope, body, idempotency_key)
     if isinstance(found, tables.Inspection):
         await verdict(context, scope, found)

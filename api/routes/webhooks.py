@@ -11,7 +11,8 @@ from api import views, views_webhooks
 from api.auth import Reader, Writer
 from api.context import Ctx
 from api.errors import responses
-from api.paging import After, Id, Limit
+from api.once import SECRET
+from api.paging import Id, Window
 from jobs import service, tables
 from jobs.scope import get, page
 from jobs.webhooks.requests import EndpointCreate, EndpointUpdate, SecretRotate
@@ -21,7 +22,9 @@ ENDPOINT = "/v1/webhook_endpoints/{endpoint_id}"
 DELIVERY = ENDPOINT + "/deliveries/{delivery_id}"
 
 
-@router.post("/v1/webhook_endpoints", status_code=201, responses=responses(400, 409, 413, 415, 422))
+@router.post(
+    "/v1/webhook_endpoints", status_code=201, responses=responses(400, 409, 413, 415, 422), openapi_extra=SECRET
+)
 def create_webhook_endpoint(
     body: EndpointCreate, response: Response, context: Ctx, scope: Writer
 ) -> schemas.WebhookEndpointWithSecret:
@@ -33,12 +36,10 @@ def create_webhook_endpoint(
 
 
 @router.get("/v1/webhook_endpoints", responses=responses(422))
-def list_webhook_endpoints(
-    context: Ctx, scope: Reader, limit: Limit = 20, after: After = None
-) -> schemas.WebhookEndpointList:
+def list_webhook_endpoints(context: Ctx, scope: Reader, window: Window) -> schemas.WebhookEndpointList:
     """Endpoints of the project, newest first."""
     with context.database.readers() as s:
-        rows, more = page(s, scope, tables.WebhookEndpoint, limit=limit, after=after)
+        rows, more = page(s, scope, tables.WebhookEndpoint, **window)
     return schemas.WebhookEndpointList(**views.page(rows, [views_webhooks.endpoint(row) for row in rows], more))
 
 
@@ -65,7 +66,7 @@ def delete_webhook_endpoint(endpoint_id: Id, context: Ctx, scope: Writer) -> Non
         service.delete_endpoint(s, scope, endpoint_id)
 
 
-@router.post(ENDPOINT + "/rotate_secret", responses=responses(400, 404, 413, 415, 422))
+@router.post(ENDPOINT + "/rotate_secret", responses=responses(400, 404, 413, 415, 422), openapi_extra=SECRET)
 def rotate_webhook_secret(
     endpoint_id: Id, body: SecretRotate, context: Ctx, scope: Writer
 ) -> schemas.WebhookEndpointWithSecret:
@@ -87,15 +88,15 @@ def list_webhook_deliveries(
     endpoint_id: Id,
     context: Ctx,
     scope: Reader,
-    limit: Limit = 20,
-    after: After = None,
+    window: Window,
     status: Annotated[schemas.DeliveryStatus | None, Query(description="Only deliveries in this status.")] = None,
 ) -> schemas.WebhookDeliveryList:
     """What was, is and will be sent to an endpoint, newest first."""
-    equal = {"endpoint_id": endpoint_id} if status is None else {"endpoint_id": endpoint_id, "state": status}
+    where = [tables.WebhookDelivery.endpoint_id == endpoint_id]
+    where += [] if status is None else [tables.WebhookDelivery.state == status]
     with context.database.readers() as s:
         get(s, scope, tables.WebhookEndpoint, endpoint_id)
-        rows, more = page(s, scope, tables.WebhookDelivery, limit=limit, after=after, **equal)
+        rows, more = page(s, scope, tables.WebhookDelivery, **window, where=where)
     return schemas.WebhookDeliveryList(**views.page(rows, [views_webhooks.delivery(row) for row in rows], more))
 
 

@@ -35,6 +35,7 @@ from ladapress.compress import (
 from ladapress.display import Display, jobs_table, plan_table
 from ladapress.errors import LadapressError
 from ladapress.known_keys import KnownKeys
+from ladapress.mcp_command import mcp
 from ladapress.options import (
     AsJson,
     Device,
@@ -298,6 +299,7 @@ def reproduce(
 
 
 app.command(no_args_is_help=True)(push)
+app.command()(mcp)
 
 
 def _version(asked: bool) -> None:

@@ -926,6 +926,21 @@ class Target(BaseModel):
     """
 
 
+class TrackRequest(BaseModel):
+    """
+    Where a job's curves go while it runs: an MLflow server that the operator has named.
+    """
+
+    registry: Annotated[str, Field(max_length=200, min_length=1)]
+    """
+    As GET /v1/registries lists them, of kind mlflow.
+    """
+    experiment: Annotated[str | None, Field(max_length=200, min_length=1)] = None
+    """
+    That holds the run; made where it is missing; the registry's own.
+    """
+
+
 class Transition(BaseModel):
     status: Literal["queued", "running", "pausing", "paused", "cancelling", "succeeded", "failed", "cancelled"]
     at: AwareDatetime

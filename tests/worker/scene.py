@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from sqlalchemy import func, select, text, update
 
@@ -148,7 +148,9 @@ class Scene:
 
 
 @contextmanager
-def worker(scene: Scene, *options: str, only_jobs: bool = False) -> Iterator[subprocess.Popen[bytes]]:
+def worker(
+    scene: Scene, *options: str, only_jobs: bool = False, stderr: IO[bytes] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
     """A worker process as an operator starts it, but with the fake engine. Drained at the end, if it still runs.
 
     With `only_jobs` and a broker, it is one of the two processes that the operator's would start.
@@ -160,7 +162,10 @@ def worker(scene: Scene, *options: str, only_jobs: bool = False) -> Iterator[sub
         for name, value in fields.items()
     }
     process = subprocess.Popen(
-        [sys.executable, str(START), *node, *options], env={**os.environ, **named}, start_new_session=True
+        [sys.executable, str(START), *node, *options],
+        env={**os.environ, **named},
+        stderr=stderr,
+        start_new_session=True,
     )
     try:
         yield process

@@ -21,9 +21,12 @@ from sqlalchemy.exc import OperationalError
 
 from jobs import service
 from jobs.clock import db_now
-from jobs.tables import Push
+from jobs.requests import JobRequest
+from jobs.tables import Push, Track
+from tests.api.results import publish
 from tests.worker.pushing import KEY, PushScene, artifact_files
 from tests.worker.scene import until
+from worker.tracks import Tracker
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 UV = Path(sys.executable).with_name("uv")
@@ -163,11 +166,11 @@ def test_a_pusher_that_dies_leaves_no_second_run_or_version(
             program = tmp_path / "dying.py"
             program.write_text(
                 "import os\nfrom worker import push_child\nfrom worker.registries import mlflow\n"
-                "call = mlflow._Server._call\n"
+                "call = mlflow.Rest.call\n"
                 "def dying(self, method, path, *a, **k):\n"
                 "    if path == 'model-versions/create':\n        os._exit(9)\n"
                 "    return call(self, method, path, *a, **k)\n"
-                "mlflow._Server._call = dying\npush_child.main()\n"
+                "mlflow.Rest.call = dying\npush_child.main()\n"
             )
             patch.setattr("worker.pushes.COMMAND", (sys.executable, str(program)))
             assert scene.once()
@@ -185,3 +188,38 @@ def test_a_pusher_that_dies_leaves_no_second_run_or_version(
     runs = server.call("POST", "runs/search", **same)["runs"]
     assert [one["info"]["run_id"] for one in runs] == [version["run_id"]]
     assert (row.result or {})["version"] == "1"
+
+
+def test_the_real_server_takes_what_a_tracked_job_sends(scene: PushScene, server: Server) -> None:
+    """Run, parameters, curve, stage and end, as MLflow itself reads them back; sent again, nothing is twice."""
+    given = scene.world.judged().model_dump(mode="json", exclude_none=True)
+    request = {**given, "track": {"registry": "mlflow", "experiment": "tracked"}}
+    job = scene.world.submit(JobRequest.model_validate(request))
+    held = scene.world.claim()
+    assert held is not None
+    events: list[tuple[str, dict[str, Any]]] = [("stage", {"stage": "distill"})]
+    events += [("metric", {"name": "loss", "value": 1 / step, "step": step}) for step in (1, 2, 4)]
+    with scene.world.db.sessions.begin() as s:
+        assert service.record(s, job.id, held.fence, events)
+    for again in range(3):
+        if again == 1:
+            with scene.world.db.sessions.begin() as s:  # as if the answer had been lost
+                s.execute(update(Track).values(run_id=None, sent_seq=0))
+        if again == 2:
+            assert publish(scene.world, held)
+        with scene.world.db.sessions.begin() as s:
+            s.execute(update(Track).values(not_before=db_now() - 1))
+        assert Tracker(scene.settings).track_one()
+    with scene.world.db.readers() as s:
+        track = s.get_one(Track, job.id)
+    assert track.error is None
+    assert track.finished_at is not None
+    data = server.call("GET", "runs/get", run_id=track.run_id)["run"]
+    assert data["info"]["status"] == "FINISHED"
+    tags = {one["key"]: one["value"] for one in data["data"]["tags"]}
+    assert (tags["ladapress.job"], tags["ladapress.stage"]) == (job.id, "distill")
+    assert {one["key"]: one["value"] for one in data["data"]["params"]}["preset"] == "ladabert-1"
+    curve = server.call("GET", "metrics/get-history", run_id=track.run_id, metric_key="loss")["metrics"]
+    assert [(int(one.get("step", 0)), one["value"]) for one in curve] == [(1, 1.0), (2, 0.5), (4, 0.25)]
+    experiment = server.call("GET", "experiments/get-by-name", experiment_name="tracked")["experiment"]
+    assert len(server.call("POST", "runs/search", experiment_ids=[experiment["experiment_id"]])["runs"]) == 1

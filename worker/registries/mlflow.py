@@ -30,15 +30,51 @@ def push(order: Order) -> Pushed:
         PushFailed: the server refuses, does not answer as MLflow does, or serves no artifacts.
         httpx2.TransportError: see `order.failure`.
     """
-    headers = {"Authorization": f"Bearer {order.token}"} if order.token and order.username is None else {}
-    basic = (order.username, order.token or "") if order.username is not None else None
-    with httpx2.Client(base_url=order.url, headers=headers, auth=basic, timeout=TIMEOUT) as client:
+    with connect(order.url, order.username, order.token) as client:
         return _Server(client, order).push()
+
+
+def connect(url: str, username: str | None, token: str | None) -> httpx2.Client:
+    """A client that shows the token as a bearer, or as the password of `username`."""
+    headers = {"Authorization": f"Bearer {token}"} if token and username is None else {}
+    basic = (username, token or "") if username is not None else None
+    return httpx2.Client(base_url=url, headers=headers, auth=basic, timeout=TIMEOUT)
+
+
+class Rest:
+    """The REST API of one server."""
+
+    def __init__(self, client: httpx2.Client) -> None:
+        self._client = client
+
+    def call(self, method: str, path: str, fields: dict[str, Any], *, unless: str = "") -> dict[str, Any]:
+        """One call. `unless` is an error code that is no error here; then the answer is empty.
+
+        Raises:
+            PushFailed: the server refuses, or its answer is none of MLflow's.
+        """
+        how: dict[str, Any] = {"params": fields} if method == "GET" else {"json": fields}
+        response = self._client.request(method, f"{API}/{path}", **how)
+        if unless and response.status_code == 400 and _fields(response).get("error_code") == unless:
+            return {}
+        if not response.is_success:
+            raise answered(response)
+        return _fields(response)
+
+
+def experiment_id(rest: Rest, name: str) -> str:
+    """The experiment of this name, made where it is missing."""
+    created = rest.call("POST", "experiments/create", {"name": name}, unless="RESOURCE_ALREADY_EXISTS")
+    if (made := created.get("experiment_id")) is not None:
+        return str(made)
+    found = rest.call("GET", "experiments/get-by-name", {"experiment_name": name})
+    return str(found["experiment"]["experiment_id"])
 
 
 class _Server:
     def __init__(self, client: httpx2.Client, order: Order) -> None:
         self._client, self._order = client, order
+        self._call = Rest(client).call
         self._content = order.content()
 
     def push(self) -> Pushed:
@@ -90,12 +126,7 @@ class _Server:
 
     def _run(self, tags: list[dict[str, str]]) -> dict[str, Any]:
         """The run of this content: the one that an earlier attempt began, or a new one."""
-        name = self._order.experiment
-        created = self._call("POST", "experiments/create", {"name": name}, unless="RESOURCE_ALREADY_EXISTS")
-        experiment = (
-            created.get("experiment_id")
-            or (self._call("GET", "experiments/get-by-name", {"experiment_name": name})["experiment"]["experiment_id"])
-        )
+        experiment = experiment_id(Rest(self._client), self._order.experiment)
         same = f"tags.`{TAG}` = '{self._content}'"
         asked = {"experiment_ids": [experiment], "filter": same, "max_results": 1, "order_by": ["start_time ASC"]}
         found: list[dict[str, Any]] = self._call("POST", "runs/search", asked).get("runs", [])
@@ -112,15 +143,6 @@ class _Server:
                     yield chunk
 
         self._answer(self._client.put(path, content=pieces(), headers={"Content-Length": str(size)}))
-
-    def _call(self, method: str, path: str, fields: dict[str, Any], *, unless: str = "") -> dict[str, Any]:
-        """One call of the REST API. `unless` is an error code that is no error here; then the answer is empty."""
-        how: dict[str, Any] = {"params": fields} if method == "GET" else {"json": fields}
-        response = self._client.request(method, f"{API}/{path}", **how)
-        if unless and response.status_code == 400 and _fields(response).get("error_code") == unless:
-            return {}
-        self._answer(response)
-        return _fields(response)
 
     def _answer(self, response: httpx2.Response) -> None:
         if not response.is_success:
