@@ -26,7 +26,7 @@ from core.errors import CompressionError
 from jobs.problem import CODES, Problem, Refused
 
 MEDIA_TYPE = "application/problem+json"
-RETRY_AFTER_S = {"unavailable": 2, "too_many_requests": 5, "storage_full": 60}
+RETRY_AFTER_S = {"unavailable": 2, "too_many_requests": 5, "storage_full": 60, "quota_exceeded": 30}
 # For refusals of the framework, which know a status only.
 CODE_OF_STATUS = {
     400: "json_invalid",

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 from core.errors import CompressionError
 from core.plan import check_ladder
 from core.recipe import Ladder, Recipe, Target
+from jobs import quotas
 from jobs.clock import db_now
 from jobs.db import insert_once
 from jobs.events import append
@@ -33,7 +34,7 @@ def submit(s: Session, scope: Scope, request: JobRequest, idempotency_key: str |
 
     Raises:
         Refused: not_found, model_not_ready, idempotency_key_reused; recipe_invalid, target_impossible or what the
-            inspection found wrong with model and data.
+            inspection found wrong with model and data; quota_exceeded, quota_used_up.
     """
     body = digest(request.model_dump(mode="json"))
     if (before := _replayed(s, scope, idempotency_key, body)) is not None:
@@ -78,6 +79,7 @@ def submit(s: Session, scope: Scope, request: JobRequest, idempotency_key: str |
     )
     if not inserted:  # the same key committed while we were at it
         return _found(_replayed(s, scope, idempotency_key, body))
+    quotas.check_submit(s, scope, request.resources.device)
     job = get(s, scope, Job, job_id)
     inputs = {"model": request.model, **request.data.ids()}
     s.add_all(
@@ -99,6 +101,7 @@ def prepare(s: Session, scope: Scope, request: JobRequest, idempotency_key: str 
     body = digest(request.model_dump(mode="json"))
     if (before := _replayed(s, scope, idempotency_key, body)) is not None:
         return before
+    quotas.foresee_submit(s, scope, request.resources.device)
     _, recipe, target = request.resolved()
     refuse_unplannable(recipe, target, request.ladder or Ladder())
     return request_inspection(s, scope, request.inspection())

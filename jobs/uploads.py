@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy import Text, cast, delete, func, select
 from sqlalchemy.orm import Session
 
+from jobs import quotas
 from jobs.ids import new_id
 from jobs.problem import refuse
 from jobs.profiles import forget
@@ -62,7 +63,7 @@ def file_arrived(s: Session, scope: Scope, model_id: str, path: str, blob: Blob,
         max_bytes: of the whole model. Checked here too: files without a declared size may arrive at the same moment.
 
     Raises:
-        Refused: not_found, model_complete, size_mismatch, sha256_mismatch, payload_too_large.
+        Refused: not_found, model_complete, size_mismatch, sha256_mismatch, payload_too_large, quota_used_up.
     """
     model = get(s, scope, Model, model_id, lock=True)
     file = declared_file(s, scope, model_id, path)
@@ -78,6 +79,7 @@ def file_arrived(s: Session, scope: Scope, model_id: str, path: str, blob: Blob,
     if model.size_bytes > max_bytes:
         detail = f"with {path} the model has {model.size_bytes} bytes; a model has at most {max_bytes}"
         raise refuse("payload_too_large", detail, param="/path")
+    quotas.check_bytes(s, scope)
     if all(file.present for file in files):
         model.status = "ready"
     s.flush()
@@ -90,7 +92,7 @@ def model_files(s: Session, scope: Scope, model_id: str) -> list[ModelFile]:
 
 
 def create_dataset(s: Session, scope: Scope, name: str | None, format_: str, blob: Blob) -> Dataset:
-    """A dataset from bytes in the store."""
+    """A dataset from bytes in the store. Raises Refused (quota_used_up)."""
     dataset = Dataset(
         id=new_id("data"),
         project_id=scope.project_id,
@@ -102,6 +104,7 @@ def create_dataset(s: Session, scope: Scope, name: str | None, format_: str, blo
     s.add(dataset)
     audit(s, scope, "dataset.create", dataset.id)
     s.flush()
+    quotas.check_bytes(s, scope)
     return dataset
 
 

@@ -58,7 +58,8 @@ def run_one(node: Node, pool: Pool, *, wait: bool = True) -> bool:
             return False
         devices = {*pool.devices, "auto"}
         with node.db.sessions.begin() as s:
-            held = service.claim(s, node.name, node.settings.lease_s, devices=devices)
+            limits = node.settings.quotas
+            held = service.claim(s, node.name, node.settings.lease_s, devices=devices, limits=limits)
         if held is None:
             return False
         _Run(node, slot.begin(), held, device="cuda" if "cuda" in pool.devices else "cpu", link=pool.files_closed).go()

@@ -1,0 +1,84 @@
+"""The meter: for how long jobs held hardware, by project and month.
+
+A job's holder is metered from claim to whatever ends the hold, in the transaction that ends it, so that no time is
+counted twice and none that was paid for is lost. It counts for the month (UTC, the database's clock) in which it ends.
+A holder that was lost is counted to its last heartbeat. Deleting a job takes nothing back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, case, func, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Session
+
+from jobs.clock import db_now
+from jobs.states import HELD
+from jobs.tables import ArtifactFile, Dataset, Job, ModelFile, Usage
+
+HARDWARE = ("cpu", "cuda")
+
+
+def hardware(devices: Collection[str] | None) -> ColumnElement[str]:
+    """SQL: what a job would run on at a worker that serves `devices`."""
+    return case((Job.device == "auto", "cuda" if devices and "cuda" in devices else "cpu"), else_=Job.device)
+
+
+def settle(s: Session, job: Job, *, lost: bool) -> None:
+    """Write down the time of a holder that has just let go. Nothing to do where nobody held the job."""
+    if job.metered_at is None or job.hardware is None:
+        return
+    now = s.scalars(select(db_now())).one()
+    until = job.heartbeat_at if lost and job.heartbeat_at is not None else now
+    kind: Any = sqlite if s.get_bind().dialect.name == "sqlite" else postgresql
+    row = kind.insert(Usage).values(
+        project_id=job.project_id, month=month_of(now), hardware=job.hardware, seconds=max(0.0, until - job.metered_at)
+    )
+    key = [Usage.project_id, Usage.month, Usage.hardware]
+    s.execute(row.on_conflict_do_update(index_elements=key, set_={"seconds": Usage.seconds + row.excluded.seconds}))
+    s.execute(update(Job).where(Job.id == job.id).values(metered_at=None))
+
+
+def seconds(
+    s: Session, month: str | None = None, projects: Collection[str] | None = None
+) -> dict[str, dict[str, float]]:
+    """Project -> hardware -> seconds of a month; of this one, with what runs now, where none is given."""
+    now = s.scalars(select(db_now())).one()
+    wanted = month or month_of(now)
+    queries = [select(Usage.project_id, Usage.hardware, Usage.seconds).where(Usage.month == wanted)]
+    if wanted == month_of(now):
+        held = func.sum(now - Job.metered_at)
+        running = select(Job.project_id, Job.hardware, held).where(Job.state.in_(HELD), Job.metered_at.is_not(None))
+        queries.append(running.group_by(Job.project_id, Job.hardware))
+    found: dict[str, dict[str, float]] = {}
+    for query, table in zip(queries, (Usage, Job), strict=False):
+        chosen = query if projects is None else query.where(table.project_id.in_(projects))
+        for project, kind, amount in s.execute(chosen):
+            of_project = found.setdefault(project, dict.fromkeys(HARDWARE, 0.0))
+            of_project[kind] += max(0.0, amount)
+    return found
+
+
+def stored(s: Session, project_id: str) -> dict[str, int]:
+    """Bytes that lie in the store for a project, by kind. What two objects share is counted twice."""
+    files = func.coalesce(func.sum(ModelFile.size), 0)
+    queries = {
+        "models": select(files).where(ModelFile.project_id == project_id, ModelFile.present),
+        "datasets": select(func.coalesce(func.sum(Dataset.size), 0)).where(Dataset.project_id == project_id),
+        "artifacts": select(func.coalesce(func.sum(ArtifactFile.size), 0)).where(ArtifactFile.project_id == project_id),
+    }
+    return {kind: int(s.scalars(query).one()) for kind, query in queries.items()}
+
+
+def by_state(s: Session, project_id: str) -> dict[str, int]:
+    """State -> number of jobs; states without jobs are left out."""
+    rows = s.execute(select(Job.state, func.count()).where(Job.project_id == project_id).group_by(Job.state))
+    return {state.value: count for state, count in rows}
+
+
+def month_of(now: float) -> str:
+    """ "2026-11" of seconds since 1970."""
+    return datetime.fromtimestamp(now, UTC).strftime("%Y-%m")
