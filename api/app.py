@@ -14,8 +14,10 @@ from starlette.types import Scope
 from api import errors, openapi
 from api.auth import open_door
 from api.context import Context
+from api.rates import RateHeaders
 from api.request_id import RequestId
 from api.routes import (
+    accounts,
     artifacts,
     catalogue,
     datasets,
@@ -42,6 +44,7 @@ ROUTERS = (
     artifacts.router,
     pushes.router,
     catalogue.router,
+    accounts.router,
     health.router,
     well_known.router,
 )
@@ -77,6 +80,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.state.context = context
     app.add_middleware(StrictJson, max_bytes=context.settings.max_json_bytes, raw=_takes_bytes)
+    app.add_middleware(RateHeaders)
     app.add_middleware(RequestId)  # added last, so outermost
     errors.install(app)
     openapi.install(app)

@@ -6,6 +6,8 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from api.oidc import Issuer
+from api.rates import Rates
 from jobs.db import Database, connect
 from jobs.registries import Registries
 from jobs.settings import Settings
@@ -21,6 +23,9 @@ class Context:
         self.store = LocalStore(settings.store_dir)
         self.registries = Registries.load(settings)
         self.keys_in_use = False  # once true, true for good: a revoked key still counts
+        self.rates = Rates(settings)
+        self.issuer = Issuer.of(settings)
+        self.touched: dict[str, float] = {}  # key -> monotonic seconds of its last note of use
         self.closing = False  # the server is on its way out: streams end, clients reconnect
 
 

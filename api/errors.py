@@ -22,6 +22,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Scope
 
 from api.legal import allowed_methods, legal_fields, pointer
+from api.rates import RateLimited
 from core.errors import CompressionError
 from jobs.problem import CODES, Problem, Refused
 
@@ -76,6 +77,10 @@ def install(app: FastAPI) -> None:
         assert isinstance(error, Refused)  # noqa: S101 - registered for this type
         return answer(request, error.problem)
 
+    async def too_often(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RateLimited)  # noqa: S101
+        return answer(request, error.problem, error.headers)
+
     async def compression(request: Request, error: Exception) -> Response:
         assert isinstance(error, CompressionError)  # noqa: S101
         return answer(request, Problem.from_error(error))
@@ -121,6 +126,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(StreamEnded, ended)
     app.add_exception_handler(ClientDisconnect, gone)
     app.add_exception_handler(Refused, refused)
+    app.add_exception_handler(RateLimited, too_often)
     app.add_exception_handler(CompressionError, compression)
     app.add_exception_handler(RequestValidationError, validation)
     app.add_exception_handler(HTTPException, http)

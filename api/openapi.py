@@ -30,7 +30,7 @@ def complete(document: dict[str, Any]) -> None:
     schemas: dict[str, Any] = document["components"]["schemas"]
     for path, operations in document["paths"].items():
         for operation in operations.values():
-            common = responses(500, 503) if path in OPEN else responses(401, 403, 500, 503)
+            common = responses(500, 503) if path in OPEN else responses(401, 403, 429, 500, 503)
             for status, response in common.items():
                 operation["responses"].setdefault(str(status), response)
     schemas["Problem"] = Problem.model_json_schema(mode="serialization")

@@ -20,6 +20,7 @@ from jobs.states import HELD, State
 from jobs.tables import Job, Project, Quota
 
 WAITING = (State.QUEUED, State.PAUSED)  # a paused job comes back without asking again
+FRESH = {"populate_existing": True}
 MINUTES = {"cuda": "gpu_minutes", "cpu": "cpu_minutes"}
 WHAT = {
     "queued_jobs": "jobs that wait",
@@ -96,15 +97,13 @@ def startable(
     s: Session, defaults: Mapping[str, int | None] | None, devices: Collection[str] | None
 ) -> list[ColumnElement[bool]]:
     """Conditions on jobs that a worker may claim: none of a project that is at its limit of running jobs or minutes."""
-    own = {
-        (project, name): value for project, name, value in s.execute(select(Quota.project_id, Quota.name, Quota.value))
-    }
+    own = {(row.project_id, row.name): row.value for row in s.scalars(select(Quota).execution_options(**FRESH))}
     if defaults is None or not any(value is not None for value in (*defaults.values(), *own.values())):
         return []
     held = select(Job.project_id, func.count()).where(Job.state.in_(HELD)).group_by(Job.project_id)
     spent = usage.seconds(s)
     have: dict[str, dict[str, float]] = {
-        "running_jobs": {project: count for project, count in s.execute(held)},
+        "running_jobs": {project: float(count) for project, count in s.execute(held)},
         **{name: {project: by[kind] / 60 for project, by in spent.items()} for kind, name in MINUTES.items()},
     }
 
@@ -115,7 +114,7 @@ def startable(
         allowed = {project: own.get((project, name), defaults.get(name)) for project in known}
         return sorted(one for one, most in allowed.items() if most is not None and have[name].get(one, 0) >= most)
 
-    conditions = [Job.project_id.not_in(at_limit("running_jobs"))]
+    conditions: list[ColumnElement[bool]] = [Job.project_id.not_in(at_limit("running_jobs"))]
     for kind, name in MINUTES.items():
         conditions.append(or_(usage.hardware(devices) != kind, Job.project_id.not_in(at_limit(name))))
     return conditions

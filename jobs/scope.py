@@ -5,11 +5,11 @@ Another project's id and an absent id give the same answer.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Select, select
+from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
 from jobs.ids import new_id
@@ -69,21 +69,19 @@ def get(s: Session, scope: Scope, table: type[Row], id_: str, *, lock: bool = Fa
 
 
 def page(
-    s: Session,
-    scope: Scope,
-    table: type[Row],
-    *,
-    limit: int = 20,
-    after: str | None = None,
-    where: Sequence[ColumnElement[bool]] = (),
-    **equal: Any,
+    s: Session, scope: Scope, table: type[Row], *, limit: int = 20, after: str | None = None, **equal: Any
 ) -> tuple[list[Row], bool]:
-    """Newest first, those that follow the id `after`; and whether more follow. `where` and `equal` filter rows."""
-    query = scoped(table, scope).where(*where).filter_by(**equal).order_by(table.id.desc()).limit(limit + 1)
+    """Newest first, those that follow the id `after`; and whether more follow. `equal` filters columns."""
+    return page_of(s, scoped(table, scope).filter_by(**equal), table, limit, after)
+
+
+def page_of(s: Session, rows: Select[Row], table: type[Row], limit: int, after: str | None) -> tuple[list[Row], bool]:
+    """`page` of a query on `table` that knows its project already."""
+    query = rows.order_by(table.id.desc()).limit(limit + 1)
     if after is not None:
         query = query.where(table.id < after)
-    rows = list(s.scalars(query)) if after is None or _storable(after) else []
-    return rows[:limit], len(rows) > limit
+    found = list(s.scalars(query)) if after is None or _storable(after) else []
+    return found[:limit], len(found) > limit
 
 
 def audit(s: Session, scope: Scope, action: str, object_id: str) -> None:

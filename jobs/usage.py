@@ -11,7 +11,7 @@ from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, case, func, select, update
+from sqlalchemy import ColumnElement, Select, case, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -48,35 +48,38 @@ def seconds(
     """Project -> hardware -> seconds of a month; of this one, with what runs now, where none is given."""
     now = s.scalars(select(db_now())).one()
     wanted = month or month_of(now)
-    queries = [select(Usage.project_id, Usage.hardware, Usage.seconds).where(Usage.month == wanted)]
-    if wanted == month_of(now):
-        held = func.sum(now - Job.metered_at)
-        running = select(Job.project_id, Job.hardware, held).where(Job.state.in_(HELD), Job.metered_at.is_not(None))
-        queries.append(running.group_by(Job.project_id, Job.hardware))
+    ended = select(Usage.project_id, Usage.hardware, Usage.seconds).where(Usage.month == wanted)
+    held = select(Job.project_id, Job.hardware, now - Job.metered_at)
+    held = held.where(Job.state.in_(HELD), Job.metered_at.is_not(None))
+    if projects is not None:
+        ended, held = ended.where(Usage.project_id.in_(projects)), held.where(Job.project_id.in_(projects))
     found: dict[str, dict[str, float]] = {}
-    for query, table in zip(queries, (Usage, Job), strict=False):
-        chosen = query if projects is None else query.where(table.project_id.in_(projects))
-        for project, kind, amount in s.execute(chosen):
-            of_project = found.setdefault(project, dict.fromkeys(HARDWARE, 0.0))
-            of_project[kind] += max(0.0, amount)
+    queries: tuple[Select[Any, Any, Any], ...] = (ended, held) if wanted == month_of(now) else (ended,)
+    for query in queries:
+        for project, kind, amount in s.execute(query):
+            found.setdefault(project, dict.fromkeys(HARDWARE, 0.0))[kind] += max(0.0, amount)
     return found
 
 
 def stored(s: Session, project_id: str) -> dict[str, int]:
     """Bytes that lie in the store for a project, by kind. What two objects share is counted twice."""
-    files = func.coalesce(func.sum(ModelFile.size), 0)
     queries = {
-        "models": select(files).where(ModelFile.project_id == project_id, ModelFile.present),
-        "datasets": select(func.coalesce(func.sum(Dataset.size), 0)).where(Dataset.project_id == project_id),
-        "artifacts": select(func.coalesce(func.sum(ArtifactFile.size), 0)).where(ArtifactFile.project_id == project_id),
+        "models": select(func.sum(ModelFile.size)).where(ModelFile.project_id == project_id, ModelFile.present),
+        "datasets": select(func.sum(Dataset.size)).where(Dataset.project_id == project_id),
+        "artifacts": select(func.sum(ArtifactFile.size)).where(ArtifactFile.project_id == project_id),
     }
-    return {kind: int(s.scalars(query).one()) for kind, query in queries.items()}
+    return {kind: int(s.scalars(query).one() or 0) for kind, query in queries.items()}  # PostgreSQL gives a Decimal
 
 
 def by_state(s: Session, project_id: str) -> dict[str, int]:
     """State -> number of jobs; states without jobs are left out."""
     rows = s.execute(select(Job.state, func.count()).where(Job.project_id == project_id).group_by(Job.state))
     return {state.value: count for state, count in rows}
+
+
+def this_month(s: Session) -> str:
+    """By the database's clock."""
+    return month_of(s.scalars(select(db_now())).one())
 
 
 def month_of(now: float) -> str:
