@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from api.schemas import Answer, Page
 from core.method import Closed
 from jobs import quotas, tables, usage
+from jobs.clock import now
 from jobs.requests import Text
 from jobs.scope import SCOPES, Scope
 
@@ -156,16 +157,16 @@ def audit_entry(row: tables.Audit) -> AuditEntry:
 def usage_of(s: Session, scope: Scope, month: str | None) -> Usage:
     """What the caller's project has and has spent, in one view of the database."""
     spent = usage.seconds(s, month, [scope.project_id]).get(scope.project_id, {})
-    stored, now = usage.stored(s, scope.project_id), quotas.used(s, scope.project_id)
+    stored, have = usage.stored(s, scope.project_id), quotas.used(s, scope.project_id)
     allowed = quotas.limits(s, scope.project_id, scope.quotas)
     return Usage(
         project_id=scope.project_id,
-        month=month or usage.this_month(s),
+        month=month or usage.month_of(now(s)),
         cpu_s=spent.get("cpu", 0.0),
         gpu_s=spent.get("cuda", 0.0),
         stored_bytes=StoredBytes(**stored, total=sum(stored.values())),
         jobs=usage.by_state(s, scope.project_id),
-        quotas=[QuotaState(name=name, limit=limit, used=now[name]) for name, limit in allowed.items()],
+        quotas=[QuotaState(name=name, limit=limit, used=have[name]) for name, limit in allowed.items()],
     )
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Double
+from sqlalchemy import Double, select
 from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.orm import Session
 from sqlalchemy.sql.functions import FunctionElement
 
 
@@ -25,3 +26,8 @@ def _postgresql(_element: db_now, _compiler: Any, **_kw: Any) -> str:
 @compiles(db_now, "sqlite")
 def _sqlite(_element: db_now, _compiler: Any, **_kw: Any) -> str:
     return "((julianday('now') - 2440587.5) * 86400.0)"
+
+
+def now(s: Session) -> float:
+    """The same as a number, for what SQL is not to decide."""
+    return s.scalars(select(db_now())).one()

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from sqlalchemy import or_, select, update
 from sqlalchemy.orm import Session
 
-from jobs.clock import db_now
+from jobs.clock import db_now, now
 from jobs.db import insert_once
 from jobs.ids import new_id
 from jobs.problem import refuse
@@ -43,7 +43,7 @@ def create_key(
     unknown = sorted(set(scopes) - set(SCOPES))
     if unknown or not scopes:
         raise refuse("request_invalid", f"scopes must be some of {', '.join(SCOPES)}, not {unknown}", param="/scopes")
-    if expires_at is not None and expires_at <= _now(s):
+    if expires_at is not None and expires_at <= now(s):
         raise refuse("request_invalid", "expires_at must lie in the future", param="/expires_at")
     token = new_token()
     _store(s, scope.project_id, name, token, sorted(set(scopes), key=SCOPES.index), expires_at)
@@ -58,18 +58,18 @@ def authenticate(s: Session, token: str) -> Scope | None:
     key_id, secret = (f"key_{found[1]}", found[2]) if found else ("", "")
     query = select(ApiKey, db_now()).where(ApiKey.id == key_id).execution_options(populate_existing=True)
     row = s.execute(query).one_or_none()
-    key, now = (None, 0.0) if row is None else row
+    key, time = (None, 0.0) if row is None else row
     hashed = _hash(secret)
     right = hmac.compare_digest(hashed, key.hash if key is not None else NOBODY)
     before = hmac.compare_digest(hashed, (key.previous_hash if key is not None else None) or NOBODY)
-    if key is None or not found or not (right or (before and now < (key.previous_until or 0.0))) or ended(key, now):
+    if key is None or not found or not (right or (before and time < (key.previous_until or 0.0))) or ended(key, time):
         return None
     return Scope(key.project_id, who=key.id, scopes=frozenset(key.scopes))
 
 
-def ended(key: ApiKey, now: float) -> bool:
+def ended(key: ApiKey, time: float) -> bool:
     """Whether a key lets nobody in any more."""
-    return key.revoked_at is not None or (key.expires_at is not None and key.expires_at <= now)
+    return key.revoked_at is not None or (key.expires_at is not None and key.expires_at <= time)
 
 
 def rotate_key(s: Session, scope: Scope, key_id: str, grace_s: float) -> tuple[ApiKey, str]:
@@ -80,11 +80,11 @@ def rotate_key(s: Session, scope: Scope, key_id: str, grace_s: float) -> tuple[A
         Refused: not_found; key_ended.
     """
     key = get(s, scope, ApiKey, key_id, lock=True)
-    now = _now(s)
-    if ended(key, now):
+    time = now(s)
+    if ended(key, time):
         raise refuse("key_ended", "the key was revoked or has expired; create a new one")
     token = f"lp_{key_id.removeprefix('key_')}_{secrets.token_urlsafe(32)}"
-    key.previous_hash, key.previous_until = (key.hash, now + grace_s) if grace_s > 0 else (None, None)
+    key.previous_hash, key.previous_until = (key.hash, time + grace_s) if grace_s > 0 else (None, None)
     key.hash = _parse(token)[1]
     audit(s, scope, "key.rotate", key_id)
     s.flush()
@@ -101,7 +101,7 @@ def revoke_key(s: Session, scope: Scope, key_id: str) -> ApiKey:
     """End a key for good, from the next request on. Again changes nothing. Raises Refused (not_found)."""
     key = get(s, scope, ApiKey, key_id, lock=True)
     if key.revoked_at is None:
-        key.revoked_at = _now(s)
+        key.revoked_at = now(s)
         key.previous_hash = key.previous_until = None
         audit(s, scope, "key.revoke", key_id)
         s.flush()
@@ -152,10 +152,6 @@ def _store(
         expires_at=expires_at,
         created_at=db_now(),
     )
-
-
-def _now(s: Session) -> float:
-    return s.scalars(select(db_now())).one()
 
 
 def _parse(token: str) -> tuple[str, str]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
-from jobs.clock import db_now
+from jobs.clock import now
 from jobs.ids import new_id
 from jobs.problem import refuse
 from jobs.quotas import hold
@@ -98,6 +98,6 @@ def delete_project(s: Session, project_id: str) -> None:
         if "project_id" in table.columns and table.name not in KEPT:
             s.execute(delete(table).where(table.c.project_id == project_id))
     project = s.get_one(Project, project_id)
-    project.deleted_at = s.scalars(select(db_now())).one()
+    project.deleted_at = now(s)
     audit(s, Scope(project_id, who=OPERATOR), "project.delete", project_id)
     s.flush()

@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, Select, case, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
-from jobs.clock import db_now
+from jobs.clock import now
 from jobs.states import HELD
 from jobs.tables import ArtifactFile, Dataset, Job, ModelFile, Usage
 
@@ -31,11 +31,11 @@ def settle(s: Session, job: Job, *, lost: bool) -> None:
     """Write down the time of a holder that has just let go. Nothing to do where nobody held the job."""
     if job.metered_at is None or job.hardware is None:
         return
-    now = s.scalars(select(db_now())).one()
-    until = job.heartbeat_at if lost and job.heartbeat_at is not None else now
+    time = now(s)
+    until = job.heartbeat_at if lost and job.heartbeat_at is not None else time
     kind: Any = sqlite if s.get_bind().dialect.name == "sqlite" else postgresql
     row = kind.insert(Usage).values(
-        project_id=job.project_id, month=month_of(now), hardware=job.hardware, seconds=max(0.0, until - job.metered_at)
+        project_id=job.project_id, month=month_of(time), hardware=job.hardware, seconds=max(0.0, until - job.metered_at)
     )
     key = [Usage.project_id, Usage.month, Usage.hardware]
     s.execute(row.on_conflict_do_update(index_elements=key, set_={"seconds": Usage.seconds + row.excluded.seconds}))
@@ -46,15 +46,15 @@ def seconds(
     s: Session, month: str | None = None, projects: Collection[str] | None = None
 ) -> dict[str, dict[str, float]]:
     """Project -> hardware -> seconds of a month; of this one, with what runs now, where none is given."""
-    now = s.scalars(select(db_now())).one()
-    wanted = month or month_of(now)
+    time = now(s)
+    wanted = month or month_of(time)
     ended = select(Usage.project_id, Usage.hardware, Usage.seconds).where(Usage.month == wanted)
-    held = select(Job.project_id, Job.hardware, now - Job.metered_at)
+    held = select(Job.project_id, Job.hardware, time - Job.metered_at)
     held = held.where(Job.state.in_(HELD), Job.metered_at.is_not(None))
     if projects is not None:
         ended, held = ended.where(Usage.project_id.in_(projects)), held.where(Job.project_id.in_(projects))
     found: dict[str, dict[str, float]] = {}
-    queries: tuple[Select[Any, Any, Any], ...] = (ended, held) if wanted == month_of(now) else (ended,)
+    queries: tuple[Select[Any, Any, Any], ...] = (ended, held) if wanted == month_of(time) else (ended,)
     for query in queries:
         for project, kind, amount in s.execute(query):
             found.setdefault(project, dict.fromkeys(HARDWARE, 0.0))[kind] += max(0.0, amount)
@@ -77,11 +77,6 @@ def by_state(s: Session, project_id: str) -> dict[str, int]:
     return {state.value: count for state, count in rows}
 
 
-def this_month(s: Session) -> str:
-    """By the database's clock."""
-    return month_of(s.scalars(select(db_now())).one())
-
-
-def month_of(now: float) -> str:
+def month_of(time: float) -> str:
     """ "2026-11" of seconds since 1970."""
-    return datetime.fromtimestamp(now, UTC).strftime("%Y-%m")
+    return datetime.fromtimestamp(time, UTC).strftime("%Y-%m")
