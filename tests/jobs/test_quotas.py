@@ -57,13 +57,16 @@ def held_for(world: World, seconds: float, *, on: str = "cpu", **options: object
 
 
 def test_of_a_hundred_that_rush_exactly_as_many_get_in_as_there_is_room(world: World) -> None:
-    """100 submits at once, room for 10: 10 jobs, 90 refusals that say so, and nothing of those is left behind."""
-    crowd = limited(world, queued_jobs=10)
-    request = crowd.judged()
+    """100 submits at once, room for 10: 10 jobs, 90 refusals that say so, and nothing of those is left behind.
 
-    def rush(_: int) -> str:
+    Of twenty models: submits of one model wait for each other anyway.
+    """
+    crowd = limited(world, queued_jobs=10)
+    requests = [crowd.judged() for _ in range(20)]
+
+    def rush(number: int) -> str:
         try:
-            return crowd.submit(request).state.value
+            return crowd.submit(requests[number % 20]).state.value
         except Refused as error:
             return error.problem.code
 
