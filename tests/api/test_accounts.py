@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
@@ -15,7 +16,7 @@ from jobs.projects import set_quotas
 from jobs.scope import DEFAULT_PROJECT, SCOPES, Scope
 from jobs.settings import QUOTAS, Settings
 from jobs.tables import ApiKey
-from tests.api.conftest import database_of, local
+from tests.api.conftest import copy_of, database_of, empty, local
 from tests.api.problems import problem
 from tests.api.results import finished
 from tests.jobs.world import World
@@ -25,13 +26,23 @@ def bearer(token: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"}
 
 
+@pytest.fixture(scope="module")
+def keyed(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TestClient, Settings]]:
+    """A service of its own for the tests that make keys: an app that has seen one never forgets it."""
+    url = copy_of(sqlite_template, tmp_path_factory)
+    settings = Settings(data_dir=tmp_path_factory.mktemp("keyed"), database_url=url, inspect_wait_s=0)
+    with local(settings) as client:
+        yield client, settings
+
+
 @pytest.fixture
-def admin(fresh: Settings) -> Iterator[tuple[TestClient, dict[str, str]]]:
+def admin(keyed: tuple[TestClient, Settings]) -> tuple[TestClient, dict[str, str]]:
     """A service with one key, of an admin who may do nothing else."""
-    with local(fresh) as client:
-        with database_of(client).sessions.begin() as s:
-            token = create_key(s, Scope(), "admin", ["admin"])[1]
-        yield client, bearer(token)
+    client, settings = keyed
+    empty(database_of(client), settings)
+    with database_of(client).sessions.begin() as s:
+        token = create_key(s, Scope(), "admin", ["admin"])[1]
+    return client, bearer(token)
 
 
 def status(client: TestClient, token: str) -> int:
@@ -110,14 +121,14 @@ def test_a_key_that_makes_no_sense_is_refused(
     assert said["param"] == param
 
 
-def test_nobody_but_an_admin_sees_keys_or_the_log(fresh: Settings) -> None:
-    """Not even with every other scope; and a key that is made is of the maker's project."""
-    with local(fresh) as client:
-        with database_of(client).sessions.begin() as s:
-            token = create_key(s, Scope(), "k", [one for one in SCOPES if one != "admin"])[1]
-        for url in ("/v1/api_keys", "/v1/audit"):
-            problem(client.get(url, headers=bearer(token)), 403, "forbidden")
-        problem(client.post("/v1/api_keys", json={"name": "x"}, headers=bearer(token)), 403, "forbidden")
+def test_nobody_but_an_admin_sees_keys_or_the_log(admin: tuple[TestClient, dict[str, str]]) -> None:
+    """Not even with every other scope."""
+    client, _ = admin
+    with database_of(client).sessions.begin() as s:
+        token = create_key(s, Scope(), "k", [one for one in SCOPES if one != "admin"])[1]
+    for url in ("/v1/api_keys", "/v1/audit"):
+        problem(client.get(url, headers=bearer(token)), 403, "forbidden")
+    problem(client.post("/v1/api_keys", json={"name": "x"}, headers=bearer(token)), 403, "forbidden")
 
 
 def test_the_use_of_a_key_is_noted_once_a_minute(admin: tuple[TestClient, dict[str, str]]) -> None:

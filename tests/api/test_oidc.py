@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import jwt
@@ -17,10 +18,11 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from fastapi.testclient import TestClient
 
 from api import oidc
+from api.rates import Rates
 from jobs.projects import create_project, delete_project
 from jobs.scope import DEFAULT_PROJECT
 from jobs.settings import Settings
-from tests.api.conftest import database_of, local
+from tests.api.conftest import copy_of, database_of, local
 from tests.api.problems import problem
 
 RSA = rsa.generate_private_key(65537, 2048)
@@ -50,8 +52,8 @@ class Played:
         return jwt.encode(whole, key, alg, headers={} if kid is None else {"kid": kid})
 
 
-@pytest.fixture
-def issuer() -> Iterator[Played]:
+@pytest.fixture(scope="module")
+def player() -> Iterator[Played]:
     played = Played()
 
     class Answers(BaseHTTPRequestHandler):
@@ -74,30 +76,47 @@ def issuer() -> Iterator[Played]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
     threading.Thread(target=server.serve_forever, name="issuer").start()
     played.url = f"http://127.0.0.1:{server.server_port}"
-    played.jwks_uri = f"{played.url}/keys"
     yield played
     server.shutdown()
     server.server_close()
+
+
+@pytest.fixture
+def issuer(player: Played) -> Played:
+    """As nobody has asked it yet."""
+    fresh = Played(url=player.url, jwks_uri=f"{player.url}/keys")
+    vars(player).update(vars(fresh))
+    return player
+
+
+@pytest.fixture(scope="module")
+def app(player: Played, sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    """A service that takes the issuer's tokens."""
+    settings = Settings(
+        data_dir=tmp_path_factory.mktemp("data"),
+        database_url=copy_of(sqlite_template, tmp_path_factory),
+        oidc_issuer=player.url,
+        oidc_audience="ladapress",
+        oidc_projects={"team": DEFAULT_PROJECT, "gone": "proj_" + 26 * "1"},
+        oidc_algorithms=("RS256", "ES256"),
+    )
+    with local(settings) as client:
+        yield client
 
 
 Enter = Callable[..., Any]
 
 
 @pytest.fixture
-def served(fresh: Settings, issuer: Played) -> Iterator[tuple[TestClient, Enter]]:
-    """A service that takes the issuer's tokens, and a way to ask it who one is."""
-    update = {
-        "oidc_issuer": issuer.url,
-        "oidc_audience": "ladapress",
-        "oidc_projects": {"team": DEFAULT_PROJECT, "gone": "proj_" + 26 * "1"},
-        "oidc_algorithms": ("RS256", "ES256"),
-    }
-    with local(fresh.model_copy(update=update)) as client:
+def served(app: TestClient, issuer: Played) -> tuple[TestClient, Enter]:
+    """The service as it starts, and a way to ask it who one is."""
+    context = app.app.state.context  # type: ignore[attr-defined]
+    context.issuer, context.rates = oidc.Issuer.of(context.settings), Rates(context.settings)
 
-        def enter(token: str, **headers: str) -> Any:
-            return client.get("/v1/me", headers={"Authorization": f"Bearer {token}", **headers})
+    def enter(token: str, **headers: str) -> Any:
+        return app.get("/v1/me", headers={"Authorization": f"Bearer {token}", **headers})
 
-        yield client, enter
+    return app, enter
 
 
 def test_a_good_token_opens_its_project(served: tuple[TestClient, Enter], issuer: Played) -> None:
