@@ -17,8 +17,10 @@ from api.auth import open_door
 from api.context import Context
 from api.observed import Observed, unobserved
 from api.paging import known_parameters
+from api.rates import RateHeaders
 from api.request_id import RequestId
 from api.routes import (
+    accounts,
     artifacts,
     catalogue,
     datasets,
@@ -48,6 +50,7 @@ ROUTERS = (
     pushes.router,
     webhooks.router,
     catalogue.router,
+    accounts.router,
     health.router,
     metrics.router,
     well_known.router,
@@ -89,6 +92,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(once.Once, context=context)
     app.add_middleware(StrictJson, max_bytes=context.settings.max_json_bytes, raw=_takes_bytes)
     app.add_middleware(Observed, metrics=context.metrics)
+    app.add_middleware(RateHeaders)
     app.add_middleware(RequestId)  # added last, so outermost
     errors.install(app)
     openapi.install(app)

@@ -1,4 +1,5 @@
-"""Who asks. With keys: `Authorization: Bearer`. Without: people at this machine only.
+"""Who asks, and how often. With keys: `Authorization: Bearer`, a key or a token of the issuer. Without: people at this
+machine only.
 
 Without keys everyone who reaches the port may do everything, so it must be reached from here alone: a loopback bind,
 a loopback peer, a `Host` that names this machine (a rebound DNS name does not), and no `Origin` of another page.
@@ -7,16 +8,25 @@ a loopback peer, a `Host` that names this machine (a rebound DNS name does not),
 from __future__ import annotations
 
 import ipaddress
+import logging
+import time
+from dataclasses import replace
 from typing import Annotated
 
 from fastapi import Depends, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from sqlalchemy.exc import SQLAlchemyError
 
 from api import once
 from api.context import Context, Ctx
-from jobs.keys import any_key, authenticate, bootstrap
+from api.oidc import PROJECT_HEADER
+from api.rates import KEY, Bucket, neighbourhood
+from jobs.keys import TOUCH_S, any_key, authenticate, bootstrap, touch
 from jobs.problem import Refused, refuse
+from jobs.projects import living
 from jobs.scope import Scope
+
+log = logging.getLogger("ladapress.api")
 
 bearer = HTTPBearer(
     auto_error=False, scheme_name="key", description="An API key. Not needed while no key exists (local use)."
@@ -31,7 +41,7 @@ def open_door(context: Context) -> None:
     """
     with context.database.sessions.begin() as s:
         bootstrap(s, context.settings)
-        context.keys_in_use = any_key(s)
+        context.keys_in_use = context.issuer is not None or any_key(s)
     host = context.settings.host
     if not context.keys_in_use and not is_loopback(host):
         raise RuntimeError(
@@ -44,30 +54,69 @@ def caller(
     context: Ctx,
     credentials: Annotated[HTTPAuthorizationCredentials | None, Security(bearer)],
 ) -> Scope:
-    """The project and rights of a request. Raises Refused (unauthorized; forbidden for strangers without keys)."""
+    """The project and rights of a request, which is counted.
+
+    Raises:
+        Refused: unauthorized; forbidden for strangers without keys.
+        RateLimited: too many requests, or too many wrong keys.
+    """
+    address = neighbourhood(request.client.host if request.client is not None else None)
+    if credentials is not None:
+        context.rates.before_looking(credentials.credentials, address)
+    scope = admitted(request, context, credentials)
+    keyed = context.keys_in_use
+    if credentials is not None and keyed:
+        context.rates.looked(credentials.credentials, address, right=scope is not None)
+    if scope is None:
+        sent = "the key is unknown, expired or revoked" if credentials else "no key was sent"
+        raise refuse("unauthorized", f"{sent}; legal: Authorization: Bearer <key>")
+    bucket: Bucket = "read" if request.method in ("GET", "HEAD") else "write"
+    left = context.rates.spend(bucket, f"{scope.project_id}/{scope.who}" if keyed else address)
+    request.scope.setdefault("state", {})[KEY] = left
+    request.state.caller = scope  # for the log
+    if scope.who.startswith("key_"):
+        _touch(context, scope.who)
+    return scope
+
+
+def admitted(request: Request, context: Context, credentials: HTTPAuthorizationCredentials | None) -> Scope | None:
+    """The project and rights that credentials give now; None where they are no good. Counts nothing.
+
+    Raises:
+        Refused: forbidden, origin_refused, unavailable.
+    """
+    scope = None
+    token = credentials.credentials if credentials is not None else ""
+    if context.issuer is not None and token and not token.startswith("lp_"):
+        scope = context.issuer.admit(token, request.headers.get(PROJECT_HEADER))
     with context.database.readers() as s:
         context.keys_in_use = context.keys_in_use or any_key(s)
         if not context.keys_in_use:
             require_local(request)
-            request.state.caller = scope = Scope()
-            return scope
-        found = authenticate(s, credentials.credentials) if credentials is not None else None
-    if found is None:
-        sent = "the key is unknown, expired or revoked" if credentials else "no key was sent"
-        raise refuse("unauthorized", f"{sent}; legal: Authorization: Bearer <key>")
-    request.state.caller = found  # for the log
-    return found
+            scope = Scope()
+        elif scope is not None and not living(s, scope.project_id):
+            raise refuse("forbidden", "the token names a project that is not here")
+        elif scope is None and token:
+            scope = authenticate(s, token)
+    return None if scope is None else replace(scope, quotas=context.settings.quotas)
 
 
-def reader(scope: Annotated[Scope, Depends(caller)]) -> Scope:
-    """A caller who may read. Raises Refused (forbidden)."""
-    scope.need("read")
+def reader(request: Request, scope: Annotated[Scope, Depends(caller)]) -> Scope:
+    """A caller who may read what the route shows. Raises Refused (forbidden)."""
+    scope.need("read", _area(request))
     return scope
 
 
 def writer(request: Request, context: Ctx, scope: Annotated[Scope, Depends(caller)]) -> Scope:
-    """A caller who may make, change and delete. Raises Refused (forbidden), and as `once.enter`."""
-    scope.need("write")
+    """A caller who may make, change and delete what the route is about. Raises Refused (forbidden), as `once.enter`."""
+    scope.need("write", _area(request))
+    once.enter(request, context, scope)
+    return scope
+
+
+def admin(request: Request, context: Ctx, scope: Annotated[Scope, Depends(caller)]) -> Scope:
+    """A caller who may hand out keys and read the audit log. Raises Refused (forbidden), as `once.enter`."""
+    scope.need("admin")
     once.enter(request, context, scope)
     return scope
 
@@ -75,19 +124,16 @@ def writer(request: Request, context: Ctx, scope: Annotated[Scope, Depends(calle
 def still_welcome(request: Request, context: Context) -> bool:
     """Whether the caller of a long answer would be let in again now."""
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    credentials = HTTPAuthorizationCredentials(scheme=scheme, credentials=token) if token else None
     try:
-        caller(
-            request,
-            context,
-            HTTPAuthorizationCredentials(scheme=scheme, credentials=token) if token else None,
-        )
+        return admitted(request, context, credentials) is not None
     except Refused:
         return False
-    return True
 
 
 Reader = Annotated[Scope, Depends(reader)]
 Writer = Annotated[Scope, Depends(writer)]
+Admin = Annotated[Scope, Depends(admin)]
 
 
 def is_loopback(host: str) -> bool:
@@ -96,6 +142,25 @@ def is_loopback(host: str) -> bool:
         return host == "localhost" or ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return False
+
+
+def _area(request: Request) -> str:
+    """What a route is about: its first tag."""
+    tags = getattr(request.scope.get("route"), "tags", None) or ["jobs"]  # the event stream, made without a router
+    return str(tags[0])
+
+
+def _touch(context: Context, key_id: str) -> None:
+    """Note that a key is in use, about once a minute. A database that cannot take it now is told the next time."""
+    now = time.monotonic()
+    if now - context.touched.get(key_id, -TOUCH_S) < TOUCH_S:
+        return
+    context.touched[key_id] = now
+    try:
+        with context.database.sessions.begin() as s:
+            touch(s, key_id)
+    except SQLAlchemyError as error:
+        log.warning("the use of %s was not noted: %s", key_id, type(error).__name__)
 
 
 def require_local(request: Request) -> None:

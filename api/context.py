@@ -7,6 +7,8 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from api.metrics import Metrics
+from api.oidc import Issuer
+from api.rates import Rates
 from jobs.db import Database, connect
 from jobs.registries import Registries
 from jobs.settings import Settings
@@ -25,6 +27,9 @@ class Context:
         self.guard = Guard.of(settings)
         self.metrics = Metrics(self.database, settings.lease_s)
         self.keys_in_use = False  # once true, true for good: a revoked key still counts
+        self.rates = Rates(settings)
+        self.issuer = Issuer.of(settings)
+        self.touched: dict[str, float] = {}  # key -> monotonic seconds of its last note of use
         self.closing = False  # the server is on its way out: streams end, clients reconnect
 
 

@@ -23,11 +23,18 @@ from starlette.types import Scope
 
 from api import once
 from api.legal import allowed_methods, legal_fields, pointer
+from api.rates import RateLimited
 from core.errors import CompressionError
 from jobs.problem import CODES, Problem, Refused
 
 MEDIA_TYPE = "application/problem+json"
-RETRY_AFTER_S = {"unavailable": 2, "too_many_requests": 5, "storage_full": 60, "idempotency_in_flight": 1}
+RETRY_AFTER_S = {
+    "unavailable": 2,
+    "too_many_requests": 5,
+    "storage_full": 60,
+    "idempotency_in_flight": 1,
+    "quota_exceeded": 30,
+}
 # For refusals of the framework, which know a status only.
 CODE_OF_STATUS = {
     400: "json_invalid",
@@ -76,6 +83,10 @@ def install(app: FastAPI) -> None:
     async def refused(request: Request, error: Exception) -> Response:
         assert isinstance(error, Refused)  # noqa: S101 - registered for this type
         return answer(request, error.problem)
+
+    async def too_often(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RateLimited)  # noqa: S101
+        return answer(request, error.problem, error.headers)
 
     async def compression(request: Request, error: Exception) -> Response:
         assert isinstance(error, CompressionError)  # noqa: S101
@@ -130,6 +141,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(StreamEnded, ended)
     app.add_exception_handler(ClientDisconnect, gone)
     app.add_exception_handler(Refused, refused)
+    app.add_exception_handler(RateLimited, too_often)
     app.add_exception_handler(CompressionError, compression)
     app.add_exception_handler(RequestValidationError, validation)
     app.add_exception_handler(HTTPException, http)

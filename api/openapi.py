@@ -32,7 +32,7 @@ def complete(document: dict[str, Any]) -> None:
     schemas: dict[str, Any] = document["components"]["schemas"]
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
-            common = responses(500, 503) if path in OPEN else responses(401, 403, 500, 503)
+            common = responses(500, 503) if path in OPEN else responses(401, 403, 429, 500, 503)
             if method == "post" and path not in OPEN:
                 _once(operation)
             for status, response in common.items():

@@ -371,15 +371,6 @@ class PresetList(Answer):
     has_more: bool = False
 
 
-class Me(Answer):
-    """Who asks. `who` is the key's id, or "local" where no keys are in use."""
-
-    object: Literal["me"] = "me"
-    project_id: str
-    who: str
-    scopes: list[str]
-
-
 class SigningKey(Answer):
     """A public key that signs artifacts, as a JWK (RFC 7517, RFC 8037)."""
 

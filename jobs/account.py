@@ -67,7 +67,7 @@ def _running(s: Session, job_id: str) -> tuple[str, float] | None:
 def _ended(s: Session, job: Job, to: State, reason: str | None) -> None:
     lost = reason in LOST
     count(s, "attempts", "lost" if lost else OUTCOMES.get(to, to.value))
-    if job.ran_on == "cuda" and job.claimed_at is not None:
+    if job.hardware == "cuda" and job.claimed_at is not None:
         until = job.heartbeat_at if lost else s.scalars(select(db_now())).one()
         count(s, "gpu_seconds", by=max(0.0, (until or job.claimed_at) - job.claimed_at))
 

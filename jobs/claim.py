@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import case, func, select, update
 from sqlalchemy.orm import Session
 
+from jobs import quotas, usage
 from jobs.clock import db_now
 from jobs.moves import move
 from jobs.states import HELD, State
@@ -45,18 +46,25 @@ class Control:
 
 
 def claim(
-    s: Session, worker: str, lease_s: float, *, devices: Collection[str] | None = None, engine: str | None = None
+    s: Session,
+    worker: str,
+    lease_s: float,
+    *,
+    devices: Collection[str] | None = None,
+    engine: str | None = None,
+    limits: Mapping[str, int | None] | None = None,
 ) -> Claim | None:
     """Take the first eligible job, or None.
 
     Order: priority; then the project with the fewest held jobs, so that nobody's thousand jobs starve another's
-    one; then age. Fence and attempt rise.
+    one; then age. Fence and attempt rise. Jobs of a project that is at a limit wait, and nobody else's behind them.
 
     Args:
         worker: a name for people.
         lease_s: without a heartbeat for so long the job is lost.
         devices: values of `resources.device` that this worker serves; None = all.
         engine: digest of what the worker works by; results of another are no results of this one.
+        limits: quotas of the settings by name; None = no project has any. See `jobs.quotas`.
     """
     held = (
         select(Job.project_id, func.count().label("jobs"))
@@ -65,21 +73,23 @@ def claim(
         .subquery()
     )
     first = (
-        select(Job.id)
+        select(Job.id, Job.project_id)
         .outerjoin(held, held.c.project_id == Job.project_id)
-        .where(Job.state == State.QUEUED, Job.claimable)
+        .where(Job.state == State.QUEUED, Job.claimable, *quotas.startable(s, limits, devices))
         .order_by(Job.priority.desc(), func.coalesce(held.c.jobs, 0), Job.created_at, Job.id)
         .limit(1)
         .with_for_update(of=Job, skip_locked=True)
     )
     if devices is not None:
         first = first.where(Job.device.in_(devices))
-    auto = "cuda" if devices is not None and "cuda" in devices else "cpu"
-    ran_on = case((Job.device == "auto", auto), else_=Job.device)
     for _ in range(TRIES):
-        job_id = s.scalars(first).one_or_none()
-        if job_id is None:
+        candidate = s.execute(first).one_or_none()
+        if candidate is None:
             return None
+        job_id, project_id = candidate
+        if not quotas.may_start(s, project_id, limits):  # another worker took its last place
+            first = first.where(Job.project_id != project_id)
+            continue
         job = move(
             s,
             job_id,
@@ -88,11 +98,12 @@ def claim(
             attempt=Job.attempt + 1,
             worker=worker,
             engine=engine,
-            ran_on=ran_on,
             stage="fetch",
             lease_until=db_now() + lease_s,
             heartbeat_at=db_now(),
             claimed_at=db_now(),
+            hardware=case((Job.device == "auto", usage.hardware(devices)), else_=Job.device),
+            metered_at=db_now(),
             started_at=func.coalesce(Job.started_at, db_now()),
         )
         if job is not None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, Double
+from sqlalchemy import ColumnElement, Double, select
 from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.orm import Session
 from sqlalchemy.sql.functions import FunctionElement
 
 
@@ -30,3 +31,8 @@ def _sqlite(_element: db_now, _compiler: Any, **_kw: Any) -> str:
 def after(seconds: float | None) -> ColumnElement[float] | None:
     """So long from now; None = never."""
     return None if seconds is None else db_now() + seconds
+
+
+def now(s: Session) -> float:
+    """The same as a number, for what SQL is not to decide."""
+    return s.scalars(select(db_now())).one()

@@ -8,9 +8,10 @@ from typing import Any
 from sqlalchemy import update
 from sqlalchemy.orm import Session
 
+from jobs import usage
 from jobs.clock import db_now
 from jobs.events import append
-from jobs.states import TERMINAL, State, sources
+from jobs.states import HELD, TERMINAL, State, sources
 from jobs.tables import Job
 
 
@@ -55,5 +56,7 @@ def move(
         execution_options={"populate_existing": True, "synchronize_session": False},
     ).one_or_none()
     if moved is not None:
+        if to not in HELD:
+            usage.settle(s, moved, lost=reason == "lost")
         append(s, moved, [("state", {"state": to.value, "attempt": moved.attempt, "reason": reason})])
     return moved

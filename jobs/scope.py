@@ -5,8 +5,8 @@ Another project's id and an absent id give the same answer.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement, Select, exists, func, select
@@ -17,7 +17,10 @@ from jobs.problem import refuse
 from jobs.tables import Audit
 
 DEFAULT_PROJECT = "proj_" + 26 * "0"  # made by the first migration; whoever asks without keys is in it
-SCOPES = ("read", "write", "admin")
+# What a key may be narrowed to: the tags of the routes. Whatever has another tag is open to every key of the project.
+AREAS = ("models", "datasets", "inspections", "plans", "jobs", "artifacts", "pushes", "webhooks")
+ROLES = ("read", "write", "admin")  # over every area; admin: keys and the audit log, and nothing else
+SCOPES = (*ROLES, *(f"{area}:{action}" for area in AREAS for action in ("read", "write")))
 
 
 Row = TypeVar("Row", bound=Any)
@@ -25,16 +28,24 @@ Row = TypeVar("Row", bound=Any)
 
 @dataclass(frozen=True)
 class Scope:
-    """A project, and what the caller may do in it. `who` stands in the audit rows."""
+    """A project, and what the caller may do in it. `who` stands in the audit rows.
+
+    `quotas`: of the settings, by name; empty where nothing is counted (workers, tests). See `jobs.quotas`.
+    """
 
     project_id: str = DEFAULT_PROJECT
     who: str = "local"
-    scopes: frozenset[str] = frozenset(SCOPES)
+    scopes: frozenset[str] = frozenset(ROLES)
+    quotas: Mapping[str, int | None] = field(default_factory=dict, compare=False)
 
-    def need(self, scope: str) -> None:
-        """Raises Refused (forbidden) where the key lacks `scope`."""
-        if scope not in self.scopes:
-            raise refuse("forbidden", f"the key lacks the scope {scope!r}; it has: {', '.join(sorted(self.scopes))}")
+    def need(self, action: str, area: str | None = None) -> None:
+        """Raises Refused (forbidden) where the key may not do `action` (read, write, admin), in `area` if given."""
+        open_to_all = action == "read" and area is not None and area not in AREAS
+        narrow = f"{area}:{action}" if area in AREAS else action
+        if action in self.scopes or narrow in self.scopes or open_to_all:
+            return
+        wanted = " or ".join(repr(one) for one in dict.fromkeys((action, narrow)))
+        raise refuse("forbidden", f"the key lacks the scope {wanted}; it has: {', '.join(sorted(self.scopes))}")
 
 
 def scoped(table: type[Row], scope: Scope) -> Select[Row]:
@@ -73,10 +84,11 @@ def page(
     """Newest first, those that follow the id `after`, or those just before the id `before`; and whether there are
     more in that direction. `where` and `equal` (of columns) filter; times are seconds since 1970."""
     query = scoped(table, scope).filter_by(**equal).where(*where).limit(limit + 1)
+    made = table.created_at if hasattr(table, "created_at") else table.at
     if created_after is not None:
-        query = query.where(table.created_at >= created_after)
+        query = query.where(made >= created_after)
     if created_before is not None:
-        query = query.where(table.created_at < created_before)
+        query = query.where(made < created_before)
     if not _storable((after or "") + (before or "")):
         return [], False
     if before is not None:

@@ -7,17 +7,22 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Port = Annotated[int, Field(gt=0, lt=65_536)]
 PATHS = (
-    "data_dir", "store_dir", "work_dir", "signing_key_file", "registries_file", "webhook_key_file", "metrics_token_file",
+    "data_dir", "store_dir", "work_dir",
+    "signing_key_file", "registries_file", "webhook_key_file", "metrics_token_file",
 )  # fmt: skip
 Bytes = Annotated[int, Field(gt=0)]
+Rate = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,8}/(second|minute|hour)$")]
+Quota = Annotated[int | None, Field(ge=0, lt=2**63)]
+Algorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
 
 
 class Settings(BaseSettings):
@@ -46,6 +51,30 @@ class Settings(BaseSettings):
     bootstrap_key_file: Path | None = Field(
         None, description="File with the first API key; written with a fresh one where it does not exist."
     )
+
+    rate_limits: bool = Field(True, description="Whether requests are counted and, past the rates below, refused.")
+    rate_read: Rate = Field("12000/minute", description="GET and HEAD requests of one key (one address without keys).")
+    rate_write: Rate = Field("1800/minute", description="All other requests of one key (one address without keys).")
+    rate_failures: Rate = Field("60/minute", description="Wrong keys and tokens that one address may send.")
+
+    quota_queued_jobs: Quota = Field(None, description="Jobs of one project that wait, paused ones too.")
+    quota_running_jobs: Quota = Field(None, description="Jobs of one project that workers hold at once.")
+    quota_stored_bytes: Quota = Field(None, description="Bytes of one project's models, datasets and artifacts.")
+    quota_gpu_minutes: Quota = Field(None, description="Minutes a month for which one project's jobs hold GPUs.")
+    quota_cpu_minutes: Quota = Field(None, description="Minutes a month for which its jobs run without a GPU.")
+
+    oidc_issuer: str | None = Field(None, description="URL of the issuer whose tokens are let in; none = keys only.")
+    oidc_audience: str | None = Field(None, description="What `aud` of a token must hold.")
+    oidc_jwks_url: str | None = Field(None, description="Its keys; found by discovery where this is absent.")
+    oidc_algorithms: tuple[Algorithm, ...] = Field(
+        ("RS256", "ES256", "EdDSA"), min_length=1, description="Signatures that are taken; never none or HMAC."
+    )
+    oidc_project_claim: str = Field("ladapress_project", min_length=1, description="Claim that names the project.")
+    oidc_projects: dict[str, str] = Field(
+        {}, description="Value of that claim -> project id. Empty: the claim holds project ids."
+    )
+    oidc_scopes_claim: str | None = Field(None, description="Claim that lists scopes; else every token has the next.")
+    oidc_scopes: tuple[str, ...] = Field(("read", "write"), description="Scopes of a token without a scopes claim.")
 
     signing_key_file: Path = Field(
         default_factory=lambda values: values["data_dir"] / "signing-key.pem",
@@ -113,3 +142,27 @@ class Settings(BaseSettings):
     def _absolute(cls, value: Path | None) -> Path | None:
         """The service's processes may start in different folders; they must mean the same one."""
         return value and value.absolute()
+
+    @field_validator("oidc_issuer", "oidc_jwks_url")
+    @classmethod
+    def _safe(cls, value: str | None) -> str | None:
+        """Whoever can change what comes from there can let himself in."""
+        url = urlsplit(value or "https://absent")
+        near = url.scheme == "http" and url.hostname in ("127.0.0.1", "localhost", "::1")
+        if (near or url.scheme == "https") and url.hostname and not (url.query or url.fragment or "@" in url.netloc):
+            return value
+        raise ValueError("must be https://... without a query (http:// on this machine only)")
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if (self.oidc_issuer is None) != (self.oidc_audience is None):
+            raise ValueError("oidc_issuer and oidc_audience go together: a token for another service must not do here")
+        return self
+
+    @property
+    def quotas(self) -> dict[str, int | None]:
+        """What a project may have where `ladapress projects quota` says nothing else, by the name of the quota."""
+        return {name: getattr(self, f"quota_{name}") for name in QUOTAS}
+
+
+QUOTAS = tuple(name.removeprefix("quota_") for name in Settings.model_fields if name.startswith("quota_"))

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from core.errors import CompressionError
 from core.plan import check_ladder
 from core.recipe import Ladder, Recipe, Target
-from jobs import cache, traces
+from jobs import cache, quotas, traces
 from jobs.clock import db_now
 from jobs.db import insert_once
 from jobs.events import append
@@ -40,7 +40,7 @@ def submit(
 
     Raises:
         Refused: not_found, model_not_ready, idempotency_key_reused; recipe_invalid, target_impossible or what the
-            inspection found wrong with model and data.
+            inspection found wrong with model and data; quota_exceeded, quota_used_up.
     """
     body = _fingerprint(request, parent)
     if (before := _replayed(s, scope, idempotency_key, body)) is not None:
@@ -95,6 +95,7 @@ def submit(
     )
     if not inserted:  # the same key committed while we were at it
         return _found(_replayed(s, scope, idempotency_key, body))
+    quotas.check_submit(s, scope, request.resources.device)
     job = get(s, scope, Job, job_id)
     inputs = {"model": request.model, **request.data.ids()}
     s.add_all(
@@ -122,6 +123,7 @@ def prepare(
     """
     if (before := _replayed(s, scope, idempotency_key, _fingerprint(request))) is not None:
         return before
+    quotas.foresee_submit(s, scope, request.resources.device)
     preset, recipe, target = request.resolved()
     refuse_unplannable(recipe, target, request.ladder or Ladder())
     require(s, scope, request.inspection())

@@ -45,20 +45,41 @@ class Asked:
 
 
 class Project(Base):
-    """A tenant."""
+    """A tenant. One that was deleted keeps its row, which its audit log hangs on."""
 
     __tablename__ = "project"
     id: Mapped[str] = mapped_column(primary_key=True)
     name: Mapped[str]
     created_at: Mapped[float] = mapped_column(default=db_now())
+    deleted_at: Mapped[float | None]
 
     @property
     def project_id(self) -> str:
         return self.id
 
 
+class Quota(Base):
+    """What one project may have, other than the settings say: see `jobs.quotas`. A null value is no limit."""
+
+    __tablename__ = "quota"
+    project_id: Mapped[str] = mapped_column(ForeignKey("project.id"), primary_key=True)
+    name: Mapped[str] = mapped_column(primary_key=True)
+    value: Mapped[int | None]
+
+
+class Usage(Base):
+    """Seconds for which jobs held hardware ("cpu", "cuda") in a month ("2026-11", UTC): see `jobs.usage`."""
+
+    __tablename__ = "usage"
+    project_id: Mapped[str] = mapped_column(ForeignKey("project.id"), primary_key=True)
+    month: Mapped[str] = mapped_column(primary_key=True)
+    hardware: Mapped[str] = mapped_column(primary_key=True)
+    seconds: Mapped[float]
+
+
 class ApiKey(Base):
-    """`hash` is the sha256 of the secret; the secret itself is stored nowhere."""
+    """`hash` is the sha256 of the secret; the secret itself is stored nowhere. The one before it, if there was one,
+    is good until `previous_until`. `last_used_at` is right to the minute."""
 
     __tablename__ = "api_key"
     id: Mapped[str] = mapped_column(primary_key=True)
@@ -68,6 +89,10 @@ class ApiKey(Base):
     scopes: Mapped[list[str]]
     created_at: Mapped[float] = mapped_column(default=db_now())
     revoked_at: Mapped[float | None]
+    expires_at: Mapped[float | None]
+    previous_hash: Mapped[str | None]
+    previous_until: Mapped[float | None]
+    last_used_at: Mapped[float | None]
 
 
 class Model(Base):
@@ -214,7 +239,8 @@ class Job(Asked, Base):
     claimed_at: Mapped[float | None]  # of the last attempt
     started_at: Mapped[float | None]  # of the first attempt
     used_s: Mapped[float] = mapped_column(default=0.0, server_default=text("0"))  # held by earlier attempts
-    ran_on: Mapped[str | None]  # the device of the last attempt: cpu or cuda
+    hardware: Mapped[str | None]  # "cpu" or "cuda", of the last attempt
+    metered_at: Mapped[float | None]  # since when its holder's time is not in `usage` yet; null while nobody holds it
     finished_at: Mapped[float | None]
 
     __table_args__ = (

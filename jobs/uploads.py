@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy import Text, cast, delete, func, select
 from sqlalchemy.orm import Session
 
+from jobs import quotas
 from jobs.clock import after
 from jobs.ids import new_id
 from jobs.problem import refuse
@@ -65,7 +66,7 @@ def file_arrived(s: Session, scope: Scope, model_id: str, path: str, blob: Blob,
         max_bytes: of the whole model. Checked here too: files without a declared size may arrive at the same moment.
 
     Raises:
-        Refused: not_found, model_complete, size_mismatch, sha256_mismatch, payload_too_large.
+        Refused: not_found, model_complete, size_mismatch, sha256_mismatch, payload_too_large, quota_used_up.
     """
     model = get(s, scope, Model, model_id, lock=True)
     file = declared_file(s, scope, model_id, path)
@@ -81,6 +82,7 @@ def file_arrived(s: Session, scope: Scope, model_id: str, path: str, blob: Blob,
     if model.size_bytes > max_bytes:
         detail = f"with {path} the model has {model.size_bytes} bytes; a model has at most {max_bytes}"
         raise refuse("payload_too_large", detail, param="/path")
+    quotas.check_bytes(s, scope)
     if all(file.present for file in files):
         model.status = "ready"
     s.flush()
@@ -95,7 +97,7 @@ def model_files(s: Session, scope: Scope, model_id: str) -> list[ModelFile]:
 def create_dataset(
     s: Session, scope: Scope, name: str | None, format_: str, blob: Blob, *, keep_s: float | None = None
 ) -> Dataset:
-    """A dataset from bytes in the store; it goes after `keep_s`."""
+    """A dataset from bytes in the store; it goes after `keep_s`. Raises Refused (quota_used_up)."""
     dataset = Dataset(
         id=new_id("data"),
         project_id=scope.project_id,
@@ -108,6 +110,7 @@ def create_dataset(
     s.add(dataset)
     audit(s, scope, "dataset.create", dataset.id)
     s.flush()
+    quotas.check_bytes(s, scope)
     return dataset
 
 

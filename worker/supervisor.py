@@ -60,7 +60,10 @@ def run_one(node: Node, pool: Pool, *, wait: bool = True) -> bool:
             return False
         devices, looked = {*pool.devices, "auto"}, time.time()
         with node.db.sessions.begin() as s:
-            held = service.claim(s, node.name, node.settings.lease_s, devices=devices, engine=node.engine_id)
+            limits = node.settings.quotas
+            held = service.claim(
+                s, node.name, node.settings.lease_s, devices=devices, engine=node.engine_id, limits=limits
+            )
         if held is None:
             return False
         fields: dict[str, Any] = {"job_id": held.job_id, "request_id": held.request_id, "project": held.project_id}

@@ -1,4 +1,4 @@
-"""What can be asked for: methods and presets; and who asks."""
+"""What can be asked for: methods and presets."""
 
 from __future__ import annotations
 
@@ -35,9 +35,3 @@ def list_methods(_scope: Reader) -> schemas.MethodList:
 def list_presets(_scope: Reader) -> schemas.PresetList:
     """Recipes with names."""
     return schemas.PresetList(data=list(PRESETS.values()))
-
-
-@router.get("/v1/me", tags=["account"])
-def get_me(scope: Reader) -> schemas.Me:
-    """The project and rights of the key."""
-    return schemas.Me(project_id=scope.project_id, who=scope.who, scopes=sorted(scope.scopes))

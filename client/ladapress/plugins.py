@@ -11,6 +11,8 @@ from ladapress.compress import usage
 
 PLUGINS = "ladapress.commands"
 SERVER_COMMANDS = {
+    "keys": "Make, list, rotate and revoke API keys of any project (needs the server).",
+    "projects": "Make, list, limit and delete projects (needs the server).",
     "signing": "List and rotate the keys that sign artifacts (needs the server).",
     "up": "Start the service on this machine (needs the server).",
 }

@@ -11,11 +11,67 @@ from pydantic import AwareDatetime, BaseModel, Field, RootModel, StringConstrain
 from typing_extensions import TypeAliasType
 
 
+class ApiKey(BaseModel):
+    """
+    A key, without its secret. `last_used_at` is right to the minute.
+    """
+
+    id: str
+    object: Literal["api_key"] = "api_key"
+    name: str
+    scopes: list[str]
+    created_at: AwareDatetime
+    expires_at: AwareDatetime | None
+    revoked_at: AwareDatetime | None
+    last_used_at: AwareDatetime | None
+    previous_until: AwareDatetime | None
+    """
+    After a rotation: the end of the secret of before.
+    """
+
+
+class ApiKeyList(BaseModel):
+    """
+    Keys of the project.
+    """
+
+    object: Literal["list"] = "list"
+    data: list[ApiKey]
+    has_more: bool
+    first_id: str | None
+    last_id: str | None
+
+
 class ArtifactFile(BaseModel):
     path: str
     size: int
     sha256: str
     media_type: str
+
+
+class AuditEntry(BaseModel):
+    """
+    Who did what to which object. `who`: a key's id, oidc:SUBJECT, "local", "operator" or "worker".
+    """
+
+    id: str
+    object: Literal["audit_entry"] = "audit_entry"
+    at: AwareDatetime
+    who: str
+    action: str
+    object_id: str
+
+
+class AuditList(BaseModel):
+    """
+    The audit log of the project.
+    """
+
+    object: Literal["list"] = "list"
+    data: list[AuditEntry]
+    has_more: bool
+    first_id: str | None
+    last_id: str | None
 
 
 class ClassChange(BaseModel):
@@ -549,13 +605,22 @@ class Matrix(BaseModel):
 
 class Me(BaseModel):
     """
-    Who asks. `who` is the key's id, or "local" where no keys are in use.
+    Who asks. `who` is the key's id, oidc:SUBJECT of a token, or "local" where no keys are in use.
     """
 
     object: Literal["me"] = "me"
     project_id: str
+    project_name: str
     who: str
     scopes: list[str]
+    key: ApiKey | None
+    """
+    Null of a token, and where no keys are in use.
+    """
+    quotas: dict[str, int | None]
+    """
+    Name -> limit, null = none; GET /v1/usage has more.
+    """
 
 
 class Method(BaseModel):
@@ -611,6 +676,29 @@ class ModelShape(BaseModel):
     labels: list[str]
     matrices: list[Matrix]
     rest: Annotated[list[Matrix], Field(validate_default=True)] = []
+
+
+class NewApiKey(BaseModel):
+    """
+    A key whose token is shown this once.
+    """
+
+    id: str
+    object: Literal["api_key"] = "api_key"
+    name: str
+    scopes: list[str]
+    created_at: AwareDatetime
+    expires_at: AwareDatetime | None
+    revoked_at: AwareDatetime | None
+    last_used_at: AwareDatetime | None
+    previous_until: AwareDatetime | None
+    """
+    After a rotation: the end of the secret of before.
+    """
+    token: str
+    """
+    Send as `Authorization: Bearer <token>`. It is stored nowhere.
+    """
 
 
 class Obs(BaseModel):
@@ -753,6 +841,16 @@ class PushResult(BaseModel):
     unchanged: bool
 
 
+class QuotaState(BaseModel):
+    """
+    One quota. `limit` null: none.
+    """
+
+    name: str
+    limit: int | None
+    used: int
+
+
 class Registry(BaseModel):
     """
     A registry that the operator has named. `prefixes`: beginnings of the names that may be pushed to; [] = any.
@@ -845,6 +943,17 @@ class Stage(BaseModel):
     seconds: float
     cpu_s: float
     select_agreement: float | None = None
+
+
+class StoredBytes(BaseModel):
+    """
+    Bytes in the store, by kind.
+    """
+
+    models: int
+    datasets: int
+    artifacts: int
+    total: int
 
 
 class Structured(BaseModel):
@@ -961,6 +1070,31 @@ class Try(BaseModel):
     retention: float
     sd: float
     kept: bool
+
+
+class Usage(BaseModel):
+    """
+    What the project has and has spent. Seconds count for the month (UTC) in which an attempt of a job ended; this
+    month's hold what runs now.
+    """
+
+    object: Literal["usage"] = "usage"
+    project_id: str
+    month: str
+    cpu_s: float
+    """
+    Seconds for which jobs held a worker without a GPU.
+    """
+    gpu_s: float
+    """
+    Seconds for which jobs held a GPU.
+    """
+    stored_bytes: StoredBytes
+    jobs: dict[str, int]
+    """
+    Status -> number of jobs; statuses without any are left out.
+    """
+    quotas: list[QuotaState]
 
 
 class Vocabulary(BaseModel):

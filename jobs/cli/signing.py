@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import sys
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
+from jobs.cli.database import DataDir, opened, say, shown
 from jobs.settings import Settings
 
 if TYPE_CHECKING:
-    from jobs.db import Database
     from jobs.signing import SigningKey
 
 app = typer.Typer(
@@ -21,7 +18,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-DataDir = Annotated[Path | None, typer.Option(help="Home of all data. [default: ladapress-data]")]
 
 
 @app.command("list")
@@ -29,16 +25,16 @@ def list_keys(data_dir: DataDir = None) -> None:
     """Every key that ever signed here, oldest first; a star marks the one in the key file."""
     from jobs.signing_keys import known
 
-    settings, db = _open(data_dir)
+    settings, db = opened(data_dir, "signing")
     in_file = _in_file(settings)
     with db.readers() as s:
         rows = known(s)
     db.dispose()
     for row in rows:
         mark = "*" if in_file is not None and row.id == in_file.kid else " "
-        state = "active" if row.retired_at is None else f"retired {_time(row.retired_at)}"
+        state = "active" if row.retired_at is None else f"retired {shown(row.retired_at)}"
         endorsed = f", endorsed by {row.endorsed_by}" if row.endorsed_by else ""
-        print(f"{mark} {row.id}  since {_time(row.created_at)}, {state}{endorsed}")
+        print(f"{mark} {row.id}  since {shown(row.created_at)}, {state}{endorsed}")
     if in_file is None or in_file.kid not in {row.id for row in rows}:
         holds = "is not there yet" if in_file is None else f"holds {in_file.kid}, which has signed nothing yet"
         _say(f"{settings.signing_key_file} {holds}")
@@ -51,7 +47,7 @@ def rotate(data_dir: DataDir = None) -> None:
     from jobs.signing import SigningKey
     from jobs.signing_keys import register, retire
 
-    settings, db = _open(data_dir)
+    settings, db = opened(data_dir, "signing")
     path, new = settings.signing_key_file, SigningKey.fresh()
     old = _in_file(settings)
     if old is None:
@@ -73,21 +69,6 @@ def rotate(data_dir: DataDir = None) -> None:
     print(f"{new.kid} signs from now on, endorsed by {old.kid}, whose artifacts stay valid")
 
 
-def _open(data_dir: Path | None) -> tuple[Settings, Database]:
-    """The settings and their database, at its newest schema."""
-    from sqlalchemy.exc import OperationalError
-
-    from jobs.db import connect, upgrade
-
-    settings = Settings.model_validate({} if data_dir is None else {"data_dir": data_dir})
-    try:
-        upgrade(settings)
-    except OperationalError as error:
-        _say(f"cannot open the database: {error.orig}")
-        raise typer.Exit(1) from None
-    return settings, connect(settings)
-
-
 def _in_file(settings: Settings) -> SigningKey | None:
     """The key in the key file; None where there is no file. Makes none."""
     from jobs.signing import SigningKey
@@ -101,9 +82,5 @@ def _in_file(settings: Settings) -> SigningKey | None:
         raise typer.Exit(1) from None
 
 
-def _time(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
-
-
 def _say(line: str) -> None:
-    print(f"signing: {line}", file=sys.stderr, flush=True)
+    say("signing", line)

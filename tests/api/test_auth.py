@@ -8,11 +8,14 @@ from fastapi.testclient import TestClient
 from api.app import create_app
 from jobs.keys import create_key, new_token, revoke_key
 from jobs.problem import Problem
-from jobs.scope import Scope
+from jobs.scope import AREAS, SCOPES, Scope
 from jobs.settings import Settings
 from tests.api.conftest import LOCAL, database_of, local
 from tests.api.problems import problem
 from tests.api.routes import OPEN, filled, operations
+
+ADMIN = ("/v1/api_keys", "/v1/audit")
+OF_ALL = ("catalogue", "account")  # open to every key
 
 
 def bearer(token: str) -> dict[str, str]:
@@ -143,17 +146,47 @@ def test_revoking_the_last_key_does_not_open_the_door(fresh: Settings) -> None:
 
 
 def test_a_key_may_do_what_its_scopes_say(fresh: Settings) -> None:
-    """A reader reads and may not change anything: 403 on every route that does."""
+    """A reader reads and may not change anything: 403 on every route that does. Keys are an admin's affair alone."""
     with local(fresh) as client:
         with database_of(client).sessions.begin() as s:
             reads = create_key(s, Scope(), "r", ["read"])[1]
             writes = create_key(s, Scope(), "w", ["write"])[1]
-        for method, path, _ in operations(client):
+            all_but = create_key(s, Scope(), "a", SCOPES[:2] + SCOPES[3:])[1]
+            admins = create_key(s, Scope(), "a", ["admin"])[1]
+        for method, path, operation in operations(client):
             if path in OPEN:
                 continue
             allowed, other = (reads, writes) if method in ("GET", "HEAD") else (writes, reads)
             url = filled(path, "config.json")
+            if path.startswith(ADMIN):
+                allowed, other = admins, all_but
+            elif operation["tags"][0] in OF_ALL:
+                assert client.request(method, url, headers=bearer(other)).status_code == 200
+                continue
             refused = problem(client.request(method, url, headers=bearer(other)))
             if refused:
                 assert Problem.model_validate(refused).code == "forbidden", (method, path, refused)
             assert client.request(method, url, headers=bearer(allowed)).status_code != 403
+
+
+def test_every_route_belongs_to_an_area_that_keys_can_be_narrowed_to(client: TestClient) -> None:
+    """A route whose tag nobody lists would be read by every key."""
+    tags = {operation["tags"][0] for _, path, operation in operations(client) if path not in OPEN}
+    assert tags == {*AREAS, *OF_ALL}
+
+
+def test_a_narrow_key_does_what_it_names_and_nothing_beside(fresh: Settings) -> None:
+    """`jobs:read` looks at jobs, also as a stream, and at nothing else of the project."""
+    with local(fresh) as client:
+        with database_of(client).sessions.begin() as s:
+            token = create_key(s, Scope(), "narrow", ["jobs:read", "artifacts:write"])[1]
+        for method, path, operation in operations(client):
+            if path in OPEN:
+                continue
+            area, action = operation["tags"][0], "read" if method in ("GET", "HEAD") else "write"
+            mine = (area, action) in (("jobs", "read"), ("artifacts", "write"))
+            mine = (mine or (area in OF_ALL and action == "read")) and not path.startswith(ADMIN)
+            status = client.request(method, filled(path, "config.json"), headers=bearer(token)).status_code
+            assert (status != 403) == mine, (method, path)
+        stream = {**bearer(token), "Accept": "text/event-stream"}
+        problem(client.get("/v1/jobs/job_x/events", headers=stream), 404)

@@ -12,13 +12,15 @@ from fastapi.testclient import TestClient
 from jobs import service
 from jobs.keys import create_key
 from jobs.requests import PushRequest
+from jobs.scope import ROLES, page
 from jobs.settings import Settings
+from jobs.tables import Audit
 from jobs.webhooks.addresses import Guard
 from jobs.webhooks.requests import EndpointCreate
 from tests.api.conftest import database_of, local
 from tests.api.problems import problem
 from tests.api.results import finished
-from tests.api.routes import filled, operations
+from tests.api.routes import OPEN, filled, operations
 from tests.jobs.world import World
 
 ABSENT = {
@@ -29,7 +31,30 @@ ABSENT = {
     "artifact": "art_",
     "push": "push_",
     "endpoint": "hook_",
+    "key": "key_",
 }
+LISTS = {
+    "/v1/models": "model",
+    "/v1/datasets": "dataset",
+    "/v1/jobs": "job",
+    "/v1/pushes": "push",
+    "/v1/artifacts": "artifact",
+    "/v1/webhook_endpoints": "endpoint",
+    "/v1/api_keys": "key",
+    "/v1/audit": "audit",
+}
+REFERRING = ("/v1/jobs", "/v1/inspections", "/v1/plans")  # POSTs whose body names objects
+OF_NOBODY = (*OPEN, "/v1/methods", "/v1/presets")  # the same for every project
+# Tested by name below, or in test_pushes (registries).
+OF_THE_CALLER = (
+    "/v1/me",
+    "/v1/usage",
+    "/v1/registries",
+    "POST /v1/models",
+    "POST /v1/datasets",
+    "POST /v1/api_keys",
+    "POST /v1/webhook_endpoints",
+)
 
 
 @pytest.fixture
@@ -38,7 +63,7 @@ def both(fresh: Settings) -> Iterator[tuple[TestClient, World, dict[str, str]]]:
     with local(fresh) as client:
         theirs = World(database_of(client), fresh, itertools.count(1)).other()
         with theirs.db.sessions.begin() as s:
-            token = create_key(s, theirs.other().scope, "ours")[1]
+            token = create_key(s, theirs.other().scope, "ours", ROLES)[1]
         yield client, theirs, {"Authorization": f"Bearer {token}"}
 
 
@@ -51,6 +76,8 @@ def ids(world: World) -> dict[str, str]:
         asked = EndpointCreate(url="https://hooks.example/")
         settings = world.settings
         endpoint = service.create_endpoint(s, world.scope, asked, Guard.of(settings), settings.webhook_key_file)[0].id
+        key = create_key(s, world.scope, "theirs")[0].id
+        log = page(s, world.scope, Audit)[0][0].id
     assert row.inspection_id is not None
     return {
         "model": row.spec["model"],
@@ -60,7 +87,18 @@ def ids(world: World) -> dict[str, str]:
         "artifact": artifact,
         "push": push,
         "endpoint": endpoint,
+        "key": key,
+        "audit": log,
     }
+
+
+def test_every_route_has_its_test_of_tenancy(both: tuple[TestClient, World, dict[str, str]]) -> None:
+    """A new route fails here until one of the lists above, and so a test below, knows whose things it shows."""
+    for method, path, _ in operations(both[0]):
+        by_id = any(f"{{{kind}_id}}" in path for kind in ABSENT)
+        listed = path in LISTS and method == "GET"
+        known = by_id or listed or (method == "POST" and path in REFERRING)
+        assert known or path in OF_NOBODY or {path, f"{method} {path}"} & set(OF_THE_CALLER), f"{method} {path}"
 
 
 def test_a_foreign_id_is_answered_like_an_absent_one_on_every_route(
@@ -85,7 +123,7 @@ def test_a_foreign_id_is_answered_like_an_absent_one_on_every_route(
             problem(answers[0], 404)
             assert answers[0].content == answers[1].content, (method, path)
             tried += 1
-    assert tried >= 24
+    assert tried >= 30
     assert theirs.job(found["job"]).state.value == "succeeded"
 
 
@@ -94,7 +132,7 @@ def _body(method: str, url: str) -> dict[str, Any]:
         return {"json": {"registry": "hub", "to": "acme/x"}}
     if method == "PATCH" and "webhook" not in url:
         return {"json": {"expires_at": None}}
-    if url.endswith("/rotate_secret") or method == "PATCH":
+    if url.endswith(("/rotate", "/rotate_secret")) or method == "PATCH":
         return {"json": {}}
     return {"content": b""} if method == "PUT" else {}
 
@@ -106,7 +144,7 @@ def test_a_reference_to_a_foreign_object_is_like_one_to_an_absent_one(
     client, theirs, key = both
     found = ids(theirs)
     ours = {"data": {"train": "data_x", "eval": "data_y"}, "model": "model_x"}
-    for path in ("/v1/jobs", "/v1/inspections"):
+    for path in REFERRING:
         for body in (
             {**ours, "model": found["model"]},
             {**ours, "data": {"train": found["dataset"], "eval": found["dataset"]}},
@@ -118,18 +156,25 @@ def test_lists_hold_ones_own_objects_only(both: tuple[TestClient, World, dict[st
     """Also where the cursor is a foreign id."""
     client, theirs, key = both
     found = ids(theirs)
-    for path, kind in (
-        ("/v1/models", "model"),
-        ("/v1/datasets", "dataset"),
-        ("/v1/jobs", "job"),
-        ("/v1/pushes", "push"),
-        ("/v1/artifacts", "artifact"),
-        ("/v1/webhook_endpoints", "endpoint"),
-    ):
-        for url in (path, f"{path}?after={found[kind]}", f"{path}?after={ABSENT[kind]}zzz"):
+    ours = {client.get("/v1/me", headers=key).json()["who"], client.get("/v1/audit", headers=key).json()["last_id"]}
+    for path, kind in LISTS.items():
+        for url in (path, f"{path}?after={found[kind]}", f"{path}?after={ABSENT.get(kind, 'aud_')}zzz"):
             listed: dict[str, Any] = client.get(url, headers=key).json()
-            assert (listed["data"], listed["has_more"]) == ([], False)
+            foreign = [one for one in listed["data"] if one["id"] not in ours]
+            assert (foreign, listed["has_more"]) == ([], False)
     problem(client.get(f"/v1/pushes?artifact_id={found['artifact']}", headers=key), 404, "not_found")
+
+
+def test_what_is_told_of_the_caller_is_of_his_project(both: tuple[TestClient, World, dict[str, str]]) -> None:
+    """Who he is, what his project has, and the key that he makes."""
+    client, theirs, key = both
+    ids(theirs)
+    project = client.get("/v1/me", headers=key).json()["project_id"]
+    assert project != theirs.scope.project_id
+    told = client.get("/v1/usage", headers=key).json()
+    assert (told["project_id"], told["jobs"], told["stored_bytes"]["total"], told["cpu_s"]) == (project, {}, 0, 0)
+    made = client.post("/v1/api_keys", json={"name": "x"}, headers=key).json()["token"]
+    assert client.get("/v1/me", headers={"Authorization": f"Bearer {made}"}).json()["project_id"] == project
 
 
 def test_an_idempotency_key_belongs_to_its_project(both: tuple[TestClient, World, dict[str, str]]) -> None:

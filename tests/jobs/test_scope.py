@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from jobs import service
 from jobs.ids import PREFIXES, new_id
-from jobs.keys import create_key, revoke_key
+from jobs.keys import create_key, revoke_key, rotate_key
 from jobs.problem import Problem, Refused
 from jobs.requests import JobRequest, PushRequest
 from jobs.scope import Scope, get, page
@@ -50,6 +50,7 @@ CALLS: dict[str, Call] = {
         s, scope, ids["model"], "model.safetensors", Blob("1" * 64, 1), 10**6
     ),
     "read an inspection": lambda s, scope, ids: service.get_inspection(s, scope, ids["inspection"]),
+    "rotate a key": lambda s, scope, ids: rotate_key(s, scope, ids["key"], 60),
     "revoke a key": lambda s, scope, ids: revoke_key(s, scope, ids["key"]),
     "submit with the model": submit_with(model="model"),
     "submit with the training data": submit_with(train="dataset"),

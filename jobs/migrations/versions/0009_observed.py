@@ -1,4 +1,4 @@
-"""Which request and which trace made a job or an inspection, the device of its attempt, the tallies, the tracks."""
+"""Which request and which trace made a job or an inspection, the tallies, the tracks."""
 
 from __future__ import annotations
 
@@ -16,8 +16,6 @@ def upgrade() -> None:
         with op.batch_alter_table(table, schema=None) as batch_op:
             batch_op.add_column(sa.Column("request_id", sa.String(), nullable=True))
             batch_op.add_column(sa.Column("traceparent", sa.String(), nullable=True))
-            if table == "job":
-                batch_op.add_column(sa.Column("ran_on", sa.String(), nullable=True))
     op.create_table(
         "tally",
         sa.Column("id", sa.String(), nullable=False),
@@ -54,5 +52,3 @@ def downgrade() -> None:
         with op.batch_alter_table(table, schema=None) as batch_op:
             batch_op.drop_column("traceparent")
             batch_op.drop_column("request_id")
-            if table == "job":
-                batch_op.drop_column("ran_on")
