@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 failed or refused, 2 usage, 3 a target was missed, 130 can
 
 from __future__ import annotations
 
+import json
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -191,7 +192,7 @@ def jobs(
     with Client() as client:
         page = client.jobs.list(limit=limit)
     if as_json:
-        print(page.model_dump_json())
+        print(json.dumps(page.answer))
     else:
         Console(soft_wrap=True).print(jobs_table(page.data))
 

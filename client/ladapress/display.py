@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC
 from types import TracebackType
@@ -196,7 +196,7 @@ def _takes(point: Forecast) -> str:
     return f"{point.seconds / 60:.0f} min, {point.memory_bytes / 1e9:.1f} GB"
 
 
-def jobs_table(jobs: list[Job]) -> Table:
+def jobs_table(jobs: Sequence[Job]) -> Table:
     """One row per job, newest first."""
     table = Table("job", "name", "status", "stage", "done", "created (UTC)", box=None, pad_edge=False)
     for column in table.columns:
