@@ -22,8 +22,8 @@ class Listed(TyperGroup):
     """A group whose first command is meant where none is named: `ladapress jobs` lists jobs."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Name it."""
-        if not args or (args[0].startswith("-") and args[0] != "--help"):
+        """Name it, but for a shell that asks which commands there are."""
+        if not ctx.resilient_parsing and (not args or (args[0].startswith("-") and args[0] != "--help")):
             args = ["list", *args]
         return super().parse_args(ctx, args)
 
