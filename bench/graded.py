@@ -85,7 +85,7 @@ def run(client: Client, teacher: Path, task: Task, system: System, seed: int, sc
         ladder=system.ladder_of(),
         seed=seed,
         metric=task.metric,
-        **({} if task.select is None else {"select": client.datasets.upload(task.select).id}),
+        select=None if task.select is None else client.datasets.upload(task.select).id,
     )
     print(f"{', '.join(system.names)} seed {seed}: {job.id}", flush=True)
     job = client.jobs.wait(job.id)

@@ -12,7 +12,7 @@ from typing import Annotated, get_args
 
 import typer
 from pydantic import BaseModel
-from typer.completion import get_completion_script
+from typer.completion import get_completion_script  # type: ignore[attr-defined]  # it has no other public home
 
 from ladapress.client import Client
 from ladapress.errors import LadapressError

@@ -13,7 +13,7 @@ from rich.table import Table
 from typer.core import TyperGroup
 
 from ladapress.modes import Sync
-from ladapress.pages import Page, Row
+from ladapress.pages import Page
 
 LONGEST_PAGE = 100  # rows
 
@@ -34,11 +34,11 @@ def group(name: str, text: str) -> typer.Typer:
 
 
 def show_list(
-    ask: Callable[..., Page[Sync, Row]], table: Callable[[list[Row]], Table], *, limit: int, as_json: bool, **query: Any
+    ask: Callable[..., Page[Sync, Any]], table: Callable[[list[Any]], Table], *, limit: int, as_json: bool, **query: Any
 ) -> None:
     """So many rows, over as many pages as they take."""
-    page: Page[Sync, Row] | None = ask(limit=min(limit, LONGEST_PAGE), **query)
-    rows: list[Row] = []
+    page: Page[Sync, Any] | None = ask(limit=min(limit, LONGEST_PAGE), **query)
+    rows: list[Any] = []
     told: list[Any] = []
     more = False
     while page is not None and len(rows) < limit:
