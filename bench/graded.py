@@ -76,11 +76,8 @@ def run(client: Client, teacher: Path, task: Task, system: System, seed: int, sc
         model=model.id,
         train=train.id,
         eval=graded.id,
-        **(
-            {"preset": system.preset or system.name}
-            if system.recipe is None
-            else {"recipe": system.recipe.model_dump(mode="json")}
-        ),
+        preset=(system.preset or system.name) if system.recipe is None else None,
+        recipe=None if system.recipe is None else system.recipe.model_dump(mode="json"),
         target=None if system.minutes is None else {"max_minutes": system.minutes},
         ladder=system.ladder_of(),
         seed=seed,

@@ -74,7 +74,7 @@ class JobHandle(types.Job, Moded[Mode], Generic[Mode]):
     @operation
     async def delete(self) -> None:
         """Delete the ended job with its artifacts."""
-        await self._transport.json("DELETE", place("jobs", self.id))
+        await self._transport.delete(place("jobs", self.id))
 
     @operation
     async def download(self, folder: str | os.PathLike[str], *, moved: Moved = nobody) -> tuple[Path, ...]:

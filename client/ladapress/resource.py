@@ -41,7 +41,7 @@ class Resource(Moded[Mode]):
         return await self._transport.ask(kind, method, path, **options)
 
     async def _delete(self, path: str) -> None:
-        await self._transport.json("DELETE", path)
+        await self._transport.delete(path)
 
     def _list(
         self, kind: type[Kind], path: str, *, metadata: Mapping[str, str] | None = None, **filters: Any

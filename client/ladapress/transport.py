@@ -59,6 +59,11 @@ class Transport:
                     response.status_code, response.content, url=str(response.url)
                 ) from None
 
+    async def delete(self, path: str) -> None:
+        """Have an object be gone."""
+        async with self.send("DELETE", path):
+            pass
+
     @asynccontextmanager
     async def send(
         self,
@@ -86,6 +91,7 @@ class Transport:
             sent["idempotency-key"] = idempotency_key or uuid.uuid4().hex
         patience_s = self.patience_s if self._met else min(self.patience_s, FIRST_CONTACT_S)
         backoff = Backoff(time.monotonic() + patience_s)
+        lost = False
         while True:
             request = self.port.request(
                 method,
@@ -104,9 +110,11 @@ class Transport:
             except httpx2.TransportError as error:
                 problem = self._unreachable(error)
                 wait = backoff.wait_s(time.monotonic())
+                lost = True
             else:
                 self._met = True
-                if response.is_success:
+                # What is not there any more was deleted by the try whose answer was lost.
+                if response.is_success or (lost and method == "DELETE" and response.status_code == 404):
                     try:
                         yield response
                     finally:

@@ -30,7 +30,7 @@ def synchronous(client: Client) -> None:
 async def asynchronous(client: AsyncClient) -> None:
     """The same calls are awaited."""
     waiting = client.models.get("mod_1")
-    assert_type(waiting, Coroutine[Any, Any, types.Model])
+    assert_type(waiting, Coroutine[Any, Any, types.Model])  # type: ignore[unused-coroutine]
     assert_type(await waiting, types.Model)
     job = await client.jobs.create(model="mod_1", train="ds_1", eval="ds_2")
     assert_type(job, JobHandle[Async])
