@@ -146,7 +146,8 @@ def test_a_stream_that_is_left_early_is_closed() -> None:
         finally:
             closed.append(True)
 
-    for number in (stream := drive_each(numbers())):
+    source = numbers()  # held here, so that no collector closes it
+    for number in (stream := drive_each(source)):
         if number == 2:
             break
     assert not closed
