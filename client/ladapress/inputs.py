@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -47,7 +47,7 @@ class Models(Resource[Mode]):
                 headers = {"content-type": "application/octet-stream"}
                 await send_file(self._transport, "PUT", where, files[missing], moved, headers=headers)
         except BaseException:
-            with suppress(LadapressError):
+            with suppress(LadapressError), self._transport.port.shield():
                 await self._delete(place("models", model.id))
             raise
         return await Models.get(self, model.id)
@@ -155,14 +155,15 @@ async def send_file(
     """Send a file as the raw body of one request, from its first byte in each try. Every upload goes through here."""
     sent = 0
 
-    def body() -> Iterator[bytes]:
+    async def body() -> AsyncGenerator[bytes, None]:
         nonlocal sent
         moved(-sent)
         sent = 0
-        for piece in uploads.chunks(file):
-            yield piece
-            sent += len(piece)
-            moved(len(piece))
+        with file.open("rb") as opened:
+            while piece := await transport.port.work(opened.read, uploads.CHUNK):
+                yield piece
+                sent += len(piece)
+                moved(len(piece))
 
     length = {"content-length": str(file.stat().st_size)}
     return await transport.json(method, path, body=body, headers={**headers, **length}, **options)

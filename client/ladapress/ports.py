@@ -6,7 +6,8 @@ Both have the same methods, all of them `async`; those of `Blocking` return with
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol, TypeVar
 
 import anyio
@@ -23,7 +24,7 @@ class Port(Protocol):
 
     waits: bool  # whether calls are awaited
 
-    def request(self, method: str, path: str, *, body: Iterable[bytes] | None, **options: Any) -> httpx2.Request:
+    def request(self, method: str, path: str, *, body: AsyncIterator[bytes] | None, **options: Any) -> httpx2.Request:
         """Make a request; `body` is read while it is sent."""
 
     async def send(self, request: httpx2.Request, *, follow_redirects: bool) -> httpx2.Response:
@@ -47,6 +48,9 @@ class Port(Protocol):
     async def work(self, function: Callable[..., T], *args: Any) -> T:
         """Call a function that keeps disk or processor busy."""
 
+    def shield(self) -> AbstractContextManager[Any]:
+        """What is awaited inside is done although the caller was cancelled: clearing up."""
+
     async def shut(self) -> None:
         """Give the sockets back."""
 
@@ -65,8 +69,9 @@ class Blocking:
     def __init__(self, handler: httpx2.BaseTransport | None = None, **options: Any) -> None:
         self._http = httpx2.Client(transport=handler, **options)
 
-    def request(self, method: str, path: str, *, body: Iterable[bytes] | None, **options: Any) -> httpx2.Request:
-        return self._http.build_request(method, path, content=body, **options)
+    def request(self, method: str, path: str, *, body: AsyncIterator[bytes] | None, **options: Any) -> httpx2.Request:
+        content = None if body is None else drive_each(body)
+        return self._http.build_request(method, path, content=content, **options)
 
     async def send(self, request: httpx2.Request, *, follow_redirects: bool) -> httpx2.Response:
         return self._http.send(request, stream=True, follow_redirects=follow_redirects)
@@ -91,6 +96,9 @@ class Blocking:
     async def work(self, function: Callable[..., T], *args: Any) -> T:
         return function(*args)
 
+    def shield(self) -> AbstractContextManager[Any]:
+        return nullcontext()
+
     async def shut(self) -> None:
         self._http.close()
 
@@ -109,13 +117,8 @@ class Waiting:
     def __init__(self, handler: httpx2.AsyncBaseTransport | None = None, **options: Any) -> None:
         self._http = httpx2.AsyncClient(transport=handler, **options)
 
-    def request(self, method: str, path: str, *, body: Iterable[bytes] | None, **options: Any) -> httpx2.Request:
-        content = None if body is None else self._fed(iter(body))
-        return self._http.build_request(method, path, content=content, **options)
-
-    async def _fed(self, pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
-        while (piece := await self.work(next, pieces, None)) is not None:
-            yield piece
+    def request(self, method: str, path: str, *, body: AsyncIterator[bytes] | None, **options: Any) -> httpx2.Request:
+        return self._http.build_request(method, path, content=body, **options)
 
     async def send(self, request: httpx2.Request, *, follow_redirects: bool) -> httpx2.Response:
         return await self._http.send(request, stream=True, follow_redirects=follow_redirects)
@@ -139,6 +142,9 @@ class Waiting:
 
     async def work(self, function: Callable[..., T], *args: Any) -> T:
         return await anyio.to_thread.run_sync(function, *args)
+
+    def shield(self) -> AbstractContextManager[Any]:
+        return anyio.CancelScope(shield=True)
 
     async def shut(self) -> None:
         await self._http.aclose()

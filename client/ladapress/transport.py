@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -20,7 +20,7 @@ from ladapress.backoff import Backoff, again, asked_s
 from ladapress.errors import LadapressError
 from ladapress.ports import Port
 
-Body = Callable[[], Iterable[bytes]]
+Body = Callable[[], AsyncIterator[bytes]]
 """Opens the body afresh for each try."""
 
 Kind = TypeVar("Kind", bound=BaseModel)

@@ -107,6 +107,19 @@ def test_a_task_that_is_cancelled_lets_go_of_its_stream(service: Service, client
         job.wait()
 
 
+def test_an_upload_that_is_cancelled_is_taken_back(service: Service, client: Client, inputs: Inputs) -> None:
+    before = {model.id for model in client.models.list(limit=100).data}
+
+    async def session() -> None:
+        async with AsyncClient(service.url) as uploading:
+            with anyio.CancelScope() as scope:
+                await uploading.models.upload(inputs.model, moved=lambda count: scope.cancel() if count else None)
+            assert scope.cancelled_caught
+
+    asyncio.run(session())
+    assert {model.id for model in client.models.list(limit=100).data} == before
+
+
 def test_an_absent_service_is_the_same_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ladapress.transport.FIRST_CONTACT_S", 0.2)
 
