@@ -76,16 +76,13 @@ def run(client: Client, teacher: Path, task: Task, system: System, seed: int, sc
         model=model.id,
         train=train.id,
         eval=graded.id,
-        **(
-            {"preset": system.preset or system.name}
-            if system.recipe is None
-            else {"recipe": system.recipe.model_dump(mode="json")}
-        ),
+        preset=(system.preset or system.name) if system.recipe is None else None,
+        recipe=None if system.recipe is None else system.recipe.model_dump(mode="json"),
         target=None if system.minutes is None else {"max_minutes": system.minutes},
         ladder=system.ladder_of(),
         seed=seed,
         metric=task.metric,
-        **({} if task.select is None else {"select": client.datasets.upload(task.select).id}),
+        select=None if task.select is None else client.datasets.upload(task.select).id,
     )
     print(f"{', '.join(system.names)} seed {seed}: {job.id}", flush=True)
     job = client.jobs.wait(job.id)

@@ -119,7 +119,7 @@ def test_every_setting_named_outside_the_code_exists() -> None:
                 "jobs/migrations/versions/*.py",
             },
         ),
-        ("client", {"ladapress"}, {"ladapress/*.py"}),
+        ("client", {"ladapress"}, {"ladapress/*.py", "ladapress/py.typed"}),
     ],
 )
 def test_a_wheel_holds_its_packages_and_nothing_else(

@@ -1,6 +1,9 @@
 """Client of ladapress, compression as a service for BERT-like encoders."""
 
-from ladapress.client import Client
+from ladapress.client import AsyncClient, Client
 from ladapress.errors import LadapressError, Problem
+from ladapress.handle import JobHandle
+from ladapress.modes import Async, Sync
+from ladapress.pages import Page
 
-__all__ = ["Client", "LadapressError", "Problem"]
+__all__ = ["Async", "AsyncClient", "Client", "JobHandle", "LadapressError", "Page", "Problem", "Sync"]

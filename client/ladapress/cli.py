@@ -17,36 +17,30 @@ from rich.console import Console
 from ladapress import outcome, verifier
 from ladapress import reproduce as reproducing
 from ladapress.client import Client
-from ladapress.compress import (
-    Order,
-    ask,
-    download,
-    download_artifact,
-    interruptible,
-    one_of,
-    recipe_file,
-    report,
-    run,
-    rungs,
-    targets,
-    usage,
-    watch,
-)
-from ladapress.display import Display, jobs_table, plan_table
+from ladapress.completion import completion, words
+from ladapress.compress import Order, ask, one_of, recipe_file, run, rungs, targets, usage
+from ladapress.display import Display, plan_table
 from ladapress.errors import LadapressError
+from ladapress.input_commands import datasets, models
+from ladapress.job_commands import cancel, download, jobs, watch
 from ladapress.known_keys import KnownKeys
 from ladapress.mcp_command import mcp
 from ladapress.options import (
     AsJson,
+    Cache,
     Device,
     Eval,
+    IdempotencyKey,
+    JobName,
     LabelColumn,
+    Metadata,
     MetricName,
     ModelDir,
     Out,
     Outputs,
     PairColumn,
     PresetName,
+    Push,
     RecipeFile,
     Rungs,
     Seed,
@@ -57,9 +51,11 @@ from ladapress.options import (
     Train,
     Unlabelled,
     named,
+    pairs,
+    pushed,
 )
 from ladapress.plugins import add_plugins
-from ladapress.push_command import push
+from ladapress.push_command import push as push_command
 from ladapress.trust import GivenKeys, ServiceKeys
 from ladapress.types import JobRequest, Resources
 from ladapress.uploads import media_type, task_of
@@ -68,7 +64,6 @@ app = typer.Typer(
     name="ladapress",
     help="Compression as a service for BERT-like encoders. LADAPRESS_URL names the service, LADAPRESS_API_KEY its key.",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,  # plain errors: one line that a log or a test can be searched for
     pretty_exceptions_enable=False,
 )
@@ -94,6 +89,11 @@ def compress(
     output: Outputs = None,
     seed: Seed = None,
     device: Device = None,
+    push: Push = None,
+    cache: Cache = True,
+    name: JobName = None,
+    metadata: Metadata = None,
+    idempotency_key: IdempotencyKey = None,
     as_json: AsJson = False,
 ) -> None:
     """Upload a model and its data, compress, watch, download and verify the smaller model."""
@@ -104,8 +104,13 @@ def compress(
         options={
             **_options(model_dir, task, metric, preset, recipe, target, ladder, seed, device),
             "outputs": output or [],
+            "push": pushed(push),
+            "cache": None if cache else "bypass",
+            "name": name,
+            "metadata": pairs("--metadata", metadata),
         },
         columns=named(text=text, text_pair=text_pair, label=label),
+        key=idempotency_key,
     )
     with Client() as client:
         code, result = run(client, order, Display())
@@ -183,63 +188,6 @@ def _options(
     }
 
 
-@app.command()
-def jobs(
-    limit: Annotated[int, typer.Option(min=1, max=100)] = 20,
-    as_json: AsJson = False,
-) -> None:
-    """List jobs, newest first."""
-    with Client() as client:
-        page = client.jobs.list(limit=limit)
-    if as_json:
-        print(page.model_dump_json())
-    else:
-        Console(soft_wrap=True).print(jobs_table(page.data))
-
-
-@app.command("watch")
-def watch_command(job_id: Annotated[str, typer.Argument()], as_json: AsJson = False) -> None:
-    """Show a job until it has ended; Ctrl-C leaves the job running."""
-    display = Display()
-    with Client() as client:
-        try:
-            job = watch(client, job_id, display)
-        except KeyboardInterrupt:
-            display.say(f"{job_id} goes on; ladapress cancel {job_id} stops it")
-            raise
-    report(job, display)
-    if as_json:
-        print(outcome.line(outcome.summary(job)), flush=True)
-    raise typer.Exit(outcome.exit_code(job))
-
-
-@app.command()
-def cancel(job_id: Annotated[str, typer.Argument()]) -> None:
-    """Stop a job; nothing of it is published."""
-    with Client() as client:
-        print(client.jobs.cancel(job_id).status)
-
-
-@app.command("download")
-def download_command(
-    what: Annotated[str, typer.Argument(metavar="JOB_OR_ARTIFACT", help="job_... or art_...")],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the files; made where it is missing.")],
-) -> None:
-    """Fetch what a job delivered, every file checked by its sha256."""
-    display = Display()
-    with Client() as client, interruptible():
-        if what.startswith("art_"):
-            download_artifact(client, client.artifacts.get(what), out, display)
-        elif what.startswith("job_"):
-            job = client.jobs.get(what)
-            if not job.points:
-                raise LadapressError.local("nothing_to_download", f"{what} is {job.status} and has no artifact")
-            download(client, job, out, display)
-        else:
-            raise usage(f"{what}: must be the id of a job (job_...) or of an artifact (art_...)")
-    print(out)
-
-
 @app.command(no_args_is_help=True)
 def verify(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of one artifact, as it was downloaded.")],
@@ -298,8 +246,14 @@ def reproduce(
     raise typer.Exit(code)
 
 
-app.command(no_args_is_help=True)(push)
+app.command("push", no_args_is_help=True)(push_command)
 app.command()(mcp)
+app.command("watch", no_args_is_help=True)(watch)
+app.command("cancel", no_args_is_help=True)(cancel)
+app.command("download", no_args_is_help=True)(download)
+app.command("completion", no_args_is_help=True)(completion)
+for group in (jobs, models, datasets):
+    app.add_typer(group)
 
 
 def _version(asked: bool) -> None:
@@ -317,7 +271,7 @@ def root(
 
 def main() -> int:
     """Entry point of the `ladapress` command."""
-    add_plugins(app, sys.argv[1:])
+    add_plugins(app, words() or sys.argv[1:])
     try:
         app(prog_name="ladapress")
     except LadapressError as error:

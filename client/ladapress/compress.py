@@ -15,14 +15,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from ladapress import outcome, uploads
 from ladapress.client import Client
 from ladapress.display import Display, result_table
 from ladapress.errors import LadapressError, of_job, sentence
 from ladapress.events import TERMINAL
-from ladapress.types import Artifact, Job, JobRequest, Ladder, Plan, Resources, Target
+from ladapress.types import Artifact, Job, Ladder, Plan, Target
 
 CANCEL_WAIT_S = 15.0
 DRY_RUNS = 2  # for one plan
@@ -38,6 +38,7 @@ class Order:
     out: Path | None = None  # None where nothing comes back
     options: dict[str, Any] = field(default_factory=dict)  # fields of types.JobRequest beside model and data
     columns: dict[str, str] = field(default_factory=dict)
+    key: str | None = None  # the same key and order give the same job; its uploads stay, for the next try
 
     def check(self) -> None:
         """Raise LadapressError(usage) for files that are not there or cannot be taken."""
@@ -93,7 +94,7 @@ def rungs(given: str | None) -> dict[str, list[float]] | None:
     return {name: found}
 
 
-def one_of(model: type[JobRequest | Resources], name: str, value: str | None) -> str | None:
+def one_of(model: type[BaseModel], name: str, value: str | None) -> str | None:
     """`value` where the interface's type of field `name` allows it."""
     legal = [choice for choice in get_args(model.model_fields[name].annotation) if choice is not None]
     if value is not None and value not in legal:
@@ -120,7 +121,7 @@ def run(client: Client, order: Order, display: Display) -> tuple[int, dict[str, 
     order.check()
     job: Job | None = None
     folders: list[Path] = []
-    key = uuid.uuid4().hex
+    key = order.key or uuid.uuid4().hex
     request: dict[str, Any] | None = None
     try:
         with interruptible(), ExitStack() as undo:
@@ -234,6 +235,10 @@ def check_names(client: Client, order: Order) -> None:
         for step in recipe["steps"]:
             if step["method"] not in methods:
                 raise usage(f"--recipe: method {step['method']!r} must be one of {', '.join(methods)}")
+    if (push := order.options.get("push")) is not None:
+        registries = [known.name for known in client.pushes.registries().data]
+        if push["registry"] not in registries:
+            raise usage(f"--push: registry {push['registry']!r} must be one of {', '.join(registries) or '(none)'}")
 
 
 def upload(client: Client, order: Order, display: Display, undo: ExitStack) -> dict[str, Any]:
@@ -242,14 +247,21 @@ def upload(client: Client, order: Order, display: Display, undo: ExitStack) -> d
     with display:
         size = sum(path.stat().st_size for path in uploads.model_files(order.model).values())
         with display.transfer(f"uploading {order.model}", size) as moved:
-            model = client.models.upload(order.model, moved=moved)
-        undo.callback(_quietly, client.models.delete, model.id)
+            model = client.models.upload(order.model, moved=moved, idempotency_key=_part(order, "model"))
+        if order.key is None:
+            undo.callback(_quietly, client.models.delete, model.id)
         for role, file in order.data.items():
             with display.transfer(f"uploading {file}", file.stat().st_size) as moved:
-                dataset = client.datasets.upload(file, moved=moved)
-            undo.callback(_quietly, client.datasets.delete, dataset.id)
+                dataset = client.datasets.upload(file, moved=moved, idempotency_key=_part(order, role))
+            if order.key is None:
+                undo.callback(_quietly, client.datasets.delete, dataset.id)
             data[role] = dataset.id
     return {"model": model.id, "data": data, **order.options}
+
+
+def _part(order: Order, name: str) -> str | None:
+    """The key of one upload: the same key gives the same id, so that the job's request stays the same."""
+    return None if order.key is None else f"{order.key}.{name}"
 
 
 def _quietly(delete: Any, object_id: str) -> None:

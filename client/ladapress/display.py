@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC
+from datetime import UTC, datetime
 from types import TracebackType
 
 from rich.console import Console
@@ -89,16 +89,16 @@ class Display:
     @contextmanager
     def transfer(self, what: str, total_bytes: int) -> Iterator[Callable[[int], None]]:
         """A bar over bytes; yields the function that is told how many moved."""
-        task = self._bar.add_task(escape(what), total=total_bytes or 1, info=_megabytes(0, total_bytes))
+        task = self._bar.add_task(escape(what), total=total_bytes or 1, info=megabytes(0, total_bytes))
         done = 0
 
         def moved(count: int) -> None:
             nonlocal done
             done += count
-            self._bar.update(task, completed=done, info=_megabytes(done, total_bytes))
+            self._bar.update(task, completed=done, info=megabytes(done, total_bytes))
 
         if not self._live:
-            self.say(f"{what} ({_megabytes(total_bytes)})")
+            self.say(f"{what} ({megabytes(total_bytes)})")
         yield moved
         self._bar.update(task, completed=total_bytes or 1)
 
@@ -164,8 +164,8 @@ def result_table(point: JobPoint) -> Table:
         "non-zero parameters", f"{teacher.nonzero:,}", f"{student.nonzero:,}", f"{point.parameter_ratio:.2f}x"
     )
     delivered = student.bytes_on_disk.get("model.onnx", 0)
-    weights = _megabytes(4 * teacher.parameters)  # as fp32: what bytes_ratio is measured against
-    table.add_row("weights, model.onnx", weights, _megabytes(delivered), f"{point.bytes_ratio:.2f}x")
+    weights = megabytes(4 * teacher.parameters)  # as fp32: what bytes_ratio is measured against
+    table.add_row("weights, model.onnx", weights, megabytes(delivered), f"{point.bytes_ratio:.2f}x")
     for row in point.latency:
         where = f"ms, batch {row.batch} x {row.tokens} tokens, {row.threads} thread"
         table.add_row(where, f"{row.teacher_ms_p50:.2f}", f"{row.student_ms_p50:.2f}", f"{row.ratio:.2f}x")
@@ -180,7 +180,7 @@ def plan_table(plan: Plan) -> Table:
         asked = " ".join(f"{name}={value:g}" for name, value in point.target.items())
         ms = "-" if point.latency_ms is None else f"{point.latency_ms:.2f}, {point.latency_ratio:.2f}x"
         missed = ", ".join(f"{name} {value:.4g}" for name, value in point.shortfall.items())
-        size = f"{_megabytes(point.file_bytes)}, {point.bytes_ratio:.2f}x"
+        size = f"{megabytes(point.file_bytes)}, {point.bytes_ratio:.2f}x"
         count = f"{point.nonzero:,}, {point.parameter_ratio:.2f}x"
         kept = "-" if point.retention is None else f"{100 * point.retention:.1f} %"
         if point.retention_low is not None and point.retention_high is not None:
@@ -196,16 +196,21 @@ def _takes(point: Forecast) -> str:
     return f"{point.seconds / 60:.0f} min, {point.memory_bytes / 1e9:.1f} GB"
 
 
-def jobs_table(jobs: list[Job]) -> Table:
+def jobs_table(jobs: Sequence[Job]) -> Table:
     """One row per job, newest first."""
     table = Table("job", "name", "status", "stage", "done", "created (UTC)", box=None, pad_edge=False)
     for column in table.columns:
         column.no_wrap = column.header != "name"  # an id that is cut is of no use
     for job in jobs:
-        created = job.created_at.astimezone(UTC).strftime("%Y-%m-%d %H:%M")
-        table.add_row(job.id, job.name or "", job.status, job.stage or "", f"{job.progress.fraction:.0%}", created)
+        done = f"{job.progress.fraction:.0%}"
+        table.add_row(job.id, job.name or "", job.status, job.stage or "", done, minute(job.created_at))
     return table
 
 
-def _megabytes(*counts: int) -> str:
+def minute(at: datetime) -> str:
+    """A time to the minute, UTC."""
+    return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M")
+
+
+def megabytes(*counts: int) -> str:
     return "/".join(f"{count / 1e6:.1f}" for count in counts) + " MB"

@@ -11,27 +11,22 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 import httpx2
 
+from ladapress.backoff import FIRST_DELAY_S
 from ladapress.errors import LadapressError
-from ladapress.transport import FIRST_DELAY_S, Transport, place
+from ladapress.resource import Moved
+from ladapress.transport import Transport, place
 from ladapress.types import Artifact, ArtifactFile
 from ladapress.uploads import sha256
 
 STAGING = ".ladapress-partial"
 MANIFEST, SIGNATURE = "manifest.json", "signature.json"  # neither lists itself nor the other
-Moved = Callable[[int], None]
-"""Told how many bytes have arrived, or (negative) have to be fetched again."""
 
 
-def nobody(count: int) -> None:
-    """Nobody wants to know how many bytes moved."""
-
-
-def fetch(transport: Transport, artifact: Artifact, folder: Path, moved: Moved) -> tuple[Path, ...]:
+async def fetch(transport: Transport, artifact: Artifact, folder: Path, moved: Moved) -> tuple[Path, ...]:
     """Download all files of an artifact into `folder` and return their paths.
 
     A connection that is cut is resumed; where the service stays away, the verified part stays in a hidden folder and
@@ -48,7 +43,7 @@ def fetch(transport: Transport, artifact: Artifact, folder: Path, moved: Moved) 
     staging = folder / STAGING
     staging.mkdir(parents=True, exist_ok=True)
     try:
-        staged = [_fetch_file(transport, artifact.id, file, staging, moved) for file in files]
+        staged = [await _fetch_file(transport, artifact.id, file, staging, moved) for file in files]
     except BaseException as error:
         # Only an absent service leaves something to go on from.
         if not (isinstance(error, LadapressError) and error.code == "unreachable"):
@@ -63,7 +58,7 @@ def fetch(transport: Transport, artifact: Artifact, folder: Path, moved: Moved) 
     return tuple(targets)
 
 
-def _fetch_file(transport: Transport, artifact_id: str, file: ArtifactFile, staging: Path, moved: Moved) -> Path:
+async def _fetch_file(transport: Transport, artifact_id: str, file: ArtifactFile, staging: Path, moved: Moved) -> Path:
     # Named by content: what an earlier run left of another artifact is never taken for this one.
     part = staging / hashlib.sha256(f"{file.sha256} {file.path}".encode()).hexdigest()[:32]
     inherited = part.exists() and part.stat().st_size <= file.size
@@ -72,8 +67,8 @@ def _fetch_file(transport: Transport, artifact_id: str, file: ArtifactFile, stag
     else:
         part.write_bytes(b"")
     while True:
-        _fill(transport, place("artifacts", artifact_id, "files", file.path), file, part, moved)
-        found = sha256(part)
+        await _fill(transport, place("artifacts", artifact_id, "files", file.path), file, part, moved)
+        found = await transport.port.work(sha256, part)
         if found == file.sha256:
             return part
         if not inherited:
@@ -83,22 +78,28 @@ def _fetch_file(transport: Transport, artifact_id: str, file: ArtifactFile, stag
         part.write_bytes(b"")
 
 
-def _fill(transport: Transport, url: str, file: ArtifactFile, part: Path, moved: Moved) -> None:
-    """Bring `part` to the announced size, over as many connections as it takes."""
+async def _fill(transport: Transport, url: str, file: ArtifactFile, part: Path, moved: Moved) -> None:
+    """Bring `part` to the announced size, over as many connections as it takes.
+
+    No `If-Range`: the files of an artifact never change, their sha256 is held at the end, and a store elsewhere, whose
+    ETags are of another kind, would send the whole file for it.
+    """
     deadline = time.monotonic() + transport.patience_s
     while (have := part.stat().st_size) < file.size:
         headers = {"accept": "*/*", "accept-encoding": "identity"}
         if have:
-            headers |= {"range": f"bytes={have}-", "if-range": f'"{file.sha256}"'}
+            headers["range"] = f"bytes={have}-"
         try:
-            with transport.send("GET", url, headers=headers, stream=True) as response:
+            async with transport.send("GET", url, headers=headers, stream=True) as response:
                 if have and response.status_code != httpx2.codes.PARTIAL_CONTENT:
                     moved(-have)
                     have = 0
                 with part.open("r+b") as out:
                     out.truncate(have)
                     out.seek(have)
-                    for chunk in response.iter_bytes():  # as they come: what has arrived before a cut is kept
+                    async for chunk in transport.port.chunks(
+                        response
+                    ):  # as they come: what has arrived before a cut is kept
                         have += len(chunk)
                         if have > file.size:
                             raise _damaged(file, f"more than {file.size} bytes")
@@ -106,7 +107,7 @@ def _fill(transport: Transport, url: str, file: ArtifactFile, part: Path, moved:
                         moved(len(chunk))
                         deadline = time.monotonic() + transport.patience_s
                     out.flush()
-                    os.fsync(out.fileno())
+                    await transport.port.work(os.fsync, out.fileno())
         except httpx2.TransportError as error:
             if time.monotonic() > deadline:
                 raise LadapressError.local(
@@ -114,7 +115,7 @@ def _fill(transport: Transport, url: str, file: ArtifactFile, part: Path, moved:
                     f"{file.path}: the connection breaks again and again ({error}); run the same command to go on",
                     retryable=True,
                 ) from error
-            time.sleep(FIRST_DELAY_S)
+            await transport.port.sleep(FIRST_DELAY_S)
         else:
             if have < file.size:
                 raise _damaged(file, f"{have} bytes")

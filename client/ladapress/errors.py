@@ -41,6 +41,7 @@ class LadapressError(Exception):
     def __init__(self, problem: Problem) -> None:
         super().__init__(sentence(problem))
         self.problem = problem
+        self.retry_after_s: float | None = None  # as the service asked for, where it did
 
     @property
     def code(self) -> str:
@@ -80,5 +81,5 @@ def sentence(problem: Problem) -> str:
     text = problem.detail or problem.title or problem.code
     if problem.param and problem.param not in text:
         text += f" (at {problem.param})"
-    findings = [f"{item.get('param') or ''} {item.get('detail') or ''}".strip() for item in problem.errors]
-    return "; ".join([text, *(line for line in findings if line and line not in text)])
+    findings = [[str(item[name]) for name in ("param", "detail") if item.get(name)] for item in problem.errors]
+    return "; ".join([text, *(": ".join(said) for said in findings if not all(word in text for word in said))])

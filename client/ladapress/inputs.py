@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from ladapress import types, uploads
-from ladapress.download import Moved, nobody
 from ladapress.errors import LadapressError
-from ladapress.transport import Transport, place
+from ladapress.modes import Mode, operation
+from ladapress.pages import Asked, listing
+from ladapress.resource import Moved, Resource, nobody
+from ladapress.transport import Transport, parsed, place
 
 
-class Models:
+class Models(Resource[Mode]):
     """Uploaded models."""
 
-    def __init__(self, transport: Transport) -> None:
-        self._transport = transport
-
-    def upload(self, folder: str | os.PathLike[str], *, name: str | None = None, moved: Moved = nobody) -> types.Model:
+    @operation
+    async def upload(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        name: str | None = None,
+        moved: Moved = nobody,
+        idempotency_key: str | None = None,
+    ) -> types.Model:
         """Send a model folder as `save_pretrained` writes it: weights as safetensors, configuration, tokenizer.
 
         A refused upload is taken back. `moved` is told the bytes as they go.
@@ -28,82 +37,76 @@ class Models:
             LadapressError: `usage` for a folder that is no model; else the service's refusal.
         """
         files = uploads.model_files(Path(folder))
-        declared = [
-            {"path": name, "size": path.stat().st_size, "sha256": uploads.sha256(path)} for name, path in files.items()
-        ]
+        digests = {path: await self._transport.port.work(uploads.sha256, file) for path, file in files.items()}
+        declared = [{"path": path, "size": files[path].stat().st_size, "sha256": digests[path]} for path in files]
         body = {"name": name or Path(folder).resolve().name, "files": declared}
-        # A second try may leave an empty model behind; it holds no bytes.
-        model = types.Model.model_validate(self._transport.json("POST", "/v1/models", json=body, repeatable=True))
+        model = await self._ask(types.Model, "POST", place("models"), json=body, idempotency_key=idempotency_key)
         try:
             for missing in model.missing:
-                self._put(model.id, missing, files[missing], moved)
+                where = place("models", model.id, "files", missing)
+                headers = {"content-type": "application/octet-stream"}
+                await send_file(self._transport, "PUT", where, files[missing], moved, headers=headers)
         except BaseException:
-            with suppress(LadapressError):
-                self.delete(model.id)
+            with suppress(LadapressError), self._transport.port.shield():
+                await self._delete(place("models", model.id))
             raise
-        return self.get(model.id)
+        return await Models.get(self, model.id)
 
-    def _put(self, model_id: str, name: str, path: Path, moved: Moved) -> None:
-        sent = 0
-
-        def body() -> Iterator[bytes]:
-            nonlocal sent
-            moved(-sent)
-            sent = 0
-            for piece in uploads.chunks(path):
-                yield piece
-                sent += len(piece)
-                moved(len(piece))
-
-        headers = {"content-type": "application/octet-stream", "content-length": str(path.stat().st_size)}
-        self._transport.json("PUT", place("models", model_id, "files", name), body=body, headers=headers)
-
-    def get(self, model_id: str) -> types.Model:
+    @operation
+    async def get(self, model_id: str) -> types.Model:
         """One model."""
-        return types.Model.model_validate(self._transport.json("GET", place("models", model_id)))
+        return await self._ask(types.Model, "GET", place("models", model_id))
 
-    def list(self, *, limit: int = 20, after: str | None = None) -> types.ModelList:
-        """Newest first; `after` is the last id of the page before."""
-        return types.ModelList.model_validate(self._transport.page("/v1/models", limit, after))
+    @listing
+    def list(
+        self,
+        *,
+        name: str | None = None,
+        created_after: datetime | str | None = None,
+        created_before: datetime | str | None = None,
+        limit: int = 20,
+        after: str | None = None,
+        before: str | None = None,
+    ) -> Asked[types.Model]:
+        """Newest first, `limit` a page."""
+        return self._list(
+            types.Model, place("models"), name=name, created_after=created_after, created_before=created_before,
+            limit=limit, after=after, before=before,
+        )  # fmt: skip
 
-    def delete(self, model_id: str) -> None:
+    @operation
+    async def delete(self, model_id: str) -> None:
         """Delete a model; refused while a job needs it."""
-        self._transport.json("DELETE", place("models", model_id))
+        await self._delete(place("models", model_id))
 
 
-class Datasets:
+class Datasets(Resource[Mode]):
     """Uploaded labelled text."""
 
-    def __init__(self, transport: Transport) -> None:
-        self._transport = transport
-
-    def upload(self, path: str | os.PathLike[str], *, name: str | None = None, moved: Moved = nobody) -> types.Dataset:
+    @operation
+    async def upload(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        name: str | None = None,
+        moved: Moved = nobody,
+        idempotency_key: str | None = None,
+    ) -> types.Dataset:
         """Send one CSV, JSONL or Parquet file; its name tells the format.
 
         Raises:
             LadapressError: `usage` for a name that tells no format, `damaged_upload` where other bytes arrived.
         """
         file = Path(path)
-        headers = {"content-type": uploads.media_type(file), "content-length": str(file.stat().st_size)}
-        digest = uploads.sha256(file)
-        sent = 0
-
-        def body() -> Iterator[bytes]:
-            nonlocal sent
-            moved(-sent)
-            sent = 0
-            for piece in uploads.chunks(file):
-                yield piece
-                sent += len(piece)
-                moved(len(piece))
-
-        # A second try makes at most a second name for the same bytes.
-        answer = self._transport.json(
-            "POST", "/v1/datasets", params={"name": name or file.name}, body=body, headers=headers, repeatable=True
-        )
-        dataset = types.Dataset.model_validate(answer)
+        headers = {"content-type": uploads.media_type(file)}
+        digest = await self._transport.port.work(uploads.sha256, file)
+        answer = await send_file(
+            self._transport, "POST", place("datasets"), file, moved,
+            headers=headers, params={"name": name or file.name}, idempotency_key=idempotency_key,
+        )  # fmt: skip
+        dataset = parsed(types.Dataset, answer, "POST /v1/datasets")
         if dataset.sha256 != digest:
-            self.delete(dataset.id)
+            await self._delete(place("datasets", dataset.id))
             raise LadapressError.local(
                 "damaged_upload",
                 f"{file}: sha256 {digest} here, {dataset.sha256} at the service; was it changed meanwhile?",
@@ -111,14 +114,56 @@ class Datasets:
             )
         return dataset
 
-    def get(self, dataset_id: str) -> types.Dataset:
+    @operation
+    async def get(self, dataset_id: str) -> types.Dataset:
         """One dataset."""
-        return types.Dataset.model_validate(self._transport.json("GET", place("datasets", dataset_id)))
+        return await self._ask(types.Dataset, "GET", place("datasets", dataset_id))
 
-    def list(self, *, limit: int = 20, after: str | None = None) -> types.DatasetList:
-        """Newest first; `after` is the last id of the page before."""
-        return types.DatasetList.model_validate(self._transport.page("/v1/datasets", limit, after))
+    @listing
+    def list(
+        self,
+        *,
+        name: str | None = None,
+        created_after: datetime | str | None = None,
+        created_before: datetime | str | None = None,
+        limit: int = 20,
+        after: str | None = None,
+        before: str | None = None,
+    ) -> Asked[types.Dataset]:
+        """Newest first, `limit` a page."""
+        return self._list(
+            types.Dataset, place("datasets"), name=name, created_after=created_after, created_before=created_before,
+            limit=limit, after=after, before=before,
+        )  # fmt: skip
 
-    def delete(self, dataset_id: str) -> None:
+    @operation
+    async def delete(self, dataset_id: str) -> None:
         """Delete a dataset; refused while a job needs it."""
-        self._transport.json("DELETE", place("datasets", dataset_id))
+        await self._delete(place("datasets", dataset_id))
+
+
+async def send_file(
+    transport: Transport,
+    method: str,
+    path: str,
+    file: Path,
+    moved: Moved,
+    *,
+    headers: Mapping[str, str],
+    **options: Any,
+) -> Any:
+    """Send a file as the raw body of one request, from its first byte in each try. Every upload goes through here."""
+    sent = 0
+
+    async def body() -> AsyncGenerator[bytes, None]:
+        nonlocal sent
+        moved(-sent)
+        sent = 0
+        with file.open("rb") as opened:
+            while piece := await transport.port.work(opened.read, uploads.CHUNK):
+                yield piece
+                sent += len(piece)
+                moved(len(piece))
+
+    length = {"content-length": str(file.stat().st_size)}
+    return await transport.json(method, path, body=body, headers={**headers, **length}, **options)

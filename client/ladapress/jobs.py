@@ -1,67 +1,52 @@
-"""Work and its results: `client.jobs` and `client.artifacts`."""
+"""Compressions: `client.jobs`."""
 
 from __future__ import annotations
 
-import os
 import time
-import uuid
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import aclosing
+from datetime import datetime
 from typing import Any
 
 from ladapress import events, types
-from ladapress.download import Moved, fetch, nobody
-from ladapress.errors import LadapressError, of_job
-from ladapress.transport import Transport, place
+from ladapress.errors import LadapressError
+from ladapress.handle import JobHandle
+from ladapress.modes import Mode, operation, stream
+from ladapress.pages import Asked, listing, query
+from ladapress.resource import Resource
+from ladapress.transport import given, place
+
+OnEvent = Callable[[types.JobEvent], None]
 
 
-class Plans:
-    """What a job would give."""
+class Jobs(Resource[Mode]):
+    """Compressions. What is handed out is a `JobHandle`: the job's fields, and calls on it."""
 
-    def __init__(self, transport: Transport) -> None:
-        self._transport = transport
-
-    def ask(self, request: Mapping[str, Any]) -> types.Plan:
-        """The plan as far as it is known: where its status is not "done", ask again.
-
-        Args:
-            request: as `types.PlanRequest`; fields that are None are left out.
-        """
-        return types.Plan.model_validate(
-            self._transport.json("POST", "/v1/plans", json=_given(request), repeatable=True)
-        )
-
-    def make(self, request: Mapping[str, Any], *, pause_s: float = 0.5) -> types.Plan:
-        """`ask` until the plan is done.
-
-        Raises:
-            LadapressError: the refusal, or a dry run that did not succeed.
-        """
-        while (plan := self.ask(request)).status != "done":
-            while plan.job_id and (job := events.get(self._transport, plan.job_id)).status != "succeeded":
-                if job.status in events.TERMINAL:
-                    detail = f"{job.id} is {job.status} and left no profile"
-                    raise LadapressError(of_job(job) or LadapressError.local("not_measured", detail).problem)
-                time.sleep(pause_s)
-            time.sleep(pause_s)
-        return plan
-
-
-class Jobs:
-    """Compressions."""
-
-    def __init__(self, transport: Transport) -> None:
-        self._transport = transport
-
-    def create(
+    @operation
+    async def create(
         self,
+        /,
         *,
         model: str,
         train: str,
         eval: str,  # noqa: A002  # the interface's own word
+        select: str | None = None,
+        unlabelled: str | None = None,
+        columns: Mapping[str, str] | None = None,
+        task: str | None = None,
+        metric: str | None = None,
+        preset: str | None = None,
+        recipe: Mapping[str, Any] | types.Recipe | None = None,
+        target: Mapping[str, float] | types.Target | None = None,
+        ladder: Mapping[str, Sequence[float]] | types.Ladder | None = None,
+        outputs: Sequence[str] | None = None,
+        seed: int | None = None,
+        name: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        push: Mapping[str, str] | types.PushRequest | None = None,
         idempotency_key: str | None = None,
         **options: Any,
-    ) -> types.Job:
+    ) -> JobHandle[Mode]:
         """Start a compression. Sent again after a lost connection, it is still one job.
 
         Args:
@@ -69,101 +54,124 @@ class Jobs:
             train: id of the training rows.
             eval: id of the rows that measure the result.
             idempotency_key: the same key and request give the same job; a random one where None.
-            options: the other fields of `types.JobRequest` (preset, recipe, target, metric, seed, ...), and
-                `select`, `unlabelled` and `columns` of its `data`. What is left out, the service decides.
+            options: the other fields of `types.JobRequest` (resources, limits, dry_run, ...). What is left out or
+                None, the service decides.
 
         Raises:
             LadapressError: the service's refusal, with the field at fault in `problem.param`.
         """
-        data = {"train": train, "eval": eval}
-        data |= {field: options.pop(field) for field in ("select", "unlabelled", "columns") if field in options}
-        return self.submit({"model": model, "data": data, **options}, idempotency_key=idempotency_key)
+        roles = {"train": train, "eval": eval, "select": select, "unlabelled": unlabelled, "columns": columns}
+        fields = {
+            "model": model, "data": roles, "task": task, "metric": metric, "preset": preset, "recipe": recipe,
+            "target": target, "ladder": ladder, "outputs": outputs, "seed": seed, "name": name,
+            "metadata": metadata, "push": push, **options,
+        }  # fmt: skip
+        return await Jobs.submit(self, fields, idempotency_key=idempotency_key)
 
-    def submit(self, request: Mapping[str, Any], *, idempotency_key: str | None = None) -> types.Job:
+    @operation
+    async def submit(self, request: Mapping[str, Any], *, idempotency_key: str | None = None) -> JobHandle[Mode]:
         """`create` with the request body as the interface spells it; fields that are None are left out."""
-        headers = {"idempotency-key": idempotency_key or uuid.uuid4().hex}
-        return types.Job.model_validate(
-            self._transport.json("POST", "/v1/jobs", json=_given(request), headers=headers, repeatable=True)
-        )
+        return await self._job("POST", place("jobs"), json=given(request), idempotency_key=idempotency_key)
 
-    def get(self, job_id: str) -> types.Job:
+    @operation
+    async def get(self, job_id: str) -> JobHandle[Mode]:
         """One job as it is now."""
-        return events.get(self._transport, job_id)
+        return await self._job("GET", place("jobs", job_id))
 
-    def list(self, *, limit: int = 20, after: str | None = None) -> types.JobList:
-        """Newest first; `after` is the last id of the page before."""
-        return types.JobList.model_validate(self._transport.page("/v1/jobs", limit, after))
-
-    def cancel(self, job_id: str) -> types.Job:
-        """Ask a job to stop; it is `cancelling` until its processes are gone."""
-        return types.Job.model_validate(self._transport.json("POST", place("jobs", job_id, "cancel"), repeatable=True))
-
-    def delete(self, job_id: str) -> None:
-        """Delete an ended job with its artifacts."""
-        self._transport.json("DELETE", place("jobs", job_id))
-
-    def events(self, job_id: str, *, after: int = 0) -> Iterator[types.JobEvent]:
-        """What happens to a job, from event number `after` on, until it has ended. Survives cut connections."""
-        return events.follow(self._transport, job_id, after=after)
-
-    def wait(
+    @listing
+    def list(
         self,
-        job_id: str,
         *,
-        timeout_s: float | None = None,
-        on_event: Callable[[types.JobEvent], None] | None = None,
-    ) -> types.Job:
+        status: str | None = None,
+        name: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        created_after: datetime | str | None = None,
+        created_before: datetime | str | None = None,
+        limit: int = 20,
+        after: str | None = None,
+        before: str | None = None,
+    ) -> Asked[JobHandle[Mode]]:
+        """Newest first, `limit` a page; `after` is the last id of the page before.
+
+        Args:
+            metadata: pairs that a job must have all.
+        """
+        asked = query(
+            status=status, name=name, metadata=metadata, created_after=created_after, created_before=created_before,
+            limit=limit, after=after, before=before,
+        )  # fmt: skip
+        return Asked(place("jobs"), lambda row: JobHandle.of(self._transport, row, "GET /v1/jobs"), asked)
+
+    @operation
+    async def cancel(self, job_id: str) -> JobHandle[Mode]:
+        """Ask a job to stop; it is `cancelling` until its processes are gone."""
+        return await self._job("POST", place("jobs", job_id, "cancel"))
+
+    @operation
+    async def pause(self, job_id: str) -> JobHandle[Mode]:
+        """Ask a job to give its worker back; `resume` goes on from the last checkpoint."""
+        return await self._job("POST", place("jobs", job_id, "pause"))
+
+    @operation
+    async def resume(self, job_id: str) -> JobHandle[Mode]:
+        """Queue a paused job again."""
+        return await self._job("POST", place("jobs", job_id, "resume"))
+
+    @operation
+    async def retry(self, job_id: str, *, idempotency_key: str | None = None) -> JobHandle[Mode]:
+        """A new job of the same request."""
+        return await self.again(job_id, idempotency_key)
+
+    @operation
+    async def delete(self, job_id: str) -> None:
+        """Delete an ended job with its artifacts."""
+        await self._delete(place("jobs", job_id))
+
+    @stream
+    async def events(self, job_id: str, *, after: int = 0) -> AsyncGenerator[types.JobEvent, None]:
+        """What happens to a job, from event number `after` on, until it has ended. Survives cut connections."""
+        async with aclosing(events.follow(self._transport, job_id, after=after)) as following:
+            async for event in following:
+                yield event
+
+    @operation
+    async def wait(
+        self, job_id: str, *, timeout_s: float | None = None, on_event: OnEvent | None = None
+    ) -> JobHandle[Mode]:
         """The job when it has ended, however it ended.
 
         Raises:
             LadapressError: `timeout` after `timeout_s` seconds; the job goes on.
         """
-        deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        if deadline is None:
-            for event in self.events(job_id):
-                if on_event is not None:
-                    on_event(event)
-            return self.get(job_id)
-        return self._wait_until(job_id, deadline, on_event)
+        return await self.ended(job_id, timeout_s, on_event)
 
-    def _wait_until(self, job_id: str, deadline: float, on_event: Callable[[types.JobEvent], None] | None) -> types.Job:
+    async def again(self, job_id: str, idempotency_key: str | None) -> JobHandle[Mode]:
+        """The body of `retry`, for handles too."""
+        return await self._job("POST", place("jobs", job_id, "retry"), idempotency_key=idempotency_key)
+
+    async def ended(self, job_id: str, timeout_s: float | None, on_event: OnEvent | None) -> JobHandle[Mode]:
+        """The body of `wait`, for handles too."""
+        told = on_event or (lambda _: None)
+        if timeout_s is not None:
+            return await self._polled(job_id, time.monotonic() + timeout_s, told)
+        async for event in events.follow(self._transport, job_id):
+            told(event)
+        return await Jobs.get(self, job_id)
+
+    async def _polled(self, job_id: str, deadline: float, told: OnEvent) -> JobHandle[Mode]:
         # A stream blocks for as long as nothing happens, so a deadline is held by polling.
         after = 0
         while True:
-            job = self.get(job_id)
-            for event in events.page(self._transport, job_id, after):
+            job = await Jobs.get(self, job_id)
+            async for event in events.page(self._transport, job_id, after):
                 after = event.seq
-                if on_event is not None:
-                    on_event(event)
+                told(event)
             if job.status in events.TERMINAL:
                 return job
             if time.monotonic() >= deadline:
                 raise LadapressError.local("timeout", f"{job_id} is still {job.status}", retryable=True)
-            time.sleep(min(0.5, max(0.0, deadline - time.monotonic())))
+            await self._transport.port.sleep(min(0.5, max(0.0, deadline - time.monotonic())))
 
-
-class Artifacts:
-    """Delivered models."""
-
-    def __init__(self, transport: Transport) -> None:
-        self._transport = transport
-
-    def get(self, artifact_id: str) -> types.Artifact:
-        """One artifact with its files, their sizes and digests."""
-        return types.Artifact.model_validate(self._transport.json("GET", place("artifacts", artifact_id)))
-
-    def download(self, artifact_id: str, folder: str | os.PathLike[str], *, moved: Moved = nobody) -> tuple[Path, ...]:
-        """Fetch all files into `folder`, each checked by its sha256 before any of them gets its name.
-
-        Raises:
-            LadapressError: `damaged_download`; see `ladapress.download.fetch`.
-        """
-        return fetch(self._transport, self.get(artifact_id), Path(folder), moved)
-
-
-def _given(request: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        name: _given(value) if isinstance(value, Mapping) else value
-        for name, value in request.items()
-        if value is not None
-    }
+    async def _job(self, method: str, path: str, **options: Any) -> JobHandle[Mode]:
+        answer = await self._transport.json(method, path, **options)
+        return JobHandle.of(self._transport, answer, f"{method} {path}")

@@ -23,7 +23,9 @@ def add_plugins(root: typer.Typer, arguments: list[str]) -> None:
     called = next((argument for argument in arguments if not argument.startswith("-")), None)
     found = {point.name: point for point in entry_points(group=PLUGINS)}
     for name, point in found.items():
-        if called in (None, name):
+        if called not in (None, name):
+            root.command(name, help=SERVER_COMMANDS.get(name))(_never)  # for completion, which only needs its name
+        else:
             loaded = point.load()
             if isinstance(loaded, typer.Typer):
                 root.add_typer(loaded, name=name)
@@ -33,6 +35,10 @@ def add_plugins(root: typer.Typer, arguments: list[str]) -> None:
         if name not in found:
             settings = {"ignore_unknown_options": True, "allow_extra_args": True}
             root.command(name, help=text, context_settings=settings)(_server_missing(name))
+
+
+def _never() -> None:
+    """Stand for a command that was not called."""
 
 
 def _server_missing(name: str) -> Callable[[], None]:

@@ -4,28 +4,36 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
 
 from ladapress import types
 from ladapress.errors import LadapressError
-from ladapress.transport import Transport, place
+from ladapress.modes import Mode, operation
+from ladapress.pages import Asked, listing
+from ladapress.resource import Resource
+from ladapress.transport import given, place
 
 ENDED = ("succeeded", "failed")
 LONGEST_PAUSE_S = 5.0
 
 
-class Pushes:
+class Pushes(Resource[Mode]):
     """Registries, and pushes to them."""
 
-    def __init__(self, transport: Transport) -> None:
-        self._transport = transport
-
-    def registries(self) -> types.RegistryList:
+    @operation
+    async def registries(self) -> types.RegistryList:
         """Where artifacts of this project may be pushed to."""
-        return types.RegistryList.model_validate(self._transport.json("GET", "/v1/registries"))
+        return await self._ask(types.RegistryList, "GET", place("registries"))
 
-    def create(
-        self, artifact_id: str, *, registry: str, to: str, revision: str | None = None, alias: str | None = None
+    @operation
+    async def create(
+        self,
+        artifact_id: str,
+        *,
+        registry: str,
+        to: str,
+        revision: str | None = None,
+        alias: str | None = None,
+        idempotency_key: str | None = None,
     ) -> types.Push:
         """Ask for a push. Asked again it adds nothing to the registry.
 
@@ -35,25 +43,29 @@ class Pushes:
             revision: branch of a repository; "main" where None.
             alias: alias that the version of a registered model gets.
         """
-        asked: dict[str, Any] = {"registry": registry, "to": to, "revision": revision, "alias": alias}
-        body = {name: value for name, value in asked.items() if value is not None}
-        return types.Push.model_validate(
-            self._transport.json("POST", place("artifacts", artifact_id, "push"), json=body, repeatable=True)
-        )
+        body = given({"registry": registry, "to": to, "revision": revision, "alias": alias})
+        path = place("artifacts", artifact_id, "push")
+        return await self._ask(types.Push, "POST", path, json=body, idempotency_key=idempotency_key)
 
-    def get(self, push_id: str) -> types.Push:
+    @operation
+    async def get(self, push_id: str) -> types.Push:
         """One push as it is now."""
-        return types.Push.model_validate(self._transport.json("GET", place("pushes", push_id)))
+        return await self._ask(types.Push, "GET", place("pushes", push_id))
 
-    def list(self, *, limit: int = 20, after: str | None = None) -> types.PushList:
-        """Newest first; `after` is the last id of the page before."""
-        return types.PushList.model_validate(self._transport.page("/v1/pushes", limit, after))
+    @listing
+    def list(
+        self, *, artifact_id: str | None = None, limit: int = 20, after: str | None = None, before: str | None = None
+    ) -> Asked[types.Push]:
+        """Newest first, `limit` a page; those of one artifact where it is named."""
+        return self._list(types.Push, place("pushes"), artifact_id=artifact_id, limit=limit, after=after, before=before)
 
-    def delete(self, push_id: str) -> None:
+    @operation
+    async def delete(self, push_id: str) -> None:
         """Forget a push, and stop it where it is under way; what has reached the registry stays there."""
-        self._transport.json("DELETE", place("pushes", push_id))
+        await self._delete(place("pushes", push_id))
 
-    def wait(
+    @operation
+    async def wait(
         self,
         push_id: str,
         *,
@@ -71,7 +83,7 @@ class Pushes:
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         pause_s, last = 0.25, None
         while True:
-            push = self.get(push_id)
+            push = await Pushes.get(self, push_id)
             if (state := (push.status, push.attempt, push.error)) != last:
                 on_change(push)
                 last = state
@@ -79,5 +91,5 @@ class Pushes:
                 return push
             if deadline is not None and time.monotonic() >= deadline:
                 raise LadapressError.local("timeout", f"{push_id} is still {push.status}", retryable=True)
-            time.sleep(pause_s)
+            await self._transport.port.sleep(pause_s)
             pause_s = min(pause_s * 1.5, LONGEST_PAUSE_S)

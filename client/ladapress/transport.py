@@ -1,28 +1,30 @@
-"""One HTTP request that survives a restarting service: retries with backoff, never one that could act twice.
+"""One HTTP request that survives a restarting service, whichever client sends it.
 
-A request is sent again after a refused connection, 429 or 503 (the service did not act), and after a connection lost in
-flight only if repeating is harmless: GET, HEAD, PUT and DELETE, or a POST whose caller says that it is `repeatable`.
+Every request may be sent again after a lost connection, 429 or 503: GET, HEAD, PUT and DELETE are harmless twice, and
+every POST carries an `Idempotency-Key` of its own, the same in each try. What the first try did is then told again.
 """
 
 from __future__ import annotations
 
-import random
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any
+import uuid
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 import httpx2
+from pydantic import BaseModel, ValidationError
 
+from ladapress.backoff import Backoff, again, asked_s
 from ladapress.errors import LadapressError
+from ladapress.ports import Port
 
-Body = Callable[[], Iterable[bytes]]
+Body = Callable[[], AsyncIterator[bytes]]
 """Opens the body afresh for each try."""
 
-FIRST_DELAY_S = 0.2
-LONGEST_DELAY_S = 8.0
-LONGEST_RETRY_AFTER_S = 60.0
+Kind = TypeVar("Kind", bound=BaseModel)
+
 FIRST_CONTACT_S = 5.0  # until the service has answered once, a wrong address is likelier than a restart
 
 
@@ -30,42 +32,24 @@ class Transport:
     """A pooled connection to one service.
 
     Args:
+        port: how requests leave and time passes.
         url: base address, `http://127.0.0.1:8642`.
-        api_key: sent as `Authorization: Bearer`; None for a keyless loopback service.
         patience_s: how long one request may be retried before `LadapressError(unreachable)`.
-        handler: httpx2 transport to use instead of the network, for tests and proxies.
     """
 
-    def __init__(
-        self,
-        url: str,
-        api_key: str | None,
-        *,
-        patience_s: float,
-        handler: httpx2.BaseTransport | None = None,
-    ) -> None:
-        headers = {"user-agent": "ladapress-client/0.1", "accept": "application/json"}
-        if api_key:
-            headers["authorization"] = f"Bearer {api_key}"
-        if not url.startswith(("http://", "https://")):
-            raise LadapressError.local("usage", f"LADAPRESS_URL {url!r}: must be http://HOST:PORT or https://...")
-        self.url = url.rstrip("/")
+    def __init__(self, port: Port, url: str, *, patience_s: float) -> None:
+        self.port = port
+        self.url = url
         self.patience_s = patience_s
         self._met = False
-        self._http = httpx2.Client(
-            base_url=self.url,
-            headers=headers,
-            timeout=httpx2.Timeout(60.0, connect=5.0),
-            transport=handler,
-        )
 
-    def close(self) -> None:
-        """Give the sockets back."""
-        self._http.close()
+    async def ask(self, kind: type[Kind], method: str, path: str, **options: Any) -> Kind:
+        """The answer of `send` as one of the interface's objects."""
+        return parsed(kind, await self.json(method, path, **options), f"{method} {path}")
 
-    def json(self, method: str, path: str, **options: Any) -> Any:
+    async def json(self, method: str, path: str, **options: Any) -> Any:
         """The parsed answer of `send`; None for an empty one."""
-        with self.send(method, path, **options) as response:
+        async with self.send(method, path, **options) as response:
             if not response.content:
                 return None
             try:
@@ -75,12 +59,13 @@ class Transport:
                     response.status_code, response.content, url=str(response.url)
                 ) from None
 
-    def page(self, path: str, limit: int, after: str | None) -> Any:
-        """One page of a list, newest first."""
-        return self.json("GET", path, params={"limit": limit, **({"after": after} if after else {})})
+    async def delete(self, path: str) -> None:
+        """Have an object be gone."""
+        async with self.send("DELETE", path):
+            pass
 
-    @contextmanager
-    def send(
+    @asynccontextmanager
+    async def send(
         self,
         method: str,
         path: str,
@@ -89,50 +74,59 @@ class Transport:
         body: Body | None = None,
         params: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
+        idempotency_key: str | None = None,
         timeout_s: float | None = None,
         stream: bool = False,
-        repeatable: bool = False,
-    ) -> Iterator[httpx2.Response]:
+    ) -> AsyncIterator[httpx2.Response]:
         """A successful response; with `stream` its body has not been read yet, and reading it is not retried.
+
+        Args:
+            idempotency_key: of a POST; a fresh one where None.
 
         Raises:
             LadapressError: the service refused (its problem), or `unreachable` when patience ran out.
         """
-        harmless = repeatable or method != "POST"
+        sent = dict(headers or {})
+        if method == "POST":
+            sent["idempotency-key"] = idempotency_key or uuid.uuid4().hex
         patience_s = self.patience_s if self._met else min(self.patience_s, FIRST_CONTACT_S)
-        deadline = time.monotonic() + patience_s
-        delay = FIRST_DELAY_S
+        backoff = Backoff(time.monotonic() + patience_s)
+        lost = False
         while True:
-            request = self._http.build_request(
+            request = self.port.request(
                 method,
                 path,
                 json=json,
-                content=None if body is None else body(),
+                body=None if body is None else body(),
                 params=params,
-                headers=headers,
+                headers=sent,
                 timeout=httpx2.USE_CLIENT_DEFAULT if timeout_s is None else timeout_s,
             )
             try:
-                response = self._http.send(request, stream=True)
+                # A stored file may lie elsewhere; the key goes to this service only, which httpx2 sees to.
+                response = await self.port.send(request, follow_redirects=stream)
                 if not (stream and response.is_success):
-                    response.read()
+                    await self.port.read(response)
             except httpx2.TransportError as error:
                 problem = self._unreachable(error)
-                wait = delay if harmless or isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout) else None
+                wait = backoff.wait_s(time.monotonic())
+                lost = True
             else:
                 self._met = True
-                if response.is_success:
+                # What is not there any more was deleted by the try whose answer was lost.
+                if response.is_success or (lost and method == "DELETE" and response.status_code == 404):
                     try:
                         yield response
                     finally:
-                        response.close()
+                        await self.port.close(response)
                     return
                 problem = LadapressError.from_response(response.status_code, response.content, url=str(response.url))
-                wait = retry_after(response, delay) if response.status_code in (429, 503) else None
-            if wait is None or time.monotonic() + wait > deadline:
+                problem.retry_after_s = asked_s(response.headers)
+                repeat = again(response.status_code, problem.code)
+                wait = backoff.wait_s(time.monotonic(), problem.retry_after_s) if repeat else None
+            if wait is None:
                 raise problem
-            time.sleep(wait)
-            delay = min(delay * 2, LONGEST_DELAY_S) * random.uniform(0.8, 1.2)  # noqa: S311  # jitter, not a secret
+            await self.port.sleep(wait)
 
     def _unreachable(self, error: Exception) -> LadapressError:
         reason = str(error) or type(error).__name__
@@ -144,15 +138,32 @@ class Transport:
         )
 
 
+def parsed(kind: type[Kind], answer: Any, what: str) -> Kind:
+    """An object of the interface.
+
+    Raises:
+        LadapressError: `protocol`: the answer to `what` is none, as where service and client are years apart.
+    """
+    try:
+        return kind.model_validate(answer)
+    except ValidationError as error:
+        first = error.errors()[0]
+        at = "/".join(map(str, first["loc"]))
+        detail = f"{what} answers with something that is no {kind.__name__}: {at}: {first['msg']}"
+        raise LadapressError.local("protocol", detail) from None
+
+
 def place(*parts: str) -> str:
     """The path of an object: `place("jobs", job_id)`. A part may hold slashes (a file of an artifact), nothing else."""
     return "/v1/" + "/".join(quote(part) for part in parts)
 
 
-def retry_after(response: httpx2.Response, otherwise_s: float) -> float:
-    """Seconds to wait as the service asks; `otherwise_s` where it names no number."""
-    try:
-        asked = float(response.headers.get("retry-after", ""))
-    except ValueError:
-        return otherwise_s
-    return min(max(asked, otherwise_s), LONGEST_RETRY_AFTER_S) if asked >= 0 else otherwise_s
+def given(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a request was given, as JSON: fields that are None are left out, so that the service decides."""
+    return {name: _plain(value) for name, value in fields.items() if value is not None}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json", exclude_unset=True)
+    return given(value) if isinstance(value, Mapping) else value

@@ -5,12 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 from ladapress.errors import LadapressError
 
-CHUNK = 1 << 20  # bytes
+CHUNK = 1 << 20  # bytes that are read and sent at a time
 # A model folder also holds what training left there (optimizer.pt, trainer_state.json, README.md); only this is sent.
 MODEL_FILES = re.compile(
     r"(config|generation_config|tokenizer|tokenizer_config|special_tokens_map|added_tokens|vocab"
@@ -91,10 +90,3 @@ def sha256(path: Path) -> str:
     """Hex digest of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def chunks(path: Path) -> Iterator[bytes]:
-    """A file's bytes in pieces of one MiB."""
-    with path.open("rb") as file:
-        while piece := file.read(CHUNK):
-            yield piece

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx2
 import pytest
 from ladapress import Client, LadapressError
+from ladapress.backoff import SPREAD
 from ladapress.download import STAGING, fetch
-from ladapress.transport import Transport
+from ladapress.modes import drive
 from ladapress.types import Artifact, ArtifactFile, JobEvent
 
 from tests.client.conftest import Inputs, Service, Uploaded
@@ -221,8 +223,8 @@ def test_an_unsigned_artifact_does_not_come_under_the_signature_of_an_earlier_on
     for name in ("manifest.json", "signature.json"):
         (tmp_path / name).write_text('{"files": {}}')
     answer = httpx2.MockTransport(lambda _: httpx2.Response(200, content=body))
-    transport = Transport("http://service.example", None, patience_s=1, handler=answer)
-    fetch(transport, known, tmp_path, lambda _: None)
+    with Client("http://service.example", handler=answer) as client:
+        drive(fetch(client._transport, known, tmp_path, lambda _: None))
     assert tree(tmp_path) == {"manifest.json": body}
 
 
@@ -286,35 +288,91 @@ def test_an_artifact_that_names_a_path_outside_its_folder_is_refused(
     file = {"path": path, "size": 1, "sha256": "a" * 64, "media_type": "text/plain"}
     hostile = Artifact.model_construct(id="art_x", files=[type("File", (), file)()])
     with pytest.raises(LadapressError) as refused:
-        fetch(client._transport, hostile, tmp_path / "out", lambda _: None)
+        drive(fetch(client._transport, hostile, tmp_path / "out", lambda _: None))
     assert refused.value.code == "protocol"
     assert not (tmp_path / "out").exists()
 
 
 def test_a_busy_service_is_asked_again_when_it_said(monkeypatch: pytest.MonkeyPatch) -> None:
     waits: list[float] = []
-    monkeypatch.setattr("ladapress.transport.time.sleep", waits.append)
+    monkeypatch.setattr("ladapress.ports.time.sleep", waits.append)
     busy = httpx2.Response(503, headers={"retry-after": "3"}, content=b"busy")
     answers = iter([busy, httpx2.Response(200, json={"object": "list", "data": []})])
     with Client("http://service", handler=httpx2.MockTransport(lambda _: next(answers))) as client:
         assert client.presets().data == []
-    assert waits == [3.0]
+    (wait,) = waits
+    assert 3 <= wait <= 3 * (1 + SPREAD)
 
 
-def test_a_post_that_could_act_twice_is_not_repeated() -> None:
-    calls: list[str] = []
+def test_a_post_is_sent_again_under_the_key_of_its_first_try(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also while the service is still at work on the first one; another call has another key."""
+    monkeypatch.setattr("ladapress.ports.time.sleep", lambda _: None)
+    keys: list[str] = []
+    in_flight = {"code": "idempotency_in_flight", "status": 409, "title": "The first request is under way"}
 
-    def cut(request: httpx2.Request) -> httpx2.Response:
-        calls.append(request.method)
-        raise httpx2.ReadError("cut")
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        keys.append(request.headers["idempotency-key"])
+        if len(keys) == 1:
+            raise httpx2.ReadError("cut")
+        if len(keys) == 2:
+            return httpx2.Response(409, headers={"retry-after": "1"}, json=in_flight)
+        return httpx2.Response(404, json={"code": "not_found", "title": "No such object"})
 
-    transport = Transport("http://service", None, patience_s=0.5, handler=httpx2.MockTransport(cut))
-    with pytest.raises(LadapressError):
-        transport.json("POST", "/v1/other")
-    assert calls == ["POST"]
-    with pytest.raises(LadapressError):
-        transport.json("POST", "/v1/other", repeatable=True)
-    assert len(calls) > 2
+    with Client("http://service", handler=httpx2.MockTransport(answer)) as client:
+        for _ in range(2):
+            with pytest.raises(LadapressError, match="No such object"):
+                client.jobs.retry("job_1")
+        with pytest.raises(LadapressError):
+            client.jobs.retry("job_1", idempotency_key="mine")
+    assert len(set(keys[:3])) == 1
+    assert len({*keys}) == 3
+    assert keys[-1] == "mine"
+
+
+def test_what_was_deleted_by_a_try_whose_answer_was_lost_is_deleted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was never there is still an error."""
+    monkeypatch.setattr("ladapress.ports.time.sleep", lambda _: None)
+    cut: list[bool] = []
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        if not cut:
+            cut.append(True)
+            raise httpx2.ReadError("cut")
+        return httpx2.Response(404, json={"code": "not_found", "title": "No such object"})
+
+    with Client("http://service", handler=httpx2.MockTransport(answer)) as client:
+        client.models.delete("mod_1")
+        with pytest.raises(LadapressError, match="No such object"):
+            client.models.delete("mod_1")
+
+
+def test_a_file_that_lies_elsewhere_is_fetched_there_and_the_key_stays_here(tmp_path: Path) -> None:
+    """A presigned address: another host must not see the key, and a cut download goes on there, too."""
+    body = b"0123456789"
+    file = {"path": "a.bin", "size": 10, "sha256": hashlib.sha256(body).hexdigest(), "media_type": "text/plain"}
+    known = Artifact.model_construct(id="art_1", files=[ArtifactFile.model_validate(file)])
+    at_store: list[httpx2.Headers] = []
+
+    class Cut(httpx2.SyncByteStream):
+        def __iter__(self) -> Iterator[bytes]:
+            yield body[:4]
+            raise httpx2.ReadError("cut")
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        if request.url.host == "service":
+            assert request.headers["authorization"] == "Bearer lp_secret"
+            return httpx2.Response(307, headers={"location": "https://store.example/a?signature=1"})
+        at_store.append(request.headers)
+        if len(at_store) == 1:
+            return httpx2.Response(200, stream=Cut())
+        assert request.headers["range"] == "bytes=4-"
+        return httpx2.Response(206, content=body[4:])
+
+    with Client("http://service", "lp_secret", handler=httpx2.MockTransport(answer)) as client:
+        drive(fetch(client._transport, known, tmp_path / "out", lambda _: None))
+    assert (tmp_path / "out/a.bin").read_bytes() == body
+    assert len(at_store) == 2
+    assert all("authorization" not in headers for headers in at_store)
 
 
 def test_an_answer_that_is_no_problem_is_still_one_error() -> None:

@@ -1,0 +1,49 @@
+"""What every resource is made of. A new one is a class like this, and a line in `client.Service`:
+
+class Webhooks(Resource[Mode]):
+    @operation
+    async def create(self, *, url: str) -> types.WebhookEndpoint:
+        return await self._ask(types.WebhookEndpoint, "POST", place("webhook_endpoints"), json={"url": url})
+
+    @listing
+    def list(self, *, limit: int = 20, after: str | None = None) -> Asked[types.WebhookEndpoint]:
+        return self._list(types.WebhookEndpoint, place("webhook_endpoints"), limit=limit, after=after)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
+
+from ladapress.modes import Mode, Moded
+from ladapress.pages import Asked, query
+from ladapress.transport import Transport, parsed
+
+Kind = TypeVar("Kind", bound=BaseModel)
+
+Moved = Callable[[int], None]
+"""Told how many bytes have moved, or (negative) have to be moved again."""
+
+
+def nobody(count: int) -> None:
+    """Nobody wants to know how many bytes moved."""
+
+
+class Resource(Moded[Mode]):
+    """Calls that belong together."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    async def _ask(self, kind: type[Kind], method: str, path: str, **options: Any) -> Kind:
+        return await self._transport.ask(kind, method, path, **options)
+
+    async def _delete(self, path: str) -> None:
+        await self._transport.delete(path)
+
+    def _list(
+        self, kind: type[Kind], path: str, *, metadata: Mapping[str, str] | None = None, **filters: Any
+    ) -> Asked[Kind]:
+        return Asked(path, lambda row: parsed(kind, row, f"GET {path}"), query(metadata=metadata, **filters))
