@@ -9,7 +9,7 @@ from fastapi import Depends, Request
 from jobs.db import Database, connect
 from jobs.registries import Registries
 from jobs.settings import Settings
-from jobs.store import LocalStore
+from jobs.stores import open_store
 
 
 class Context:
@@ -18,7 +18,7 @@ class Context:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.database: Database = connect(settings)
-        self.store = LocalStore(settings.store_dir)
+        self.store = open_store(settings)
         self.registries = Registries.load(settings)
         self.keys_in_use = False  # once true, true for good: a revoked key still counts
         self.closing = False  # the server is on its way out: streams end, clients reconnect

@@ -14,7 +14,7 @@ from fastapi import Request
 
 from core.upload import MAGIC, check_magic, check_name
 from jobs.problem import refuse
-from jobs.store import Blob, LocalStore
+from jobs.store import Blob, Store
 
 BATCH = 1 << 20  # bytes handed to the disk at once
 HEAD = 64  # bytes that a check of the content sees
@@ -34,7 +34,7 @@ Check = Callable[[bytes], None]
 
 
 async def receive(
-    request: Request, store: LocalStore, project: str, *, max_bytes: int, sha256: str | None, check: Check
+    request: Request, store: Store, project: str, *, max_bytes: int, sha256: str | None, check: Check
 ) -> Blob:
     """Stream a request's body into the store.
 

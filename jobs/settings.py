@@ -6,10 +6,12 @@ Reading them has no side effect: folders are made and connections opened by whoe
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -31,8 +33,30 @@ class Settings(BaseSettings):
         None, repr=False, description="Celery broker (redis://...). None = embedded mode: workers poll the table."
     )
     store_dir: Path = Field(
-        default_factory=lambda values: values["data_dir"] / "store", description="Uploads and artifacts, by sha256."
+        default_factory=lambda values: values["data_dir"] / "store",
+        description="Uploads and artifacts, by sha256; with store_url s3://..., only what is on its way there.",
     )
+    store_url: str | None = Field(
+        None, description="Another store than store_dir: file:///FOLDER or s3://BUCKET[/PREFIX]; see docs/stores.md."
+    )
+    store_endpoint: str | None = Field(None, description="Address of an S3-compatible store; Amazon's where absent.")
+    store_public_endpoint: str | None = Field(
+        None, description="The same store as clients reach it, for the addresses of downloads."
+    )
+    store_region: str | None = Field(None, description="Region of the bucket; AWS_REGION where absent.")
+    store_access_key_id: SecretStr | None = Field(
+        None, repr=False, description="Credentials of the bucket; AWS_ACCESS_KEY_ID, or the machine's role, if absent."
+    )
+    store_secret_access_key: SecretStr | None = Field(None, repr=False, description="The secret of that key.")
+    store_redirect_s: int = Field(
+        300, ge=0, le=900, description="Life of the addresses that downloads are sent to; 0 streams through the API."
+    )
+    upload_dir: Path = Field(
+        default_factory=lambda values: values["data_dir"] / "uploads",
+        description="Resumable uploads that are not whole yet; one folder for all API processes.",
+    )
+    upload_ttl_s: Seconds = Field(86_400, description="A resumable upload that gets no byte for so long is dropped.")
+    max_uploads: int = Field(100, ge=1, description="Resumable uploads that a project may have open at once.")
     work_dir: Path = Field(
         default_factory=lambda values: values["data_dir"] / "work", description="Scratch folders of running jobs."
     )
@@ -73,8 +97,27 @@ class Settings(BaseSettings):
     max_json_bytes: Bytes = Field(2**20, description="Largest JSON body.")
     celery_prefix: str = Field("", pattern=r"^[\w.:-]*$", description="Before queue names and Redis keys.")
 
-    @field_validator("data_dir", "store_dir", "work_dir", "signing_key_file", "registries_file")
+    @field_validator("data_dir", "store_dir", "work_dir", "upload_dir", "signing_key_file", "registries_file")
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
         """The service's processes may start in different folders; they must mean the same one."""
         return value and value.absolute()
+
+    @field_validator("store_url")
+    @classmethod
+    def _store(cls, value: str | None) -> str | None:
+        """No credentials in it: it is printed in logs."""
+        parts = urlsplit(value or "file:///")
+        folder = parts.scheme == "file" and not parts.netloc and parts.path.startswith("/")
+        bucket = parts.scheme == "s3" and re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", parts.netloc)
+        if not (folder or bucket) or parts.query or parts.fragment:
+            raise ValueError(f"{value!r}: legal: file:///FOLDER or s3://BUCKET[/PREFIX]")
+        return value
+
+    @field_validator("store_endpoint", "store_public_endpoint")
+    @classmethod
+    def _address(cls, value: str | None) -> str | None:
+        parts = urlsplit(value or "https://none")
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.username:
+            raise ValueError(f"{value!r}: legal: http://HOST[:PORT] or https://HOST[:PORT]")
+        return value and value.rstrip("/")

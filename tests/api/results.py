@@ -9,7 +9,7 @@ from typing import Any
 
 from core.report import Hardware, Latency, Point, Report, Sizes, Stage
 from jobs import service
-from jobs.store import LocalStore
+from jobs.local_store import LocalStore
 from tests.jobs.world import GOOD, World
 
 MODEL_BYTES = bytes(range(256)) * 700  # 179,200: three of the server's pieces

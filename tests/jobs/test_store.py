@@ -16,9 +16,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jobs.local_store import LocalStore
 from jobs.problem import Refused
 from jobs.scope import DEFAULT_PROJECT as PROJECT
-from jobs.store import PARTS, Blob, LocalStore
+from jobs.store import PARTS, Blob
 
 OTHER = "proj_" + 26 * "1"
 
@@ -69,7 +70,7 @@ def test_nothing_is_visible_before_the_last_byte(store: LocalStore) -> None:
 def test_a_process_that_is_killed_leaves_a_part_that_the_sweep_takes(store: LocalStore) -> None:
     """kill -9 between two chunks: no blob, and the rest goes when it is old."""
     script = (
-        "import os, sys; from pathlib import Path; from jobs.store import LocalStore\n"
+        "import os, sys; from pathlib import Path; from jobs.local_store import LocalStore\n"
         "with LocalStore(Path(sys.argv[1])).writer(sys.argv[2], max_bytes=100) as w:\n"
         "    w.write(b'half'); os.kill(os.getpid(), 9)"
     )

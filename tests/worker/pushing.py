@@ -13,11 +13,11 @@ from sqlalchemy import select, update
 
 from jobs import service
 from jobs.clock import db_now
+from jobs.local_store import LocalStore
 from jobs.registries import Registries
 from jobs.requests import PushRequest
 from jobs.settings import Settings
 from jobs.signing import SigningKey
-from jobs.store import LocalStore
 from jobs.tables import Artifact, Push
 from tests.client.artifacts import PLAIN, sealed
 from tests.jobs.world import World

@@ -18,11 +18,11 @@ from sqlalchemy import func, select, text, update
 
 from jobs import service
 from jobs.db import connect
+from jobs.local_store import LocalStore
 from jobs.requests import JobRequest
 from jobs.scope import Scope
 from jobs.settings import Settings
 from jobs.states import TERMINAL, State
-from jobs.store import LocalStore
 from jobs.tables import Artifact, ArtifactFile, Event, Job
 from tests.worker import fake_engine
 from tests.worker.fake_engine import Wish
