@@ -6,12 +6,14 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import anyio
 from anyio.to_thread import run_sync
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from starlette.types import Scope
 
 from api import errors, openapi
+from api.appending import expire
 from api.auth import open_door
 from api.context import Context
 from api.request_id import RequestId
@@ -26,6 +28,7 @@ from api.routes import (
     models,
     plans,
     pushes,
+    uploads,
     well_known,
 )
 from api.strict_json import StrictJson
@@ -35,6 +38,7 @@ from jobs.settings import Settings
 ROUTERS = (
     models.router,
     datasets.router,
+    uploads.router,
     inspections.router,
     plans.router,
     jobs.router,
@@ -45,7 +49,7 @@ ROUTERS = (
     health.router,
     well_known.router,
 )
-RAW = re.compile(r"POST /v1/datasets|PUT /v1/models/[^/]*/files/.*", re.DOTALL)
+RAW = re.compile(r"POST /v1/datasets|PUT /v1/models/[^/]*/files/.*|PATCH /v1/uploads/[^/]*", re.DOTALL)
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -60,7 +64,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         await run_sync(upgrade, context.settings)
         await run_sync(open_door, context)
         app.openapi()  # made once, before anybody waits for it
-        yield
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(expire, context)
+            yield
+            tasks.cancel_scope.cancel()
         context.closing = True
         await run_sync(context.database.dispose)
 

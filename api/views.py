@@ -46,7 +46,7 @@ def models(s: Session, scope: Scope, rows: Sequence[tables.Model]) -> list[schem
                 for file in files[row.id]
             ],
             missing=[file.path for file in files[row.id] if not file.present],
-            created_at=_time(row.created_at),
+            created_at=time(row.created_at),
         )
         for row in rows
     ]
@@ -187,7 +187,7 @@ def artifact(row: tables.Artifact, files: Sequence[tables.ArtifactFile]) -> sche
             schemas.ArtifactFile(path=file.path, size=file.size, sha256=file.sha256, media_type=file.media_type)
             for file in files
         ],
-        created_at=_time(row.created_at),
+        created_at=time(row.created_at),
     )
 
 
@@ -213,8 +213,8 @@ def signing_key(row: tables.SigningKey) -> schemas.SigningKey:
     return schemas.SigningKey(
         kid=row.id,
         x=row.x,
-        created_at=_time(row.created_at),
-        retired_at=None if row.retired_at is None else _time(row.retired_at),
+        created_at=time(row.created_at),
+        retired_at=None if row.retired_at is None else time(row.retired_at),
         endorsed_by=row.endorsed_by,
         endorsement=row.endorsement,
     )
@@ -222,7 +222,7 @@ def signing_key(row: tables.SigningKey) -> schemas.SigningKey:
 
 def event(row: tables.Event) -> schemas.JobEvent:
     """One event of a job."""
-    return schemas.JobEvent(id=row.id, job_id=row.job_id, seq=row.seq, type=row.type, at=_time(row.at), data=row.data)
+    return schemas.JobEvent(id=row.id, job_id=row.job_id, seq=row.seq, type=row.type, at=time(row.at), data=row.data)
 
 
 def is_last(row: tables.Event) -> bool:
@@ -230,7 +230,7 @@ def is_last(row: tables.Event) -> bool:
     return row.type == "state" and row.data.get("state") in TERMINAL
 
 
-def _time(seconds: float) -> datetime:
+def time(seconds: float) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
 
 

@@ -6,7 +6,7 @@ import secrets
 import time
 
 ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford: no i, l, o, u
-PREFIXES = ("proj", "key", "model", "data", "insp", "job", "art", "evt", "aud", "chk", "prof", "push")
+PREFIXES = ("proj", "key", "model", "data", "insp", "job", "art", "evt", "aud", "chk", "prof", "push", "upl")
 
 
 def new_id(prefix: str, *, at_ms: int | None = None) -> str:

@@ -32,6 +32,17 @@ from jobs.pushes import (
 )
 from jobs.reconcile import Hint, reconcile
 from jobs.removal import cancel, delete_job
+from jobs.resumable import (
+    Wanted,
+    advance,
+    complete_upload,
+    delete_upload,
+    expire_uploads,
+    get_upload,
+    start_upload,
+    without_bytes,
+    wrong_offset,
+)
 from jobs.signing_keys import known as signing_keys
 from jobs.signing_keys import register as register_signing_key
 from jobs.submit import prepare, submit
@@ -43,6 +54,7 @@ from jobs.uploads import (
     delete_dataset,
     delete_model,
     file_arrived,
+    file_limits,
     model_files,
 )
 from jobs.workers import seen
@@ -60,11 +72,14 @@ __all__ = [
     "PublishedFile",
     "PublishedPoint",
     "PushClaim",
+    "Wanted",
+    "advance",
     "cancel",
     "checkpoints",
     "claim",
     "claim_inspection",
     "claim_push",
+    "complete_upload",
     "control",
     "create_dataset",
     "create_model",
@@ -73,15 +88,19 @@ __all__ = [
     "delete_job",
     "delete_model",
     "delete_push",
+    "delete_upload",
     "events_after",
+    "expire_uploads",
     "fail",
     "fail_push",
     "file_arrived",
+    "file_limits",
     "find_profile",
     "finish_cancel",
     "finish_inspection",
     "finish_push",
     "get_inspection",
+    "get_upload",
     "heartbeat",
     "heartbeat_inspection",
     "heartbeat_push",
@@ -103,6 +122,9 @@ __all__ = [
     "request_push",
     "seen",
     "signing_keys",
+    "start_upload",
     "submit",
     "transitions",
+    "without_bytes",
+    "wrong_offset",
 ]

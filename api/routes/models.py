@@ -98,15 +98,8 @@ def _check_files(files: tuple[schemas.FileDeclared, ...], max_bytes: int) -> Non
 
 
 def _limits(context: Context, scope: Scope, model_id: str, path: str, announced: int | None) -> tuple[int, str | None]:
-    """What the body may be: its largest size and its sha256, if that is known."""
     with context.database.readers() as s:
-        file = service.declared_file(s, scope, model_id, path)
-        others = sum(one.size or 0 for one in service.model_files(s, scope, model_id) if one.path != path)
-    if file.size is not None:
-        if announced is not None and announced != file.size:
-            raise refuse("size_mismatch", f"{path}: {announced} bytes are sent; {file.size} were declared")
-        return file.size, file.sha256
-    return max(0, context.settings.max_model_bytes - others), file.sha256
+        return service.file_limits(s, scope, model_id, path, announced, context.settings.max_model_bytes)
 
 
 def _arrived(context: Context, scope: Scope, model_id: str, path: str, blob: Blob) -> schemas.Model:

@@ -13,6 +13,7 @@ from jobs import service
 from jobs.keys import create_key
 from jobs.requests import PushRequest
 from jobs.settings import Settings
+from jobs.staging import Staging
 from tests.api.conftest import database_of, local
 from tests.api.problems import problem
 from tests.api.results import finished
@@ -26,7 +27,10 @@ ABSENT = {
     "job": "job_",
     "artifact": "art_",
     "push": "push_",
+    "upload": "upl_",
 }
+# What a route of uploads looks at before the id.
+TUS = {"Tus-Resumable": "1.0.0", "Upload-Offset": "0"}
 
 
 @pytest.fixture
@@ -45,6 +49,9 @@ def ids(world: World) -> dict[str, str]:
     row = world.job(job)
     with world.db.sessions.begin() as s:
         push = service.request_push(s, world.scope, artifact, PushRequest(registry="hub", to="acme/x"))[0].id
+        wanted = service.Wanted("dataset", {"name": None, "format": "csv"}, 9, "0" * 64)
+        place = Staging(world.settings.upload_dir).create
+        upload = service.start_upload(s, world.scope, wanted, ttl_s=60, most=9, place=place).id
     assert row.inspection_id is not None
     return {
         "model": row.spec["model"],
@@ -53,6 +60,7 @@ def ids(world: World) -> dict[str, str]:
         "job": job,
         "artifact": artifact,
         "push": push,
+        "upload": upload,
     }
 
 
@@ -68,7 +76,9 @@ def test_a_foreign_id_is_answered_like_an_absent_one_on_every_route(
         if kind is None:
             continue
         for accept in ("application/json", "text/event-stream"):
-            headers = {**key, "Accept": accept, "X-Request-Id": "r"}
+            headers = {**key, "Accept": accept, "X-Request-Id": "r", **TUS}
+            if method == "PATCH":
+                headers["Content-Type"] = "application/offset+octet-stream"
             name = "model.safetensors" if method == "PUT" else "model.onnx"
             url = path.replace("{path}", name)
             answers = [
@@ -85,7 +95,7 @@ def test_a_foreign_id_is_answered_like_an_absent_one_on_every_route(
 def _body(method: str, url: str) -> dict[str, Any]:
     if url.endswith("/push"):
         return {"json": {"registry": "hub", "to": "acme/x"}}
-    return {"content": b""} if method == "PUT" else {}
+    return {"content": b""} if method in ("PUT", "PATCH") else {}
 
 
 def test_a_reference_to_a_foreign_object_is_like_one_to_an_absent_one(
@@ -112,6 +122,7 @@ def test_lists_hold_ones_own_objects_only(both: tuple[TestClient, World, dict[st
         ("/v1/datasets", "dataset"),
         ("/v1/jobs", "job"),
         ("/v1/pushes", "push"),
+        ("/v1/uploads", "upload"),
     ):
         for url in (path, f"{path}?after={found[kind]}", f"{path}?after={ABSENT[kind]}zzz"):
             listed: dict[str, Any] = client.get(url, headers=key).json()
