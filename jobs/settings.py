@@ -107,7 +107,7 @@ class Settings(BaseSettings):
     @classmethod
     def _store(cls, value: str | None) -> str | None:
         """No credentials in it: it is printed in logs."""
-        parts = urlsplit(value or "file:///")
+        parts = urlsplit("file:///" if value is None else value)
         folder = parts.scheme == "file" and not parts.netloc and parts.path.startswith("/")
         bucket = parts.scheme == "s3" and re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", parts.netloc)
         if not (folder or bucket) or parts.query or parts.fragment:

@@ -10,6 +10,8 @@ from jobs.local_store import LocalStore
 from jobs.settings import Settings
 from jobs.store import Store
 
+RETRIES = 5  # of one request, ever later
+
 
 def open_store(settings: Settings) -> Store:
     """The store that all processes with these settings share. Asks nobody anything yet."""
@@ -38,7 +40,7 @@ def _bucket_store(settings: Settings, bucket: str, prefix: str) -> Store:
             prefix=prefix or None,
             checksum_algorithm="sha256",  # the store refuses a part that changed on its way
             client_options={"allow_http": (endpoint or "").startswith("http://"), "timeout": "300s"},
-            retry_config={"max_retries": 5},
+            retry_config={"max_retries": RETRIES},
             **{name: value for name, value in given.items() if value is not None},
         )
 

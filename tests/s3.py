@@ -24,15 +24,14 @@ class S3:
 
     def settings(self, folder: Path, **fields: Any) -> Settings:
         """Of a service whose store is below a prefix of the bucket named after `folder`."""
-        return Settings(
-            data_dir=folder,
-            store_url=f"s3://{BUCKET}/{folder.name}",
-            store_endpoint=self.url,
-            store_region="us-east-1",
-            store_access_key_id="test-key",
-            store_secret_access_key="test-secret",
-            **fields,
-        )
+        given: dict[str, Any] = {
+            "store_url": f"s3://{BUCKET}/{folder.name}",
+            "store_endpoint": self.url,
+            "store_region": "us-east-1",
+            "store_access_key_id": "test-key",
+            "store_secret_access_key": "test-secret",
+        }
+        return Settings(data_dir=folder, **{**given, **fields})
 
     @property
     def objects(self) -> dict[str, Any]:
@@ -42,6 +41,11 @@ class S3:
         (account,) = s3_backends
         keys = s3_backends[account]["aws"].buckets[BUCKET].keys
         return dict(keys.items())
+
+    def below(self, prefix: str | None) -> dict[str, Any]:
+        """Those below a prefix, by the rest of their keys."""
+        start = f"{prefix}/"
+        return {key.removeprefix(start): found for key, found in self.objects.items() if key.startswith(start)}
 
     def age(self, end: str, seconds: float) -> None:
         """Make the objects whose key ends so look as if they had been put long ago."""
