@@ -62,7 +62,9 @@ def create_upload(
     return Response(status_code=201, headers={**tus.headers(row), **location})
 
 
-@router.options("/v1/uploads", status_code=204, response_class=Response, dependencies=[Depends(reader)])
+@router.options(
+    "/v1/uploads", status_code=204, response_class=Response, include_in_schema=False, dependencies=[Depends(reader)]
+)
 def get_upload_options(context: Ctx) -> Response:
     """What of tus is spoken here."""
     most = max(context.settings.max_model_bytes, context.settings.max_dataset_bytes)

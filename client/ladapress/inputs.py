@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from ladapress import types, uploads
+from ladapress import resumable, types, uploads
 from ladapress.download import Moved, nobody
 from ladapress.errors import LadapressError
 from ladapress.transport import Transport, place
@@ -36,7 +36,13 @@ class Models:
         model = types.Model.model_validate(self._transport.json("POST", "/v1/models", json=body, repeatable=True))
         try:
             for missing in model.missing:
-                self._put(model.id, missing, files[missing], moved)
+                path = files[missing]
+                if path.stat().st_size < resumable.FROM_BYTES:
+                    self._put(model.id, missing, path, moved)
+                else:
+                    digest = next(one["sha256"] for one in declared if one["path"] == missing)
+                    what = {"purpose": "model_file", "model": model.id, "path": missing}
+                    resumable.send(self._transport, path, str(digest), what, moved)
         except BaseException:
             with suppress(LadapressError):
                 self.delete(model.id)
@@ -86,6 +92,9 @@ class Datasets:
         file = Path(path)
         headers = {"content-type": uploads.media_type(file), "content-length": str(file.stat().st_size)}
         digest = uploads.sha256(file)
+        if file.stat().st_size >= resumable.FROM_BYTES:
+            what = {"purpose": "dataset", "filename": name or file.name, "filetype": headers["content-type"]}
+            return self.get(resumable.send(self._transport, file, digest, what, moved)["dataset_id"])
         sent = 0
 
         def body() -> Iterator[bytes]:

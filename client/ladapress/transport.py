@@ -92,8 +92,11 @@ class Transport:
         timeout_s: float | None = None,
         stream: bool = False,
         repeatable: bool = False,
+        elsewhere: bool = False,
     ) -> Iterator[httpx2.Response]:
         """A successful response; with `stream` its body has not been read yet, and reading it is not retried.
+
+        With `elsewhere` the service may name another address, which does not get the key.
 
         Raises:
             LadapressError: the service refused (its problem), or `unreachable` when patience ran out.
@@ -113,7 +116,7 @@ class Transport:
                 timeout=httpx2.USE_CLIENT_DEFAULT if timeout_s is None else timeout_s,
             )
             try:
-                response = self._http.send(request, stream=True)
+                response = self._http.send(request, stream=True, follow_redirects=elsewhere)
                 if not (stream and response.is_success):
                     response.read()
             except httpx2.TransportError as error:

@@ -856,6 +856,60 @@ class Try(BaseModel):
     kept: bool
 
 
+class Upload(BaseModel):
+    """
+    A resumable upload. When `status` is complete, `dataset_id` or `model_id` is what it has become.
+    """
+
+    id: str
+    object: Literal["upload"] = "upload"
+    purpose: Literal["dataset", "model_file"]
+    status: Literal["open", "complete"]
+    size_bytes: int
+    """
+    Of the whole.
+    """
+    received_bytes: int
+    """
+    Where to go on: the tus offset.
+    """
+    sha256: str
+    """
+    Of the whole, as it was announced.
+    """
+    name: str | None
+    """
+    Of the dataset.
+    """
+    format: str | None
+    """
+    Of the dataset.
+    """
+    dataset_id: str | None
+    model_id: str | None
+    path: str | None
+    """
+    Of the file in the model.
+    """
+    created_at: AwareDatetime
+    expires_at: AwareDatetime
+    """
+    When it is forgotten unless bytes come.
+    """
+
+
+class UploadList(BaseModel):
+    """
+    Resumable uploads of the project.
+    """
+
+    object: Literal["list"] = "list"
+    data: list[Upload]
+    has_more: bool
+    first_id: str | None
+    last_id: str | None
+
+
 class Vocabulary(BaseModel):
     method: Literal["vocabulary"] = "vocabulary"
     tokens: Annotated[int, Field(ge=16, le=10000000)] = 8192
