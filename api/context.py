@@ -9,6 +9,7 @@ from fastapi import Depends, Request
 from jobs.db import Database, connect
 from jobs.registries import Registries
 from jobs.settings import Settings
+from jobs.sources import Sources
 from jobs.staging import Staging
 from jobs.stores import open_store
 
@@ -20,6 +21,7 @@ class Context:
         self.settings = settings
         self.database: Database = connect(settings)
         self.store = open_store(settings)
+        self.sources = Sources(settings)
         self.staging = Staging(settings.upload_dir)
         self.registries = Registries.load(settings)
         self.keys_in_use = False  # once true, true for good: a revoked key still counts

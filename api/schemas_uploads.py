@@ -1,13 +1,44 @@
-"""Answers about resumable uploads."""
+"""Bodies of uploads, and answers about resumable ones."""
 
 from __future__ import annotations
 
 from datetime import datetime
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
 from api.schemas import Answer, Page
+from core.method import Closed
+from jobs.requests import Text
+
+
+class FileDeclared(Closed):
+    """A file that will be sent. Size and sha256 are checked where they are given."""
+
+    path: str = Field(min_length=1, max_length=255, description="Bare file name, such as model.safetensors.")
+    size: int | None = Field(None, ge=0, lt=2**53)
+    sha256: str | None = Field(None, pattern="^[0-9a-fA-F]{64}$")
+
+
+class ModelCreate(Closed):
+    """Body of POST /v1/models. The bytes follow, one PUT per file; or they are taken from `source`."""
+
+    name: Text | None = None
+    files: tuple[FileDeclared, ...] = Field((), max_length=200)
+    source: Text | None = Field(None, description="Instead of files: a folder or prefix below an open source.")
+
+    @field_validator("files")
+    @classmethod
+    def _some(cls, files: tuple[FileDeclared, ...]) -> tuple[FileDeclared, ...]:
+        if not files:
+            raise ValueError("name at least one file; or leave files out and name a source")
+        return files
+
+    @model_validator(mode="after")
+    def _one_way(self) -> ModelCreate:
+        if bool(self.files) == (self.source is not None):
+            raise ValueError("legal: either files or source")
+        return self
 
 
 class Upload(Answer):

@@ -42,6 +42,7 @@ CODES: dict[str, tuple[int, str]] = {
     "idempotency_key_reused": (422, "The idempotency key was used with another body"),
     "recipe_invalid": (422, "The recipe makes no sense"),
     "target_impossible": (422, "The recipe cannot reach the target on this model"),
+    "source_unknown": (422, "No such source is open to the service"),
     "registry_unknown": (422, "No registry of this name is open to the project"),
     "model_unsafe": (422, "The model holds something that could run code"),
     "model_unsupported": (422, "The model is of a kind that is not supported"),

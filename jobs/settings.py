@@ -51,6 +51,10 @@ class Settings(BaseSettings):
     store_redirect_s: int = Field(
         300, ge=0, le=900, description="Life of the addresses that downloads are sent to; 0 streams through the API."
     )
+    sources: str = Field(
+        "",
+        description="Places that uploads may be taken from instead: file:///FOLDER,s3://BUCKET[/PREFIX].",
+    )
     upload_dir: Path = Field(
         default_factory=lambda values: values["data_dir"] / "uploads",
         description="Resumable uploads that are not whole yet; one folder for all API processes.",
@@ -102,6 +106,20 @@ class Settings(BaseSettings):
     def _absolute(cls, value: Path | None) -> Path | None:
         """The service's processes may start in different folders; they must mean the same one."""
         return value and value.absolute()
+
+    def source_places(self) -> tuple[str, ...]:
+        """The entries of `sources`."""
+        return tuple(one.strip() for one in self.sources.split(",") if one.strip())
+
+    @field_validator("sources")
+    @classmethod
+    def _sources(cls, value: str) -> str:
+        for one in value.split(","):
+            if one.strip():
+                cls._store(one.strip())
+                if urlsplit(one.strip()).path.strip("/") == "" and one.strip().startswith("file:"):
+                    raise ValueError(f"{one!r} would open the whole machine; name a folder")
+        return value
 
     @field_validator("store_url")
     @classmethod

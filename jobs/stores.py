@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from jobs.local_store import LocalStore
 from jobs.settings import Settings
 from jobs.store import Store
+
+if TYPE_CHECKING:
+    from obstore.store import S3Store as Bucket
 
 RETRIES = 5  # of one request, ever later
 
@@ -25,24 +28,29 @@ def open_store(settings: Settings) -> Store:
 
 
 def _bucket_store(settings: Settings, bucket: str, prefix: str) -> Store:
-    from obstore.store import S3Store as Bucket  # noqa: PLC0415 - 16 MB that a folder does not need
-
-    from jobs.s3_store import S3Store  # noqa: PLC0415
-
-    def at(endpoint: str | None) -> Bucket:
-        # What is not set here obstore takes from AWS_* and from the machine's role.
-        given: dict[str, Any] = {"endpoint": endpoint, "region": settings.store_region}
-        for name in ("access_key_id", "secret_access_key"):
-            secret = getattr(settings, f"store_{name}")
-            given[name] = secret and secret.get_secret_value()
-        return Bucket(
-            bucket,
-            prefix=prefix or None,
-            checksum_algorithm="sha256",  # the store refuses a part that changed on its way
-            client_options={"allow_http": (endpoint or "").startswith("http://"), "timeout": "300s"},
-            retry_config={"max_retries": RETRIES},
-            **{name: value for name, value in given.items() if value is not None},
-        )
+    from jobs.s3_store import S3Store  # noqa: PLC0415 - 16 MB that a folder does not need
 
     public = settings.store_public_endpoint
-    return S3Store(settings.store_dir, at(settings.store_endpoint), at(public) if public else None)
+    return S3Store(
+        settings.store_dir,
+        bucket_at(settings, bucket, prefix, settings.store_endpoint),
+        bucket_at(settings, bucket, prefix, public) if public else None,
+    )
+
+
+def bucket_at(settings: Settings, bucket: str, prefix: str | None, endpoint: str | None) -> Bucket:
+    """A bucket by the credentials of the settings. What is not set obstore takes from AWS_* or the machine's role."""
+    from obstore.store import S3Store as Opened  # noqa: PLC0415 - as above
+
+    given: dict[str, Any] = {"endpoint": endpoint, "region": settings.store_region}
+    for name in ("access_key_id", "secret_access_key"):
+        secret = getattr(settings, f"store_{name}")
+        given[name] = secret and secret.get_secret_value()
+    return Opened(
+        bucket,
+        prefix=prefix or None,
+        checksum_algorithm="sha256",  # the store refuses a part that changed on its way
+        client_options={"allow_http": (endpoint or "").startswith("http://"), "timeout": "300s"},
+        retry_config={"max_retries": RETRIES},
+        **{name: value for name, value in given.items() if value is not None},
+    )
