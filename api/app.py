@@ -6,6 +6,7 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import anyio
 from anyio.to_thread import run_sync
 from fastapi import Depends, FastAPI
 from fastapi.routing import APIRoute
@@ -13,6 +14,7 @@ from fastapi.telemetry import TelemetryConfig
 from starlette.types import Scope
 
 from api import errors, once, openapi
+from api.appending import expire
 from api.auth import open_door
 from api.context import Context
 from api.observed import Observed, unobserved
@@ -32,6 +34,7 @@ from api.routes import (
     models,
     plans,
     pushes,
+    uploads,
     webhooks,
     well_known,
 )
@@ -42,6 +45,7 @@ from jobs.settings import Settings
 ROUTERS = (
     models.router,
     datasets.router,
+    uploads.router,
     inspections.router,
     plans.router,
     jobs.router,
@@ -57,7 +61,7 @@ ROUTERS = (
 )
 # FastAPI's own spans, which it makes where `jobs.traces` has named a collector; figures and lines are ours.
 TELEMETRY: TelemetryConfig = {"metrics": False, "logs": False, "auto_configure": False, "exclude": unobserved}
-RAW = re.compile(r"POST /v1/datasets|PUT /v1/models/[^/]*/files/.*", re.DOTALL)
+RAW = re.compile(r"POST /v1/datasets|PUT /v1/models/[^/]*/files/.*|PATCH /v1/uploads/[^/]*", re.DOTALL)
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -72,7 +76,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         await run_sync(upgrade, context.settings)
         await run_sync(open_door, context)
         app.openapi()  # made once, before anybody waits for it
-        yield
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(expire, context)
+            yield
+            tasks.cancel_scope.cancel()
         context.closing = True
         await run_sync(context.database.dispose)
 

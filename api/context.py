@@ -12,7 +12,9 @@ from api.rates import Rates
 from jobs.db import Database, connect
 from jobs.registries import Registries
 from jobs.settings import Settings
-from jobs.store import LocalStore
+from jobs.sources import Sources
+from jobs.staging import Staging
+from jobs.stores import open_store
 from jobs.webhooks.addresses import Guard
 
 
@@ -22,7 +24,9 @@ class Context:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.database: Database = connect(settings)
-        self.store = LocalStore(settings.store_dir)
+        self.store = open_store(settings)
+        self.sources = Sources(settings)
+        self.staging = Staging(settings.upload_dir)
         self.registries = Registries.load(settings)
         self.guard = Guard.of(settings)
         self.metrics = Metrics(self.database, settings.lease_s)

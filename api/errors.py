@@ -28,11 +28,13 @@ from core.errors import CompressionError
 from jobs.problem import CODES, Problem, Refused
 
 MEDIA_TYPE = "application/problem+json"
+TUS_PATH, TUS_VERSION = "/v1/uploads", "1.0.0"  # every answer there names the version, refusals too
 RETRY_AFTER_S = {
     "unavailable": 2,
     "too_many_requests": 5,
     "storage_full": 60,
     "idempotency_in_flight": 1,
+    "upload_busy": 1,
     "quota_exceeded": 30,
 }
 # For refusals of the framework, which know a status only.
@@ -65,10 +67,14 @@ def problem_response(problem: Problem, scope: Scope, headers: Mapping[str, str] 
     request_id = scope.get("state", {}).get("request_id")
     body = problem.model_copy(update={"request_id": request_id}).as_dict()
     sent = dict(headers or {})
+    if scope.get("path", "").startswith(TUS_PATH):
+        sent["Tus-Resumable"] = TUS_VERSION
     if problem.code in RETRY_AFTER_S:
         sent.setdefault("Retry-After", str(RETRY_AFTER_S[problem.code]))
     if problem.code == "unauthorized":
         sent.setdefault("WWW-Authenticate", "Bearer")
+    if problem.code == "tus_version":
+        sent["Tus-Version"] = TUS_VERSION
     if problem.code == "request_timeout":
         sent["Connection"] = "close"  # what is still to come would be read as the next request's beginning
     return Response(json.dumps(body), status_code=problem.status, media_type=MEDIA_TYPE, headers=sent)

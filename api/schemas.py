@@ -19,7 +19,7 @@ from core.plan import ModelShape
 from core.recipe import Ladder, Preset, Recipe, Target
 from core.task import Metric, TaskName
 from jobs.problem import Problem
-from jobs.requests import DataRoles, JobWebhook, Limits, PushRequest, Resources, Text, TrackRequest
+from jobs.requests import DataRoles, JobWebhook, Limits, PushRequest, Resources, TrackRequest
 from jobs.states import State
 
 Item = TypeVar("Item")
@@ -40,21 +40,6 @@ class Page(Answer, Generic[Item]):
     has_more: bool
     first_id: str | None
     last_id: str | None
-
-
-class FileDeclared(Closed):
-    """A file that will be sent. Size and sha256 are checked where they are given."""
-
-    path: str = Field(min_length=1, max_length=255, description="Bare file name, such as model.safetensors.")
-    size: int | None = Field(None, ge=0, lt=2**53)
-    sha256: str | None = Field(None, pattern="^[0-9a-fA-F]{64}$")
-
-
-class ModelCreate(Closed):
-    """Body of POST /v1/models. The bytes follow, one PUT per file."""
-
-    name: Text | None = None
-    files: tuple[FileDeclared, ...] = Field(min_length=1, max_length=200)
 
 
 class ModelFile(Answer):

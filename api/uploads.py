@@ -11,10 +11,11 @@ from pathlib import PurePosixPath
 import anyio
 from anyio.to_thread import run_sync
 from fastapi import Request
+from starlette.requests import ClientDisconnect
 
 from core.upload import MAGIC, check_magic, check_name
 from jobs.problem import refuse
-from jobs.store import Blob, LocalStore
+from jobs.store import Blob, Store
 
 BATCH = 1 << 20  # bytes handed to the disk at once
 HEAD = 64  # bytes that a check of the content sees
@@ -34,7 +35,7 @@ Check = Callable[[bytes], None]
 
 
 async def receive(
-    request: Request, store: LocalStore, project: str, *, max_bytes: int, sha256: str | None, check: Check
+    request: Request, store: Store, project: str, *, max_bytes: int, sha256: str | None, check: Check
 ) -> Blob:
     """Stream a request's body into the store.
 
@@ -51,7 +52,7 @@ async def receive(
         raise refuse("payload_too_large", f"{length} bytes are announced; at most {max_bytes} are taken")
     with store.writer(project, max_bytes=max_bytes, expected_sha256=sha256) as writer:
         head_seen = False
-        async for batch in _batches(request):
+        async for batch in batches(request):
             if not head_seen:
                 check(batch[:HEAD])
                 head_seen = True
@@ -115,8 +116,14 @@ def dataset_check(format_: str) -> Check:
     return check
 
 
-async def _batches(request: Request) -> AsyncIterator[bytes]:
-    """The body in pieces of about BATCH bytes, which costs a thread hop per MiB and not per packet."""
+async def batches(request: Request) -> AsyncIterator[bytes]:
+    """The body in pieces of about BATCH bytes, which costs a thread hop per MiB and not per packet.
+
+    What came before a sender went away, or fell silent, is given out before that is raised.
+
+    Raises:
+        ClientDisconnect; Refused: request_timeout.
+    """
     waiting = bytearray()
     stream = request.stream()
     while True:
@@ -125,7 +132,13 @@ async def _batches(request: Request) -> AsyncIterator[bytes]:
                 waiting += await anext(stream)
         except StopAsyncIteration:
             break
+        except ClientDisconnect:
+            if waiting:
+                yield bytes(waiting)
+            raise
         except TimeoutError:
+            if waiting:
+                yield bytes(waiting)
             raise refuse("request_timeout", f"no byte came for {SILENCE_S:g} seconds", retryable=True) from None
         if len(waiting) >= BATCH:
             yield bytes(waiting)

@@ -47,7 +47,7 @@ def models(s: Session, scope: Scope, rows: Sequence[tables.Model]) -> list[schem
                 for file in files[row.id]
             ],
             missing=[file.path for file in files[row.id] if not file.present],
-            created_at=_time(row.created_at),
+            created_at=time(row.created_at),
             expires_at=_maybe(row.expires_at),
         )
         for row in rows
@@ -204,7 +204,7 @@ def _artifact(row: tables.Artifact, files: Sequence[tables.ArtifactFile]) -> sch
             schemas.ArtifactFile(path=file.path, size=file.size, sha256=file.sha256, media_type=file.media_type)
             for file in files
         ],
-        created_at=_time(row.created_at),
+        created_at=time(row.created_at),
         expires_at=_maybe(row.expires_at),
         expired_at=_maybe(row.expired_at),
     )
@@ -232,7 +232,7 @@ def signing_key(row: tables.SigningKey) -> schemas.SigningKey:
     return schemas.SigningKey(
         kid=row.id,
         x=row.x,
-        created_at=_time(row.created_at),
+        created_at=time(row.created_at),
         retired_at=_maybe(row.retired_at),
         endorsed_by=row.endorsed_by,
         endorsement=row.endorsement,
@@ -241,7 +241,7 @@ def signing_key(row: tables.SigningKey) -> schemas.SigningKey:
 
 def event(row: tables.Event) -> schemas.JobEvent:
     """One event of a job."""
-    return schemas.JobEvent(id=row.id, job_id=row.job_id, seq=row.seq, type=row.type, at=_time(row.at), data=row.data)
+    return schemas.JobEvent(id=row.id, job_id=row.job_id, seq=row.seq, type=row.type, at=time(row.at), data=row.data)
 
 
 def gaps(rows: Sequence[tables.Event], after: int) -> list[schemas.Gap]:
@@ -254,7 +254,7 @@ def curves(rows: Sequence[tables.Event]) -> list[schemas.Curve]:
     """Curves from the "metric" events of a job."""
     found: dict[str, list[schemas.CurvePoint]] = {}
     for row in rows:
-        told = schemas.CurvePoint(seq=row.seq, at=_time(row.at), **_only(row.data, "step", "value"))
+        told = schemas.CurvePoint(seq=row.seq, at=time(row.at), **_only(row.data, "step", "value"))
         found.setdefault(row.data["name"], []).append(told)
     return [schemas.Curve(name=name, points=points) for name, points in sorted(found.items())]
 
@@ -264,12 +264,12 @@ def is_last(row: tables.Event) -> bool:
     return row.type == "state" and row.data.get("state") in TERMINAL
 
 
-def _time(seconds: float) -> datetime:
+def time(seconds: float) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
 
 
 def _maybe(seconds: float | None) -> datetime | None:
-    return None if seconds is None else _time(seconds)
+    return None if seconds is None else time(seconds)
 
 
 def _only(data: dict[str, Any], *names: str) -> dict[str, Any]:

@@ -11,14 +11,14 @@ from itertools import groupby
 from sqlalchemy import select, union
 from sqlalchemy.orm import Session
 
-from jobs.store import LocalStore
+from jobs.store import Store
 from jobs.tables import ArtifactFile, Checkpoint, Dataset, ModelFile
 
 GRACE_S = 6 * 3600
 EVERY_S = 3600  # a look at every name in the store
 
 
-def sweep(s: Session, store: LocalStore, grace_s: float = GRACE_S) -> int:
+def sweep(s: Session, store: Store, grace_s: float = GRACE_S) -> int:
     """Remove blobs without a row that nobody has put for `grace_s`, and half-written files; how many."""
     removed = store.drop_parts(grace_s)
     for project, blobs in groupby(list(store.blobs()), key=lambda blob: blob[0]):

@@ -23,6 +23,7 @@ PREFIXES = (
     "hook",
     "msg",
     "try",
+    "upl",
 )
 
 

@@ -33,6 +33,17 @@ from jobs.pushes import (
 )
 from jobs.reconcile import Hint, reconcile
 from jobs.removal import cancel, delete_job, pause, resume
+from jobs.resumable import (
+    Wanted,
+    advance,
+    complete_upload,
+    delete_upload,
+    expire_uploads,
+    get_upload,
+    start_upload,
+    without_bytes,
+    wrong_offset,
+)
 from jobs.signing_keys import known as signing_keys
 from jobs.signing_keys import register as register_signing_key
 from jobs.submit import prepare, retry, submit
@@ -46,6 +57,7 @@ from jobs.uploads import (
     delete_dataset,
     delete_model,
     file_arrived,
+    file_limits,
     model_files,
 )
 from jobs.webhooks.deliveries import (
@@ -79,6 +91,8 @@ __all__ = [
     "PublishedFile",
     "PublishedPoint",
     "PushClaim",
+    "Wanted",
+    "advance",
     "any_due",
     "attempts",
     "cancel",
@@ -88,6 +102,7 @@ __all__ = [
     "claim_inspection",
     "claim_push",
     "claim_track",
+    "complete_upload",
     "control",
     "count",
     "create_dataset",
@@ -99,13 +114,16 @@ __all__ = [
     "delete_job",
     "delete_model",
     "delete_push",
+    "delete_upload",
     "delivery_of",
     "drop_files",
     "events_after",
+    "expire_uploads",
     "fail",
     "fail_push",
     "fail_track",
     "file_arrived",
+    "file_limits",
     "find_profile",
     "finish_cancel",
     "finish_delivery",
@@ -113,6 +131,7 @@ __all__ = [
     "finish_push",
     "forget_deliveries",
     "get_inspection",
+    "get_upload",
     "heartbeat",
     "heartbeat_inspection",
     "heartbeat_push",
@@ -144,7 +163,10 @@ __all__ = [
     "rotate_secret",
     "seen",
     "signing_keys",
+    "start_upload",
     "submit",
     "transitions",
     "update_endpoint",
+    "without_bytes",
+    "wrong_offset",
 ]

@@ -6,17 +6,18 @@ Reading them has no side effect: folders are made and connections opened by whoe
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Port = Annotated[int, Field(gt=0, lt=65_536)]
 PATHS = (
-    "data_dir", "store_dir", "work_dir",
+    "data_dir", "store_dir", "work_dir", "upload_dir",
     "signing_key_file", "registries_file", "webhook_key_file", "metrics_token_file",
 )  # fmt: skip
 Bytes = Annotated[int, Field(gt=0)]
@@ -40,8 +41,34 @@ class Settings(BaseSettings):
         None, repr=False, description="Celery broker (redis://...). None = embedded mode: workers poll the table."
     )
     store_dir: Path = Field(
-        default_factory=lambda values: values["data_dir"] / "store", description="Uploads and artifacts, by sha256."
+        default_factory=lambda values: values["data_dir"] / "store",
+        description="Uploads and artifacts, by sha256; with store_url s3://..., only what is on its way there.",
     )
+    store_url: str | None = Field(
+        None, description="Another store than store_dir: file:///FOLDER or s3://BUCKET[/PREFIX]; see docs/stores.md."
+    )
+    store_endpoint: str | None = Field(None, description="Address of an S3-compatible store; Amazon's where absent.")
+    store_public_endpoint: str | None = Field(
+        None, description="The same store as clients reach it, for the addresses of downloads."
+    )
+    store_region: str | None = Field(None, description="Region of the bucket; AWS_REGION where absent.")
+    store_access_key_id: SecretStr | None = Field(
+        None, repr=False, description="Credentials of the bucket; AWS_ACCESS_KEY_ID, or the machine's role, if absent."
+    )
+    store_secret_access_key: SecretStr | None = Field(None, repr=False, description="The secret of that key.")
+    store_redirect_s: int = Field(
+        300, ge=0, le=900, description="Life of the addresses that downloads are sent to; 0 streams through the API."
+    )
+    sources: str = Field(
+        "",
+        description="Places that uploads may be taken from instead: file:///FOLDER,s3://BUCKET[/PREFIX].",
+    )
+    upload_dir: Path = Field(
+        default_factory=lambda values: values["data_dir"] / "uploads",
+        description="Resumable uploads that are not whole yet; one folder for all API processes.",
+    )
+    upload_ttl_s: Seconds = Field(86_400, description="A resumable upload that gets no byte for so long is dropped.")
+    max_uploads: int = Field(100, ge=1, description="Resumable uploads that a project may have open at once.")
     work_dir: Path = Field(
         default_factory=lambda values: values["data_dir"] / "work", description="Scratch folders of running jobs."
     )
@@ -163,6 +190,39 @@ class Settings(BaseSettings):
     def quotas(self) -> dict[str, int | None]:
         """What a project may have where `ladapress projects quota` says nothing else, by the name of the quota."""
         return {name: getattr(self, f"quota_{name}") for name in QUOTAS}
+
+    def source_places(self) -> tuple[str, ...]:
+        """The entries of `sources`."""
+        return tuple(one.strip() for one in self.sources.split(",") if one.strip())
+
+    @field_validator("sources")
+    @classmethod
+    def _sources(cls, value: str) -> str:
+        for one in value.split(","):
+            if one.strip():
+                cls._store(one.strip())
+                if urlsplit(one.strip()).path.strip("/") == "" and one.strip().startswith("file:"):
+                    raise ValueError(f"{one!r} would open the whole machine; name a folder")
+        return value
+
+    @field_validator("store_url")
+    @classmethod
+    def _store(cls, value: str | None) -> str | None:
+        """No credentials in it: it is printed in logs."""
+        parts = urlsplit("file:///" if value is None else value)
+        folder = parts.scheme == "file" and not parts.netloc and parts.path.startswith("/")
+        bucket = parts.scheme == "s3" and re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", parts.netloc)
+        if not (folder or bucket) or parts.query or parts.fragment:
+            raise ValueError(f"{value!r}: legal: file:///FOLDER or s3://BUCKET[/PREFIX]")
+        return value
+
+    @field_validator("store_endpoint", "store_public_endpoint")
+    @classmethod
+    def _address(cls, value: str | None) -> str | None:
+        parts = urlsplit(value or "https://none")
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.username:
+            raise ValueError(f"{value!r}: legal: http://HOST[:PORT] or https://HOST[:PORT]")
+        return value and value.rstrip("/")
 
 
 QUOTAS = tuple(name.removeprefix("quota_") for name in Settings.model_fields if name.startswith("quota_"))

@@ -138,6 +138,28 @@ class Dataset(Base):
     __table_args__ = (Index(None, "project_id", "sha256"),)
 
 
+class Upload(Base):
+    """A resumable upload: `open`, then `complete`. `received` of `length` bytes are safe; `spec` says what it becomes.
+
+    `purpose` is dataset (then `dataset_id` is what it became) or model_file.
+    """
+
+    __tablename__ = "upload"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    project_id: Mapped[str] = mapped_column(ForeignKey("project.id"))
+    purpose: Mapped[str]
+    spec: Mapped[dict[str, Any]]
+    sha256: Mapped[str]
+    length: Mapped[int]
+    received: Mapped[int] = mapped_column(default=0)
+    state: Mapped[str] = mapped_column(default="open")
+    dataset_id: Mapped[str | None]
+    created_at: Mapped[float] = mapped_column(default=db_now())
+    expires_at: Mapped[float] = mapped_column(index=True)
+
+    __table_args__ = (Index(None, "project_id", "state"),)
+
+
 class Inspection(Asked, Base):
     """A verdict on one (model, data, columns, task, metric): queued, running, then done with a verdict."""
 

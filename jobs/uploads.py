@@ -59,6 +59,27 @@ def declared_file(s: Session, scope: Scope, model_id: str, path: str) -> ModelFi
     return file
 
 
+def file_limits(
+    s: Session, scope: Scope, model_id: str, path: str, announced: int | None, max_bytes: int
+) -> tuple[int, str | None]:
+    """What the bytes of a declared file may be: their largest size and their sha256, if that is known.
+
+    Args:
+        announced: bytes that are to come, if that is known.
+        max_bytes: of the whole model.
+
+    Raises:
+        Refused: not_found, model_complete, size_mismatch.
+    """
+    file = declared_file(s, scope, model_id, path)
+    others = sum(one.size or 0 for one in model_files(s, scope, model_id) if one.path != path)
+    if file.size is not None:
+        if announced is not None and announced != file.size:
+            raise refuse("size_mismatch", f"{path}: {announced} bytes are sent; {file.size} were declared")
+        return file.size, file.sha256
+    return max(0, max_bytes - others), file.sha256
+
+
 def file_arrived(s: Session, scope: Scope, model_id: str, path: str, blob: Blob, max_bytes: int) -> Model:
     """Note a file's bytes; the model is `ready` when no file is missing.
 

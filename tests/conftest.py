@@ -17,6 +17,7 @@ from redis import Redis
 from sqlalchemy import make_url
 
 from demo import ephemeral
+from tests.s3 import S3, server
 
 # A shell that starts a command in the background has it ignore SIGINT, and every process it starts; some tests send it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -82,6 +83,13 @@ def redis_url() -> Iterator[str]:
     """URL of this process's Redis server (one per xdist worker); keep to keys that hold `celery_prefix`."""
     with ephemeral.redis() as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[S3]:
+    """This process's S3-compatible server (one per xdist worker), with an empty bucket; take prefixes of your own."""
+    with server() as running:
+        yield running
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from jobs.garbage import EVERY_S, sweep
 from jobs.queue import Kind, announce
 from jobs.settings import Settings
 from jobs.signing import SigningKey
-from jobs.store import LocalStore
+from jobs.stores import open_store
 from worker import pool, roster
 from worker.engine_id import engine_id
 from worker.inspections import inspect_one
@@ -45,7 +45,7 @@ class Node:
         self.settings = settings
         self.name = f"{socket.gethostname()}:{os.getpid()}"
         self.db = connect(settings)
-        self.store = LocalStore(settings.store_dir)
+        self.store = open_store(settings)
         self.draining = threading.Event()
         self.engine_id = engine_id(settings.threads)
         roster.sweep(settings.work_dir)

@@ -19,6 +19,9 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
 from typing import IO, Any
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -27,12 +30,13 @@ from sqlalchemy.orm import Session
 from jobs import service
 from jobs.db import connect
 from jobs.events import plain
-from jobs.problem import Problem, Refused
+from jobs.problem import Problem, Refused, refuse
 from jobs.registries import Registries, Registry
 from jobs.requests import PushRequest
 from jobs.service import Control, PushClaim
 from jobs.settings import Settings
-from jobs.store import LocalStore
+from jobs.store import full
+from jobs.stores import open_store
 from worker import kernel
 from worker.link import Link
 from worker.tracks import Tracker
@@ -61,7 +65,7 @@ class Pusher:
         self._settings = settings
         self._registries = Registries.load(settings)
         self._db = connect(settings)
-        self._store = LocalStore(settings.store_dir)
+        self._store = open_store(settings)
         self._name = f"{socket.gethostname()}:{os.getpid()}"
 
     def run(self, stop: threading.Event) -> None:
@@ -118,8 +122,13 @@ class Pusher:
         except (OSError, ValueError) as error:
             logger.error("registry %s: its token_file cannot be read: %s", asked.registry, type(error).__name__)  # noqa: TRY400
             return Problem.of("internal", "the operator's token of this registry cannot be read", retryable=True)
-        order = self._order(held, asked, registry, token)
-        with tempfile.TemporaryFile() as ordered, tempfile.TemporaryFile() as answer, tempfile.TemporaryFile() as log:
+        with ExitStack() as opened:
+            ordered, answer, log = (opened.enter_context(tempfile.TemporaryFile()) for _ in range(3))
+            try:
+                files = self._files(held, Path(opened.enter_context(tempfile.TemporaryDirectory())))
+            except Refused as refused:
+                return refused.problem
+            order = self._order(held, asked, registry, token, files)
             ordered.write(json.dumps(order).encode())
             ordered.seek(0)
             child = subprocess.Popen(  # noqa: S603 - our own program
@@ -137,12 +146,36 @@ class Pusher:
             said, tail = (_without(registry, token, file) for file in (answer, log))
         return _verdict(said, code, tail, held.push_id)
 
-    def _order(self, held: PushClaim, asked: PushRequest, registry: Registry, token: str | None) -> dict[str, Any]:
+    def _files(self, held: PushClaim, folder: Path) -> list[dict[str, Any]]:
+        """The files for the child: as they lie in the store, or fetched into a folder.
+
+        Raises:
+            Refused: artifact_damaged, unavailable, storage_full.
+        """
+        files = []
+        for number, (path, size, sha256) in enumerate(held.files):
+            blob = self._store.local_path(held.project_id, sha256)
+            if blob is None:
+                blob = folder / str(number)
+                try:
+                    self._store.fetch(held.project_id, sha256, blob)
+                except FileNotFoundError:
+                    detail = f"{path} must have sha256 {sha256}; the store has nothing"
+                    raise refuse("artifact_damaged", detail) from None
+                except OSError as error:
+                    raise full(error) from error
+            files.append({"path": path, "size": size, "sha256": sha256, "blob": str(blob)})
+        return files
+
+    def _order(
+        self,
+        held: PushClaim,
+        asked: PushRequest,
+        registry: Registry,
+        token: str | None,
+        files: Sequence[Mapping[str, Any]],
+    ) -> dict[str, Any]:
         """What the child is told: see `worker.registries.order.Order`."""
-        files = [
-            {"path": path, "size": size, "sha256": sha256, "blob": str(self._store.path(held.project_id, sha256))}
-            for path, size, sha256 in held.files
-        ]
         figures = {name: held.report[name] for name in FIGURES if isinstance(held.report.get(name), int | float)}
         same = registry.model_dump(mode="json", include={"kind", "url", "username", "private", "experiment"})
         where = asked.model_dump(mode="json", include={"to", "revision", "alias"})

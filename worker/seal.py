@@ -12,14 +12,14 @@ from typing import Any
 
 from jobs.service import PublishedFile
 from jobs.signing import SigningKey
-from jobs.store import LocalStore
+from jobs.store import Store
 from worker.workspace import OutputRefusedError
 
 MANIFEST, SIGNATURE = "manifest.json", "signature.json"
 MAX_MANIFEST_BYTES = 4 << 20
 
 
-def seal(store: LocalStore, project_id: str, files: Sequence[PublishedFile], key: SigningKey) -> PublishedFile:
+def seal(store: Store, project_id: str, files: Sequence[PublishedFile], key: SigningKey) -> PublishedFile:
     """Sign the manifest among the files of one point; the signature, in the store.
 
     Raises:
@@ -32,7 +32,8 @@ def seal(store: LocalStore, project_id: str, files: Sequence[PublishedFile], key
     manifest = listed.pop(MANIFEST, None)
     if manifest is None or manifest.size > MAX_MANIFEST_BYTES:
         raise OutputRefusedError(f"a point needs {MANIFEST!r} of at most {MAX_MANIFEST_BYTES} bytes")
-    content = store.path(project_id, manifest.sha256).read_bytes()  # what will be sent, to the byte
+    with store.open(project_id, manifest.sha256) as stored:
+        content = stored.read()  # what will be sent, to the byte
     found = {path: (file.size, file.sha256) for path, file in listed.items()}
     said = _files(content)
     for path in sorted(said.keys() | found.keys()):

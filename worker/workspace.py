@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-import shutil
 import stat
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from jobs.problem import Refused
 from jobs.service import Order, PublishedFile
-from jobs.store import CHUNK, LocalStore
+from jobs.store import CHUNK, Store
 from worker import protocol
 
 MEDIA_TYPES = {
@@ -28,7 +28,7 @@ class OutputRefusedError(Exception):
     """A child names an output that it may not deliver. Says which, and why."""
 
 
-def lay_out(store: LocalStore, order: Order, folder: Path, *, link: bool) -> dict[str, Any]:
+def lay_out(store: Store, order: Order, folder: Path, *, link: bool) -> dict[str, Any]:
     """Put the model's files and the data below `folder/in`; returns the paths for the child's order.
 
     Args:
@@ -36,13 +36,14 @@ def lay_out(store: LocalStore, order: Order, folder: Path, *, link: bool) -> dic
 
     Raises:
         OSError: a blob is missing, or the disk is full.
+        Refused: artifact_damaged, unavailable.
     """
     inside = folder / "in"
     (inside / "model").mkdir(mode=0o700)
     for file in order.model:
         if PurePosixPath(file.path).name != file.path:
             raise OSError(f"the model file {file.path!r} is not a plain name")
-        _place(store.path(order.project_id, file.sha256), inside / "model" / file.path, link=link)
+        store.fetch(order.project_id, file.sha256, inside / "model" / file.path, link=link)
     paths: dict[str, Any] = {
         "model": str(inside / "model"),
         "select": None,
@@ -51,19 +52,17 @@ def lay_out(store: LocalStore, order: Order, folder: Path, *, link: bool) -> dic
     }
     for role, data in order.data.items():
         target = inside / f"{role}.{data.format}"
-        _place(store.path(order.project_id, data.sha256), target, link=link)
+        store.fetch(order.project_id, data.sha256, target, link=link)
         paths[role] = str(target)
     return {**paths, "formats": {role: data.format for role, data in order.data.items()}}
 
 
-def collect(
-    store: LocalStore, project_id: str, out: Path, point: protocol.Folder, max_bytes: int
-) -> list[PublishedFile]:
+def collect(store: Store, project_id: str, out: Path, point: protocol.Folder, max_bytes: int) -> list[PublishedFile]:
     """Hash the files of one point into the store. Call after the child's group has ended: nothing changes any more.
 
     Raises:
         OutputRefusedError: a path that leaves the folder, anything but a plain file, more than `max_bytes` in all.
-        Refused: storage_full.
+        Refused: storage_full, unavailable.
     """
     root = out.resolve()
     files, total = [], 0
@@ -90,7 +89,7 @@ def collect(
 
 
 def collect_checkpoint(
-    store: LocalStore, project_id: str, out: Path, said: protocol.Checkpoint, max_bytes: int
+    store: Store, project_id: str, out: Path, said: protocol.Checkpoint, max_bytes: int
 ) -> list[PublishedFile]:
     """Hash the files of a checkpoint into the store, while the child still runs.
 
@@ -99,7 +98,7 @@ def collect_checkpoint(
 
     Raises:
         OutputRefusedError: a name that is no plain file of that folder, or more than `max_bytes` in all.
-        Refused: storage_full.
+        Refused: storage_full, unavailable.
     """
     files: list[PublishedFile] = []
     total = 0
@@ -131,18 +130,21 @@ def collect_checkpoint(
     return files
 
 
-def lay_out_checkpoints(
-    store: LocalStore, project_id: str, left: Sequence[Mapping[str, str]], folder: Path
-) -> list[str]:
-    """Put what earlier attempts left below `folder/in`; the folders, newest first. One that lost a blob is left out."""
+def lay_out_checkpoints(store: Store, project_id: str, left: Sequence[Mapping[str, str]], folder: Path) -> list[str]:
+    """Put what earlier attempts left below `folder/in`; the folders, newest first. One that lost a blob, or whose
+    blob is damaged, is left out."""
     laid = []
     for number, files in enumerate(left):
         target = folder / "in" / f"checkpoint-{number}"
         target.mkdir(mode=0o700)
         try:
             for name, sha256 in files.items():
-                _place(store.path(project_id, sha256), target / _plain(name), link=False)
+                store.fetch(project_id, sha256, target / _plain(name))
         except FileNotFoundError:
+            continue
+        except Refused as refused:
+            if refused.problem.code != "artifact_damaged":
+                raise
             continue
         laid.append(str(target))
     return laid
@@ -152,15 +154,3 @@ def _plain(name: str) -> str:
     if name in ("", ".", "..") or "/" in name:
         raise OutputRefusedError(f"{name!r} is not a plain name")
     return name
-
-
-def _place(blob: Path, target: Path, *, link: bool) -> None:
-    if link:
-        try:
-            os.link(blob, target)
-        except OSError:
-            pass  # another file system, or one without hard links
-        else:
-            return
-    shutil.copyfile(blob, target)
-    target.chmod(0o440)

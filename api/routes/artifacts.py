@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import base64
+import os
 import re
-from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
-from typing import Annotated
+import stat
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import PurePosixPath
+from typing import Annotated, BinaryIO
 
+import anyio
+from anyio.to_thread import run_sync
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi import Path as PathParam
 from fastapi.responses import FileResponse, StreamingResponse
@@ -32,15 +38,37 @@ FILE = "/v1/artifacts/{artifact_id}/files/{path:path}"
 
 
 class BlobResponse(FileResponse):
-    """A blob under its sha256: strong ETag, digests, ranges. A blob never changes, so neither does its ETag."""
+    """A blob under its sha256: strong ETag, digests, ranges. A blob never changes, so neither does its ETag.
 
-    def __init__(self, path: Path, file: tables.ArtifactFile, *, partial: bool) -> None:
+    Args:
+        blob: opens it; what comes is of `file.size` bytes and can be read from any place on.
+    """
+
+    def __init__(self, blob: Callable[[], BinaryIO], file: tables.ArtifactFile, *, partial: bool) -> None:
         digest = f"sha-256=:{base64.b64encode(bytes.fromhex(file.sha256)).decode()}:"
         headers = {**KEPT, "ETag": etag(file), "Repr-Digest": digest}
         if not partial:
             headers["Content-Digest"] = digest  # RFC 9530: of the bytes sent, so not on a range
         name = PurePosixPath(file.path).name
-        super().__init__(path, headers=headers, media_type=file.media_type, filename=name)
+        self._blob = blob
+        # Of the status, size and time are looked at; the row knows the size, and a blob has no time but its ETag.
+        status = os.stat_result((stat.S_IFREG, 0, 0, 1, 0, 0, file.size, 0, 0, 0))
+        super().__init__(name, headers=headers, media_type=file.media_type, filename=name, stat_result=status)
+        del self.headers["last-modified"]
+
+    def _should_use_range(self, http_if_range: str) -> bool:
+        """RFC 9110: only a strong tag that is ours."""
+        return http_if_range == self.headers["etag"]
+
+    @asynccontextmanager
+    async def _open_file(self) -> AsyncIterator[anyio.AsyncFile[bytes]]:
+        """Where Starlette opens a path, the store opens a blob."""
+        file = anyio.wrap_file(await run_sync(self._blob))
+        try:
+            yield file
+        finally:
+            with anyio.CancelScope(shield=True):
+                await file.aclose()
 
     @classmethod
     def _parse_range_header(cls, http_range: str, file_size: int) -> list[tuple[int, int]]:
@@ -53,11 +81,11 @@ class BlobResponse(FileResponse):
             raise HTTPException(416, headers={"Content-Range": f"bytes */{file_size}"}) from None
 
 
-def encoded(path: Path, file: tables.ArtifactFile, *, head: bool) -> Response:
+def encoded(blob: Callable[[], BinaryIO], file: tables.ArtifactFile, *, head: bool) -> Response:
     """The same blob under the content coding zstd. Its tag is another: a strong one is of the bytes as sent."""
 
     def pieces() -> Iterator[bytes]:
-        with path.open("rb") as source:
+        with blob() as source:
             yield from transport.encoded(source)
 
     headers = {**KEPT, "ETag": etag(file, transport.CODING), "Content-Encoding": transport.CODING}
@@ -119,6 +147,7 @@ def delete_artifact(artifact_id: Id, context: Ctx, scope: Writer) -> None:
     responses={
         200: {"description": "The file.", **BYTES},
         206: {"description": "The range asked for.", **BYTES},
+        307: {"description": "The file lies at the address in Location for some minutes; ask there without the key."},
         304: {"description": "If-None-Match names the file's ETag."},
         **responses(404, 410, 416, 422),
     },
@@ -135,14 +164,18 @@ def download_file(
 ) -> Response:
     """One file. The ETag is its sha256; with a coding, that and the coding."""
     file = _file(context, scope, artifact_id, path)
-    partial = "range" in request.headers
-    coded = wanted(accept_encoding) and not partial
+    ranged = "range" in request.headers
+    coded = wanted(accept_encoding) and not ranged
     # Who has the file under either tag has it.
     for tag in (etag(file, transport.CODING), etag(file)) if coded else (etag(file),):
         if if_none_match is not None and _matches(if_none_match, tag):
             return Response(status_code=304, headers={"ETag": tag, "Vary": "Accept-Encoding"})
-    blob = context.store.path(scope.project_id, file.sha256)
-    return encoded(blob, file, head=request.method == "HEAD") if coded else BlobResponse(blob, file, partial=partial)
+    head, seconds = request.method == "HEAD", context.settings.store_redirect_s
+    if not head and seconds and (address := context.store.presigned(scope.project_id, file.sha256, seconds)):
+        # The address is a key of its own: it is kept nowhere.
+        return Response(status_code=307, headers={"Location": address, "Cache-Control": "private, no-store"})
+    blob = _blob(context, scope, file)
+    return encoded(blob, file, head=head) if coded else BlobResponse(blob, file, partial=ranged)
 
 
 def etag(file: tables.ArtifactFile, coding: str = "") -> str:
@@ -154,6 +187,17 @@ def _matches(if_none_match: str, tag: str) -> bool:
     """Weak comparison, as RFC 9110 13.1.2 asks for."""
     given = [one.strip().removeprefix("W/") for one in if_none_match.split(",")]
     return "*" in given or tag in given
+
+
+def _blob(context: Context, scope: Scope, file: tables.ArtifactFile) -> Callable[[], BinaryIO]:
+    """Raises Refused (artifact_damaged, unavailable) before anything of the answer has gone."""
+    try:
+        size = context.store.size(scope.project_id, file.sha256)
+    except FileNotFoundError:
+        size = -1
+    if size != file.size:
+        raise refuse("artifact_damaged", f"{file.path} must have {file.size} bytes; the store has not")
+    return partial(context.store.open, scope.project_id, file.sha256)
 
 
 def _file(context: Context, scope: Scope, artifact_id: str, path: str) -> tables.ArtifactFile:

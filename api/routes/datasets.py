@@ -7,7 +7,7 @@ from typing import Annotated
 from anyio.to_thread import run_sync
 from fastapi import APIRouter, Header, Query, Request, Response
 
-from api import schemas, uploads, views
+from api import schemas, sourcing, uploads, views
 from api.auth import Reader, Writer
 from api.context import Context, Ctx
 from api.errors import responses
@@ -34,9 +34,14 @@ async def create_dataset(
     context: Ctx,
     scope: Writer,
     name: Annotated[Text | None, Query(description="File name; its suffix may say the format.")] = None,
+    source: Annotated[Text | None, Query(description="Instead of a body: a file below a source that is open.")] = None,
     content_type: Annotated[str, Header(include_in_schema=False)] = "",
 ) -> schemas.Dataset:
     """Send CSV, JSONL or Parquet. The format comes from Content-Type, or from the suffix of `name`."""
+    if source is not None:
+        answer = await run_sync(sourcing.take_dataset, context, scope, name, source)
+        response.headers["Location"] = f"/v1/datasets/{answer.id}"
+        return answer
     format_ = uploads.dataset_format(content_type, name)
     blob = await uploads.receive(
         request,

@@ -7,7 +7,7 @@ from typing import Annotated
 from anyio.to_thread import run_sync
 from fastapi import APIRouter, Path, Request, Response
 
-from api import schemas, uploads, views
+from api import schemas, schemas_uploads, sourcing, uploads, views
 from api.auth import Reader, Writer
 from api.context import Context, Ctx
 from api.errors import responses
@@ -26,9 +26,13 @@ BINARY = {
 }
 
 
-@router.post("/v1/models", status_code=201, responses=responses(400, 413, 415, 422))
-def create_model(body: schemas.ModelCreate, response: Response, context: Ctx, scope: Writer) -> schemas.Model:
-    """Declare a model: its files by name. Then PUT each of them."""
+@router.post("/v1/models", status_code=201, responses=responses(400, 413, 415, 422, 507))
+def create_model(body: schemas_uploads.ModelCreate, response: Response, context: Ctx, scope: Writer) -> schemas.Model:
+    """Declare a model: its files by name, then PUT each of them. Or have its files taken from a source that is open."""
+    if body.source is not None:
+        answer = sourcing.take_model(context, scope, body.name, body.source)
+        response.headers["Location"] = f"/v1/models/{answer.id}"
+        return answer
     _check_files(body.files, context.settings.max_model_bytes)
     files = [service.DeclaredFile(file.path, file.size, file.sha256) for file in body.files]
     with context.database.sessions.begin() as s:
@@ -88,7 +92,7 @@ def delete_model(model_id: Id, context: Ctx, scope: Writer) -> None:
         service.delete_model(s, scope, model_id)
 
 
-def _check_files(files: tuple[schemas.FileDeclared, ...], max_bytes: int) -> None:
+def _check_files(files: tuple[schemas_uploads.FileDeclared, ...], max_bytes: int) -> None:
     seen: set[str] = set()
     for index, file in enumerate(files):
         param = f"/files/{index}/path"
@@ -105,15 +109,8 @@ def _check_files(files: tuple[schemas.FileDeclared, ...], max_bytes: int) -> Non
 
 
 def _limits(context: Context, scope: Scope, model_id: str, path: str, announced: int | None) -> tuple[int, str | None]:
-    """What the body may be: its largest size and its sha256, if that is known."""
     with context.database.readers() as s:
-        file = service.declared_file(s, scope, model_id, path)
-        others = sum(one.size or 0 for one in service.model_files(s, scope, model_id) if one.path != path)
-    if file.size is not None:
-        if announced is not None and announced != file.size:
-            raise refuse("size_mismatch", f"{path}: {announced} bytes are sent; {file.size} were declared")
-        return file.size, file.sha256
-    return max(0, context.settings.max_model_bytes - others), file.sha256
+        return service.file_limits(s, scope, model_id, path, announced, context.settings.max_model_bytes)
 
 
 def _arrived(context: Context, scope: Scope, model_id: str, path: str, blob: Blob) -> schemas.Model:

@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from ladapress import types, uploads
+from ladapress import resumable, types, uploads
 from ladapress.errors import LadapressError
 from ladapress.modes import Mode, operation
 from ladapress.pages import Asked, listing
@@ -43,6 +43,10 @@ class Models(Resource[Mode]):
         model = await self._ask(types.Model, "POST", place("models"), json=body, idempotency_key=idempotency_key)
         try:
             for missing in model.missing:
+                if files[missing].stat().st_size >= resumable.FROM_BYTES:
+                    what = {"purpose": "model_file", "model": model.id, "path": missing}
+                    await resumable.send(self._transport, files[missing], digests[missing], what, moved)
+                    continue
                 where = place("models", model.id, "files", missing)
                 headers = {"content-type": "application/octet-stream"}
                 await send_file(self._transport, "PUT", where, files[missing], moved, headers=headers)
@@ -100,6 +104,10 @@ class Datasets(Resource[Mode]):
         file = Path(path)
         headers = {"content-type": uploads.media_type(file)}
         digest = await self._transport.port.work(uploads.sha256, file)
+        if file.stat().st_size >= resumable.FROM_BYTES:
+            what = {"purpose": "dataset", "filename": name or file.name, "filetype": headers["content-type"]}
+            made = await resumable.send(self._transport, file, digest, what, moved)
+            return await Datasets.get(self, made["dataset_id"])
         answer = await send_file(
             self._transport, "POST", place("datasets"), file, moved,
             headers=headers, params={"name": name or file.name}, idempotency_key=idempotency_key,

@@ -646,11 +646,15 @@ class MethodList(BaseModel):
 
 class ModelCreate(BaseModel):
     """
-    Body of POST /v1/models. The bytes follow, one PUT per file.
+    Body of POST /v1/models. The bytes follow, one PUT per file; or they are taken from `source`.
     """
 
     name: Annotated[str | None, Field(max_length=200, min_length=1)] = None
-    files: Annotated[list[FileDeclared], Field(max_length=200, min_length=1)]
+    files: Annotated[list[FileDeclared], Field(max_length=200, validate_default=True)] = []
+    source: Annotated[str | None, Field(max_length=200, min_length=1)] = None
+    """
+    Instead of files: a folder or prefix below an open source.
+    """
 
 
 class ModelFile(BaseModel):

@@ -100,7 +100,8 @@ def empty(database: Database, settings: Settings) -> None:
         for table in reversed(Base.metadata.sorted_tables):
             if table.name != "project":
                 s.execute(table.delete())
-    shutil.rmtree(settings.store_dir, ignore_errors=True)
+    for folder in (settings.store_dir, settings.upload_dir):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def copy_of(template: Path, factory: pytest.TempPathFactory) -> str:

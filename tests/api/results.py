@@ -9,7 +9,7 @@ from typing import Any
 
 from core.report import Hardware, Latency, Point, Report, Sizes, Stage
 from jobs import service
-from jobs.store import LocalStore
+from jobs.stores import open_store
 from tests.jobs.world import GOOD, World
 
 MODEL_BYTES = bytes(range(256)) * 700  # 179,200: three of the server's pieces
@@ -66,7 +66,7 @@ def report(one: Point) -> Report:
 def publish(world: World, held: service.Claim, one: Point | None = None) -> str:
     """End a held job well, with two files. Returns the artifact's id."""
     one = one or point()
-    store = LocalStore(world.settings.store_dir)
+    store = open_store(world.settings)
     files = []
     for path, content, media in (
         ("model.onnx", MODEL_BYTES, "application/octet-stream"),

@@ -12,11 +12,11 @@ OPEN = ("/healthz", "/readyz", "/.well-known/ladapress-keys.json")
 
 
 def operations(client: TestClient) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """(METHOD, path template, operation); HEAD of the download too."""
+    """(METHOD, path template, operation); HEAD of downloads and uploads too."""
     for path, methods in client.app.openapi()["paths"].items():  # type: ignore[attr-defined]
         for method, operation in methods.items():
             yield method.upper(), path, operation
-            if operation["operationId"] == "download_file":
+            if operation["operationId"] in ("download_file", "get_upload"):
                 yield "HEAD", path, operation
 
 

@@ -14,6 +14,7 @@ from jobs.keys import create_key
 from jobs.requests import PushRequest
 from jobs.scope import ROLES, page
 from jobs.settings import Settings
+from jobs.staging import Staging
 from jobs.tables import Audit
 from jobs.webhooks.addresses import Guard
 from jobs.webhooks.requests import EndpointCreate
@@ -32,13 +33,17 @@ ABSENT = {
     "push": "push_",
     "endpoint": "hook_",
     "key": "key_",
+    "upload": "upl_",
 }
+# What a route of uploads looks at before the id.
+TUS = {"Tus-Resumable": "1.0.0", "Upload-Offset": "0"}
 LISTS = {
     "/v1/models": "model",
     "/v1/datasets": "dataset",
     "/v1/jobs": "job",
     "/v1/pushes": "push",
     "/v1/artifacts": "artifact",
+    "/v1/uploads": "upload",
     "/v1/webhook_endpoints": "endpoint",
     "/v1/api_keys": "key",
     "/v1/audit": "audit",
@@ -54,6 +59,7 @@ OF_THE_CALLER = (
     "POST /v1/datasets",
     "POST /v1/api_keys",
     "POST /v1/webhook_endpoints",
+    "POST /v1/uploads",
 )
 
 
@@ -78,6 +84,9 @@ def ids(world: World) -> dict[str, str]:
         endpoint = service.create_endpoint(s, world.scope, asked, Guard.of(settings), settings.webhook_key_file)[0].id
         key = create_key(s, world.scope, "theirs")[0].id
         log = page(s, world.scope, Audit)[0][0].id
+        wanted = service.Wanted("dataset", {"name": None, "format": "csv"}, 9, "0" * 64)
+        place = Staging(world.settings.upload_dir).create
+        upload = service.start_upload(s, world.scope, wanted, ttl_s=60, most=9, place=place).id
     assert row.inspection_id is not None
     return {
         "model": row.spec["model"],
@@ -89,6 +98,7 @@ def ids(world: World) -> dict[str, str]:
         "endpoint": endpoint,
         "key": key,
         "audit": log,
+        "upload": upload,
     }
 
 
@@ -113,7 +123,9 @@ def test_a_foreign_id_is_answered_like_an_absent_one_on_every_route(
         if kind is None:
             continue
         for accept in ("application/json", "text/event-stream"):
-            headers = {**key, "Accept": accept, "X-Request-Id": "r"}
+            headers = {**key, "Accept": accept, "X-Request-Id": "r", **TUS}
+            if method == "PATCH" and "/uploads/" in path:
+                headers["Content-Type"] = "application/offset+octet-stream"
             name = "model.safetensors" if method == "PUT" else "model.onnx"
             url = path.replace("{path}", name)
             answers = [
@@ -130,6 +142,8 @@ def test_a_foreign_id_is_answered_like_an_absent_one_on_every_route(
 def _body(method: str, url: str) -> dict[str, Any]:
     if url.endswith("/push"):
         return {"json": {"registry": "hub", "to": "acme/x"}}
+    if method == "PATCH" and "/uploads/" in url:
+        return {"content": b""}
     if method == "PATCH" and "webhook" not in url:
         return {"json": {"expires_at": None}}
     if url.endswith(("/rotate", "/rotate_secret")) or method == "PATCH":

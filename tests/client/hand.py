@@ -14,10 +14,10 @@ from typing import Any
 from core.report import Hardware, Latency, Parity, Point, Report, Sizes, Stage
 from jobs import service
 from jobs.db import connect
+from jobs.local_store import LocalStore
 from jobs.problem import Problem
 from jobs.settings import Settings
 from jobs.signing import SigningKey
-from jobs.store import LocalStore
 from tests.client.artifacts import sealed
 from tests.jobs.world import GOOD
 

@@ -11,9 +11,10 @@ from sqlalchemy import select
 
 from jobs import service
 from jobs.garbage import sweep
+from jobs.local_store import LocalStore
 from jobs.problem import Refused
 from jobs.scope import get
-from jobs.store import Blob, LocalStore
+from jobs.store import Blob
 from jobs.tables import Audit, Dataset, Model, ModelFile
 from tests.jobs.world import MOST, World
 

@@ -17,7 +17,7 @@ from jobs.registries import Registries
 from jobs.requests import PushRequest
 from jobs.settings import Settings
 from jobs.signing import SigningKey
-from jobs.store import LocalStore
+from jobs.stores import open_store
 from jobs.tables import Artifact, Push
 from tests.client.artifacts import PLAIN, sealed
 from tests.jobs.world import World
@@ -55,7 +55,7 @@ class PushScene:
 
     def artifact(self, files: Mapping[str, bytes] | None = None) -> str:
         """Publish these files as a job's only point."""
-        held, store, published = self.world.claimed(), LocalStore(self.settings.store_dir), []
+        held, store, published = self.world.claimed(), open_store(self.settings), []
         for path, content in (files or artifact_files()).items():
             blob = store.put_stream(held.project_id, [content], max_bytes=1 << 30)
             published.append(service.PublishedFile(path, blob.size, blob.sha256, "application/octet-stream"))

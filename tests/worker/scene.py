@@ -22,7 +22,7 @@ from jobs.requests import JobRequest
 from jobs.scope import Scope
 from jobs.settings import Settings
 from jobs.states import TERMINAL, State
-from jobs.store import LocalStore
+from jobs.stores import open_store
 from jobs.tables import Artifact, ArtifactFile, Event, Job
 from tests.worker import fake_engine
 from tests.worker.fake_engine import Wish
@@ -43,7 +43,7 @@ class Scene:
 
     def __post_init__(self) -> None:
         self.db = connect(self.settings)
-        self.store = LocalStore(self.settings.store_dir)
+        self.store = open_store(self.settings)
 
     def submit(
         self,
@@ -144,7 +144,11 @@ class Scene:
         return group
 
     def _files(self, rows: Any) -> dict[str, bytes]:
-        return {row.path: self.store.path(row.project_id, row.sha256).read_bytes() for row in rows}
+        found = {}
+        for row in rows:
+            with self.store.open(row.project_id, row.sha256) as file:
+                found[row.path] = file.read()
+        return found
 
 
 @contextmanager

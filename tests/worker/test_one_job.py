@@ -7,15 +7,20 @@ import itertools
 import json
 import os
 import signal
+from pathlib import Path
+
+import pytest
 
 from jobs import service
 from jobs.states import State
 from jobs.tables import Checkpoint
 from tests.jobs.hooked import endpoint
 from tests.jobs.world import World
+from tests.s3 import S3
 from tests.worker import fake_engine
+from tests.worker.conftest import MakeScene
 from tests.worker.receiver import receiver
-from tests.worker.scene import Scene, members, until
+from tests.worker.scene import Scene, members, until, worker
 
 
 def test_a_job_runs_to_its_one_artifact(scene: Scene) -> None:
@@ -147,3 +152,22 @@ def test_a_checkpoint_that_leads_out_of_its_folder_is_not_kept(scene: Scene) -> 
     job = scene.wait(job_id)
     assert job.state is State.SUCCEEDED
     assert scene.count(Checkpoint) == 0
+
+
+def test_a_job_runs_with_its_store_in_s3(
+    make_scene: MakeScene, s3: S3, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Inputs are fetched, a checkpoint is gone on from, the artifact is sealed there; credentials come by AWS_*."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test-key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test-secret")
+    scene = make_scene("embedded", **s3.settings(tmp_path).model_dump(include={"store_url", "store_endpoint"}))
+    with worker(scene):
+        job_id = scene.submit(steps=8, keep_at=5, rests_at=5)
+        until(lambda: scene.count(Checkpoint) == 1, 60)
+        os.killpg(scene.busy_group(), signal.SIGKILL)
+        job = scene.wait(job_id)
+    assert (job.state, job.attempt) == (State.SUCCEEDED, 2)
+    (files,) = scene.artifacts(job_id)
+    assert set(files) == {"model.onnx", "found.json", "left.json", "manifest.json", "signature.json"}
+    assert (files["model.onnx"], files["left.json"]) == (fake_engine.DATA, b'["5"]')
+    assert [path for path in scene.settings.store_dir.rglob("*") if path.is_file()] == []

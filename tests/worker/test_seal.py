@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from jobs import service
+from jobs.local_store import LocalStore
 from jobs.scope import DEFAULT_PROJECT
 from jobs.service import PublishedFile
 from jobs.signing import SigningKey, endorsement
 from jobs.states import State
-from jobs.store import LocalStore
 from tests.worker.scene import Scene, rescuer
 from worker.seal import seal
 from worker.workspace import OutputRefusedError

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from jobs.local_store import LocalStore
 from jobs.scope import DEFAULT_PROJECT
 from jobs.service import InputData, InputFile, Order
-from jobs.store import LocalStore
 from worker import protocol
 from worker.workspace import OutputRefusedError, collect, lay_out
 
