@@ -67,7 +67,7 @@ FINDINGS: dict[str, Kind] = {
                             "Send rows with different scores."),
     "labels_contradict": Kind("warning", "The same text stands in `train` with different labels.",
                               "Decide which label is right."),
-    "label_map_suspicious": Kind("warning", "id2label and label2id disagree, or names of classes are numbers of others.",
+    "label_map_suspicious": Kind("warning", "id2label and label2id disagree, or a class is called by another's number.",
                                  "Check the order of classes; write labels as names."),
     "rows_few": Kind("warning", "Few rows: what is decided or measured on them is uncertain.",
                      "Send more; text without labels can go into `data.unlabelled`."),
@@ -126,7 +126,12 @@ class Lengths(BaseModel):
 
 
 def found(
-    code: str, detail: str, param: str | None = None, *, rows: Sequence[int] = (), counts: Mapping[str, float] | None = None
+    code: str,
+    detail: str,
+    param: str | None = None,
+    *,
+    rows: Sequence[int] = (),
+    counts: Mapping[str, float] | None = None,
 ) -> Finding:
     """A finding of a known code. Raises KeyError on another."""
     severity = FINDINGS[code].severity

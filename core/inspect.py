@@ -19,9 +19,16 @@ from core.data import Data, Rows, check_alike, read, split_select
 from core.errors import CompressionError, DataInvalid, ModelInvalid
 from core.estimate import Estimate, estimate
 from core.family import Family, family_named, family_of
-from core.findings import Finding, Lengths, of_error
+from core.findings import Finding, Lengths, found, of_error
 from core.looks.budget import LOOK_S, Budget
-from core.looks.rows import class_counts, look_at_classes, look_at_memory, look_at_repeats, look_at_sizes
+from core.looks.rows import (
+    class_counts,
+    look_at_classes,
+    look_at_label_map,
+    look_at_memory,
+    look_at_repeats,
+    look_at_sizes,
+)
 from core.looks.tokens import look_at_lengths, look_at_tokenizer
 from core.looks.weights import look_at_weights
 from core.plan import Matrix, ModelShape
@@ -72,11 +79,13 @@ def inspect(
     classes = class_counts(roles, labels, shape.of)
     longest = family_named(shape.family, shape.task).max_tokens(config)
     lengths, cut = look_at_lengths(tokenizer, roles, shape.of, longest, budget)
-    findings += [*look_at_classes(classes), *look_at_sizes(roles, shape.of), *cut]
+    findings += [*look_at_label_map(config, labels), *look_at_classes(classes), *look_at_sizes(roles, shape.of), *cut]
     findings += look_at_repeats(roles, shape.of, budget)
-    rows = {role: len(found) for role, found in roles.items()}
+    rows = {role: len(each) for role, each in roles.items()}
     takes = None if "train" not in lengths else estimate(shape, rows, lengths["train"].mean)
     findings += look_at_memory(takes)
+    if shape.task == "classification":
+        findings.append(found("teacher_not_sampled", "the teacher was not run on rows of the data", "/model"))
     ordered = sorted(findings, key=lambda one: one.severity != "warning")
     return Verdict(
         ok=True, shape=shape, rows=rows, findings=tuple(ordered), classes=classes, lengths=lengths, estimate=takes
@@ -85,18 +94,18 @@ def inspect(
 
 def _read(data: Data, labels: dict[int, str], shape: ModelShape) -> dict[str, Rows]:
     """Rows of every file. Raises DataInvalid with what is wrong with all of them."""
-    found: dict[str, Rows] = {}
+    roles: dict[str, Rows] = {}
     faults: list[DataInvalid] = []
     for role, path in data.roles().items():
         try:
-            found[role] = read(path, role, data.columns, labels, data.formats.get(role), shape.of)
+            roles[role] = read(path, role, data.columns, labels, data.formats.get(role), shape.of)
         except DataInvalid as error:
             faults.append(error)
     if faults:
         first, errors = faults[0], tuple(one for fault in faults for one in fault.errors)
         raise DataInvalid(first.detail, param=first.param, errors=errors)
-    check_alike(found, shape.of)
-    train = found["train"]
+    check_alike(roles, shape.of)
+    train = roles["train"]
     if data.select is None and len(train) < 2:
         split_select(train, 0)  # refuses
     if shape.task == "classification" and len(set(train.labels)) < 2:
@@ -105,7 +114,7 @@ def _read(data: Data, labels: dict[int, str], shape: ModelShape) -> dict[str, Ro
             param="/data/train",
             finding="one_class",
         )
-    return found
+    return roles
 
 
 def shape_of(folder: Path, asked: str | None = None) -> tuple[ModelShape, dict[int, str]]:

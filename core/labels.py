@@ -13,6 +13,7 @@ from typing import Any
 
 from core.task import Task
 
+
 class UnknownLabel(ValueError):
     """A class that the model does not have."""
 
@@ -71,7 +72,8 @@ def _class(value: Any, labels: Mapping[int, str], names: Mapping[str, int]) -> i
     legal = ", ".join(f"{i}={name}" for i, name in sorted(labels.items())[:10])
     likest = _likest(str(value), names)
     raise UnknownLabel(
-        f"label {str(value)[:40]!r} is not in the model's id2label ({legal})" + (f"; meant {likest!r}?" if likest else "")
+        f"label {str(value)[:40]!r} is not in the model's id2label ({legal})"
+        + (f"; meant {likest!r}?" if likest else "")
     )
 
 

@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from core.records import strict_json
 from core.errors import ModelInvalid, ModelUnsafe, ModelUnsupported
 from core.family import family_of
+from core.records import strict_json
 
 ALLOWED = re.compile(
     r"(config|generation_config|tokenizer|tokenizer_config|special_tokens_map|added_tokens|vocab"

@@ -79,7 +79,7 @@ class PushRequest(Closed):
     alias: Text | None = Field(None, description="MLflow: an alias that the version gets, taken from any other.")
 
 
-VERDICT = 2  # raised by whoever changes what a verdict holds: those of before are not found any more
+VERDICT = 3  # raised by whoever changes what a verdict holds: those of before are not found any more
 
 
 def _of_task(value: Any) -> Any:

@@ -14,6 +14,7 @@ from jobs.inspections import (
     finish_inspection,
     get_inspection,
     heartbeat_inspection,
+    inspection_waits,
     release_inspection,
     request_inspection,
 )
@@ -60,6 +61,7 @@ __all__ = [
     "PublishedFile",
     "PublishedPoint",
     "PushClaim",
+    "add_findings",
     "cancel",
     "checkpoints",
     "claim",
@@ -85,6 +87,7 @@ __all__ = [
     "heartbeat",
     "heartbeat_inspection",
     "heartbeat_push",
+    "inspection_waits",
     "keep_checkpoint",
     "keep_profile",
     "model_files",

@@ -13,7 +13,7 @@ from jobs.clock import db_now
 from jobs.db import insert_once
 from jobs.events import append
 from jobs.ids import new_id
-from jobs.inspections import refuse_bad, request_inspection
+from jobs.inspections import refuse_bad, request_inspection, warn
 from jobs.problem import Problem, Refused, refuse
 from jobs.profiles import key_of
 from jobs.requests import JobRequest, digest
@@ -85,6 +85,8 @@ def submit(s: Session, scope: Scope, request: JobRequest, idempotency_key: str |
         for role, object_id in inputs.items()
     )
     append(s, job, [("state", {"state": State.QUEUED.value, "attempt": 0, "reason": None})])
+    if ready:
+        warn(s, job, inspection)
     if (why := unserved(s, request.resources.device, UNSEEN_S)) is not None:
         append(s, job, [("warning", {"code": "device_unserved", "detail": why})])
     return job

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
-from core.data import UNLABELLED, Rows
+from core.data import Rows
 from core.estimate import Estimate
 from core.findings import FIRST, Finding, found
+from core.labels import UNLABELLED
 from core.looks.budget import Budget
 from core.task import Task
 
@@ -30,6 +31,21 @@ def class_counts(roles: Mapping[str, Rows], labels: Mapping[int, str], task: Tas
         held = Counter(rows.labels if single else (one for each in rows.labels for one in each))
         counts[role] = {name: held[number] for number, name in sorted(labels.items())}
     return counts
+
+
+def look_at_label_map(config: Mapping[str, Any], labels: Mapping[int, str]) -> Iterator[Finding]:
+    """Whether it can be told which class a label means."""
+    other = config.get("label2id")
+    if isinstance(other, dict) and other and labels:
+        wrong = [name for number, name in labels.items() if other.get(name) != number]
+        if wrong:
+            detail = f"config.json label2id gives {wrong[0]!r} the number {other.get(wrong[0])!r}, id2label another"
+            yield found("label_map_suspicious", detail, "/model", counts={"classes": len(wrong)})
+    crossed = [name for number, name in labels.items() if name.isdecimal() and int(name) != number]
+    if crossed:
+        detail = f"config.json id2label calls class {next(n for n, name in labels.items() if name == crossed[0])} "
+        detail += f"{crossed[0]!r}: a text cell is read as a name, a number as a number"
+        yield found("label_map_suspicious", detail, "/model", counts={"classes": len(crossed)})
 
 
 def look_at_classes(counts: Mapping[str, Mapping[str, int]]) -> Iterator[Finding]:
@@ -110,7 +126,7 @@ def _common(role: str, numbers: list[int], seen: int) -> Finding:
 
 def _keys(rows: Rows, budget: Budget) -> Iterator[int]:
     """A number for each row, equal where its texts are; ends where the time does."""
-    pairs = rows.pairs or [None] * len(rows)
+    pairs: Sequence[str | None] = rows.pairs or [None] * len(rows)
     for number, (text, pair) in enumerate(zip(rows.texts, pairs, strict=True)):
         if number % CHECK_EVERY == 0 and budget.over():
             return

@@ -41,17 +41,21 @@ def judge(sample: Sample) -> list[Finding]:
     counts = {"rows": float(rows), "accuracy": accuracy}
     findings = [found("teacher_sampled", f"the teacher is right on {accuracy:.1%} of {rows} training rows", "/model",
                       counts=counts)]  # fmt: skip
+    commonest = float(np.bincount(truth).max()) / rows
+    doubt = SURE * math.sqrt(commonest * (1 - commonest) / rows)
     even = np.arange(rows) % 2 == 0
     reached = float(np.mean([
         (_order(truth[half], guess[half], len(sample.labels))[truth[~half]] == guess[~half]).mean()
         for half in (even, ~even)
     ]))  # fmt: skip
-    if reached >= RIGHT and accuracy * TIMES <= reached:
+    # One that always says the same would be right in some order, too.
+    if reached >= max(RIGHT, commonest + doubt) and accuracy * TIMES <= reached:
         order = _order(truth, guess, len(sample.labels))
         return [_permuted(order, sample.labels, accuracy, reached, rows), *findings]
-    commonest = float(np.bincount(truth).max()) / rows
-    if accuracy < commonest - SURE * math.sqrt(commonest * (1 - commonest) / rows) or accuracy * 2 < commonest:
-        detail = f"the teacher is right on {accuracy:.1%} of {rows} training rows; the commonest label is {commonest:.1%}"
+    if accuracy < commonest - doubt or accuracy * 2 < commonest:
+        detail = (
+            f"the teacher is right on {accuracy:.1%} of {rows} training rows; the commonest label is {commonest:.1%}"
+        )
         findings.insert(0, found("teacher_weak", detail, "/model", counts={**counts, "commonest": commonest}))
     return findings
 

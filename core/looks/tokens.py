@@ -69,7 +69,9 @@ def look_at_lengths(
         counts, strange = _count(tokenizer, rows, numbers, task, unknown, budget)
         if len(counts) < len(numbers):
             detail = f"{role}: {len(counts)} texts of a sample of {len(numbers)} were tokenised"
-            findings.append(found("not_looked_at", detail, f"/data/{role}", counts={"rows": len(numbers) - len(counts)}))
+            findings.append(
+                found("not_looked_at", detail, f"/data/{role}", counts={"rows": len(numbers) - len(counts)})
+            )
         if counts:
             lengths[role] = _lengths(counts, max_tokens)
             findings += _found(role, numbers, counts, strange, max_tokens)
