@@ -64,7 +64,7 @@ def inspect(
     """Check a model folder and its data files; refusals become a verdict, never an exception.
 
     Args:
-        look_s: wall-clock seconds for what costs more than reading.
+        look_s: CPU-seconds for what costs more than reading.
     """
     try:
         shape, labels = shape_of(model, task)
@@ -73,7 +73,7 @@ def inspect(
         check_metric(metric, shape.of, len(labels))
         roles = _read(data, labels, shape)
         budget = Budget(look_s)
-        findings = [*look_at_weights(model, budget), *look_at_tokenizer(tokenizer, config, model)]
+        findings = [*look_at_weights(model, budget), *look_at_tokenizer(tokenizer, config)]
     except CompressionError as error:
         return Verdict(ok=False, error=error.as_dict(), findings=tuple(of_error(error)))
     classes = class_counts(roles, labels, shape.of)

@@ -10,6 +10,7 @@ from jobs.finish import PublishedFile, PublishedPoint, fail, finish_cancel, publ
 from jobs.inputs import InputData, InputFile, Order, order
 from jobs.inspections import (
     InspectionClaim,
+    add_findings,
     claim_inspection,
     finish_inspection,
     get_inspection,

@@ -148,7 +148,7 @@ def _inspect(spec: dict[str, Any], send: Send) -> dict[str, Any]:
     if not spec.get("sample") or verdict.shape is None or verdict.shape.task != "classification":
         return line
     send(line)
-    os.nice(19)  # nobody waits for what follows
+    os.nice(10)  # nobody waits for what follows
     from core.looks.sampling import sample_teacher
 
     try:
