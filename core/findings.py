@@ -92,7 +92,7 @@ FINDINGS: dict[str, Kind] = {
     "not_looked_at": Kind("info", "The time of an inspection was over before this was looked at.",
                           "Nothing; the job itself checks what it needs."),
     "teacher_not_sampled": Kind("info", "The teacher was not run on rows of the data.",
-                                "Ask with POST /v1/inspections; a job does it in its first stage."),
+                                "Ask with POST /v1/inspections; a job does it before it trains."),
     "teacher_sampled": Kind("info", "How often the teacher was right on a sample of `train`.", "Nothing."),
 }  # fmt: skip
 
@@ -177,7 +177,7 @@ from a seeded sample, weights are read for NaN; where the time ends, `not_looked
 An inspection that was asked for by `POST /v1/inspections` goes on after its verdict: it runs the teacher on a sample
 of training rows, for as long as nobody else waits to be inspected, and adds `teacher_sampled`, `teacher_weak` or
 `labels_permuted` to its findings. The last one takes the verdict back. Every job makes the same check in its stage
-`prepare`.
+`profile`.
 """
 
 

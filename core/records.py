@@ -65,7 +65,8 @@ def _csv(path: Path, role: str) -> Iterator[dict[str, Any]]:
                     raise _unreadable(role, f"line {reader.line_num} {says}", reader.line_num)
                 yield row
     except (csv.Error, UnicodeDecodeError) as error:
-        line = _undecodable(path) if isinstance(error, UnicodeDecodeError) else reader.line_num
+        # A quote that is not closed swallows lines: the one that matters is where its row begins.
+        line = _undecodable(path) if isinstance(error, UnicodeDecodeError) else reader.line_num + 1
         raise _unreadable(role, f"line {line} is not UTF-8 CSV: {error}", line) from None
 
 
