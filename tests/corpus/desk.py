@@ -114,7 +114,7 @@ def desk(settings: Settings) -> Iterator[Desk]:
     """A service that runs until the context ends."""
     node = Node(settings, ("inspection",))
     node.start()
-    node.poll(0.05, wait=True)
+    node.poll(0.1, wait=True)
     try:
         with serve(settings) as live, live.client() as client:
             yield Desk(live, client)

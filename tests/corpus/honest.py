@@ -18,7 +18,7 @@ from core.task import TASKS
 from tests.corpus import made
 from tests.corpus.desk import Desk
 
-ROWS, GRADED = made.rows(60), made.rows(60, begin=1_000)
+ROWS, GRADED = made.rows(60), made.rows(60, begin=200)
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def _model(*warns: str, **files: Any) -> Layout:
 
 def _task(task: str, format_: str) -> Layout:
     write = made.jsonl if format_ == "jsonl" else made.as_parquet
-    train, graded = (write(made.rows_of(task, begin)) for begin in (0, 1_000))
+    train, graded = (write(made.rows_of(task, begin)) for begin in (0, 200))
     fields = {"train": train, "graded": graded, "format_": format_, "task": task}
     return Layout(fields, lambda: made.model_of(task))
 
@@ -184,6 +184,12 @@ def _tokenizer(make: Callable[[], Tokenizer], *warns: str) -> Layout:
 
 
 UNUSUAL = "tokenizer_unusual"
+# An emoji of three code points, Hebrew, Arabic, a combining accent, a ligature, Chinese, a letter beyond 16 bits, marks
+# of direction and no width.
+SCRIPTS = (
+    "\U0001f408\u200d\u2b1b \u05e9\u05dc\u05d5\u05dd,0\n\u0645\u0631\u062d\u0628\u0627 e\u0301 \ufb01,1\n"
+    "\u4e2d\u6587 \U0001d4b3,1\n\u202eabc\u200b,0\n"
+)
 HONEST: dict[str, Layout] = {
     **{f"{task} in {format_}": _task(task, format_) for task in TASKS for format_ in ("jsonl", "parquet")},
     # Files of rows.
@@ -237,15 +243,12 @@ HONEST: dict[str, Layout] = {
         train=made.csv(_each(lambda row: {"text": row["text"], "text_pair": "a cow", "label": row["label"]})),
         graded=made.csv([{"text": row["text"], "text_pair": "a cow", "label": row["label"]} for row in GRADED]),
     ),
-    "every script": _rows(
-        train=made.TRAIN
-        + "\U0001f408\u200d\u2b1b \u05e9\u05dc\u05d5\u05dd,0\n\u0645\u0631\u062d\u0628\u0627 e\u0301 \ufb01 \u4e2d\u6587 \U0001d4b3,1\n\u202eabc\u200b,0\n".encode()
-    ),
+    "every script": _rows(train=made.TRAIN + SCRIPTS.encode()),
     "texts far longer than the model reads": _rows(
         "text_truncated", train=made.csv(_each(lambda row: {**row, "text": row["text"] + " cat" * 900}))
     ),
     "rows that decide, and text without labels": _rows(
-        more={"select": made.csv(made.rows(20, 3_000)), "unlabelled": b"text\na cow\nthe axe\n"}
+        more={"select": made.csv(made.rows(20, 400)), "unlabelled": b"text\na cow\nthe axe\n"}
     ),
     "text without labels in another format": _rows(
         more={"unlabelled": made.jsonl(_each(lambda row: {"text": row["text"]}))}, format_="jsonl"
@@ -285,8 +288,13 @@ HONEST: dict[str, Layout] = {
     "problem_type that is said": _model(config_json=made.config(problem_type="single_label_classification")),
     # Tokenizers.
     "WordPiece of letters": _tokenizer(lambda: _word_piece(lower=True, letters=True)),
-    "WordPiece that minds case": _tokenizer(lambda: _word_piece(lower=False, letters=False), "tokens_unknown"),
-    "BPE of bytes": _tokenizer(lambda: _bpe(byte_level=True), UNUSUAL, "text_truncated"),
+    "text in a case that the tokenizer does not know": Layout(
+        {"train": made.TRAIN.upper().replace(b"TEXT,LABEL", b"text,label")},
+        _tokenizer(lambda: _word_piece(lower=False, letters=False)).model,
+        frozenset({"tokens_unknown"}),
+    ),
+    "WordPiece that minds case": _tokenizer(lambda: _word_piece(lower=False, letters=False)),
+    "BPE of bytes": _tokenizer(lambda: _bpe(byte_level=True), UNUSUAL),
     "BPE of words": _tokenizer(lambda: _bpe(byte_level=False), UNUSUAL),
     "Unigram": _tokenizer(_unigram, UNUSUAL),
     "WordLevel": _tokenizer(_word_level, UNUSUAL),
