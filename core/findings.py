@@ -38,6 +38,7 @@ FINDINGS: dict[str, Kind] = {
     "tokenizer_invalid": Kind("error", "tokenizer.json does not load.", "Save it again with a current `tokenizers`."),
     "tokenizer_too_large": Kind("error", "The tokenizer gives ids for which the word embedding has no row.",
                                 "Call `resize_token_embeddings` before saving, or send the tokenizer of the training."),
+    "data_invalid": Kind("error", "The labelled text cannot be used.", "The message says why."),
     "file_unreadable": Kind("error", "A line or the whole file is not of its format.",
                             "Write strict UTF-8 CSV, JSON Lines or Parquet; the line is named."),
     "file_empty": Kind("error", "The file has no rows.", "Send at least one row; of `train` two."),

@@ -31,6 +31,8 @@ def test_from_nothing_to_the_points(client: TestClient) -> None:
         service.finish_inspection(s, held.inspection_id, held.fence, VERDICT)
     second = client.post("/v1/plans", json=body)
     assert (second.status_code, second.json()["status"]) == (202, "profiling")
+    assert first.json()["estimate"] is None
+    assert second.json()["estimate"]["cpu_s"] > 45
     job = client.get(f"/v1/jobs/{second.json()['job_id']}").json()
     assert job["dry_run"]
     with database.sessions.begin() as s:
