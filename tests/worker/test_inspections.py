@@ -75,7 +75,11 @@ def test_what_the_teacher_says_comes_after_the_verdict(scene: Scene) -> None:
     fine = scene.ask(sampled=[SAMPLED])
     until(lambda: told(scene, fine) == (True, ["teacher_sampled"]), 60, lambda: told(scene, fine))
     permuted = scene.ask(sampled=[PERMUTED, SAMPLED])
-    until(lambda: told(scene, permuted) == (False, ["labels_permuted", "teacher_sampled"]), 60, lambda: told(scene, permuted))
+    until(
+        lambda: told(scene, permuted) == (False, ["labels_permuted", "teacher_sampled"]),
+        60,
+        lambda: told(scene, permuted),
+    )
 
 
 def test_a_sample_gives_way_to_who_waits(scene: Scene) -> None:
