@@ -12,6 +12,8 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
 from core import report as core_report
+from core.estimate import Estimate
+from core.findings import Finding, Lengths
 from core.forecast import Forecast
 from core.method import Closed
 from core.outputs import Output
@@ -103,7 +105,10 @@ class DatasetList(Page[Dataset]):
 
 
 class Inspection(Answer):
-    """A verdict on a model with its data. `ok` is null until `status` is done."""
+    """A verdict on a model with its data. `ok` is null until `status` is done.
+
+    `findings` may still grow when it is done: the teacher's answers on a sample of rows come after the verdict.
+    """
 
     id: str
     object: Literal["inspection"] = "inspection"
@@ -116,7 +121,11 @@ class Inspection(Answer):
     error: Problem | None
     shape: ModelShape | None
     rows: dict[str, int]
-    warnings: list[str]
+    findings: list[Finding] = Field(description="Errors, warnings and notes; their codes are in docs/preflight.md.")
+    warnings: list[str] = Field(description="The sentences of the warnings among them.")
+    classes: dict[str, dict[str, int]] = Field(description="Role -> class -> rows; of token classification, words.")
+    lengths: dict[str, Lengths] = Field(description="Role -> tokens of a sample of its texts.")
+    estimate: Estimate | None = Field(description="What a job with a plain training would take, by a formula.")
     created_at: datetime
     finished_at: datetime | None
 
@@ -201,6 +210,9 @@ class Plan(Answer):
     inspection_id: str
     job_id: str | None = Field(description="The dry run that measures what the plan stands on; null when it is done.")
     points: list[Forecast]
+    estimate: Estimate | None = Field(
+        description="What a point would take by a formula, before anything was measured; null without a training."
+    )
 
 
 class JobList(Page[Job]):

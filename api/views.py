@@ -72,7 +72,7 @@ def dataset(row: tables.Dataset) -> schemas.Dataset:
 def inspection(row: tables.Inspection) -> schemas.Inspection:
     """An inspection with its verdict, if there is one."""
     verdict = row.verdict or {}
-    error = verdict.get("error")
+    error, findings = verdict.get("error"), verdict.get("findings") or ()
     return schemas.Inspection.model_validate(
         {
             **{name: row.spec[name] for name in ("model", "data", "task", "metric")},
@@ -82,7 +82,11 @@ def inspection(row: tables.Inspection) -> schemas.Inspection:
             "error": Problem.from_error(error) if error else None,
             "shape": verdict.get("shape"),
             "rows": verdict.get("rows") or {},
-            "warnings": list(verdict.get("warnings") or ()),
+            "findings": findings,
+            "warnings": [one["detail"] for one in findings if one["severity"] == "warning"],
+            "classes": verdict.get("classes") or {},
+            "lengths": verdict.get("lengths") or {},
+            "estimate": verdict.get("estimate"),
             "created_at": row.created_at,
             "finished_at": row.finished_at,
         }
@@ -157,6 +161,7 @@ def plan(found: Planned, points: Sequence[Forecast]) -> schemas.Plan:
         inspection_id=found.inspection.id,
         job_id=None if found.making is None else found.making.id,
         points=list(points),
+        estimate=found.rough,
     )
 
 

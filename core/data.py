@@ -1,30 +1,29 @@
 """Reading labelled text: CSV, JSONL or Parquet into rows, with every refusal naming the row and the legal form.
 
-Standard library only, except that Parquet needs pyarrow, imported where it is used. Files are hostile until read
-to the end, so limits count rows and bytes as they come, never what a header promises.
+Standard library only. Files are hostile until read to the end, so limits count rows and bytes as they come, never what
+a header promises.
 """
 
 from __future__ import annotations
 
-import csv
+import difflib
 import hashlib
-import json
 import random
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from core.errors import DataInvalid
-from core.labels import UNLABELLED, label_of, text_of
+from core.errors import DataInvalid, as_finding
+from core.labels import UNLABELLED, UnknownLabel, label_of, text_of
+from core.records import records
 from core.task import TASKS, Task
 
-FORMATS = ("csv", "jsonl", "parquet")
 MAX_ROWS = 10_000_000
-MAX_LINE_BYTES = 1_000_000
 MAX_TEXT_BYTES = 4_000_000_000
 SELECT_SHARE, SELECT_MAX = 0.10, 2_000
+MAX_FAULTS = 100  # rows at fault, after which a file is not read on
+FIRST_FAULTS = 5  # of them that are named
 CLASSIFICATION = TASKS["classification"]
 
 
@@ -108,48 +107,83 @@ def read(
         fmt: one of FORMATS; from the file name's suffix where None.
 
     Raises:
-        DataInvalid: unreadable file, missing column, empty text, unknown label, no rows; with the row number.
+        DataInvalid: unreadable file, missing column, empty text, unknown label, no rows; with the row numbers.
     """
     fmt = fmt or path.suffix.lstrip(".").lower()
     nested = {*task.text, *task.label, *columns.given().values()}
-    readers: dict[str, Callable[[Path, str], Iterator[dict[str, Any]]]] = {
-        "csv": _csv,
-        "jsonl": _jsonl,
-        "parquet": partial(_parquet, nested=nested),
-    }
-    if fmt not in readers:
-        raise DataInvalid(f"{role}: format {fmt!r} is not one of {', '.join(FORMATS)}", param=f"/data/{role}")
     texts: list[Any] = []
     pairs: list[str] = []
     ids: list[Any] = []
     names = {name: label for label, name in labels.items()}
     chosen: tuple[str, str | None, str | None] | None = None
+    faults = _Faults(role)
     size = 0
-    for number, row in enumerate(readers[fmt](path, role), start=1):
+    for number, row in enumerate(records(path, role, fmt, nested), start=1):
         if chosen is None:
             chosen = _columns(row, columns, role, task)
         text, pair, label = chosen
-        cell = text
+        cell, kind = text, "text_unusable"
         try:
             texts.append(text_of(task, row.get(text)))
             if pair is not None:
                 cell = pair
                 pairs.append(text_of(task, row.get(pair)))
             if label is not None:
-                cell = label
+                cell, kind = label, "label_unusable"
                 whole = (texts[-1], pairs[-1] if pair is not None else None)
                 ids.append(label_of(task, row.get(label), labels, names, whole))
         except ValueError as error:
-            raise DataInvalid(f"{role}: row {number}, column {cell!r}: {error}", param=f"/data/{role}") from None
+            faults.add(number, cell, "label_unknown" if isinstance(error, UnknownLabel) else kind, error)
+            if faults.enough():
+                break
+            continue
         size += len(texts[-1]) if isinstance(texts[-1], str) else sum(map(len, texts[-1]))
         size += len(pairs[-1]) if pair is not None else 0
         if number > MAX_ROWS or size > MAX_TEXT_BYTES:
             raise DataInvalid(
-                f"{role}: more than {MAX_ROWS} rows or {MAX_TEXT_BYTES} characters", param=f"/data/{role}"
+                f"{role}: more than {MAX_ROWS} rows or {MAX_TEXT_BYTES} characters",
+                param=f"/data/{role}",
+                finding="limit_reached",
             )
+    faults.refuse()
     if not texts:
-        raise DataInvalid(f"{role}: the file has no rows; at least one is needed", param=f"/data/{role}")
+        raise DataInvalid(
+            f"{role}: the file has no rows; at least one is needed", param=f"/data/{role}", finding="file_empty"
+        )
     return Rows(texts, pairs or None, ids or [UNLABELLED] * len(texts))
+
+
+class _Faults:
+    """Rows of one file that cannot be used, by what is wrong with them."""
+
+    def __init__(self, role: str) -> None:
+        self._role = role
+        self._found: dict[str, tuple[str, list[int]]] = {}
+        self._count = 0
+
+    def add(self, number: int, cell: str, kind: str, error: ValueError) -> None:
+        self._count += 1
+        self._found.setdefault(kind, (f"row {number}, column {cell!r}: {error}", []))[1].append(number)
+
+    def enough(self) -> bool:
+        return self._count >= MAX_FAULTS
+
+    def refuse(self) -> None:
+        """Raises DataInvalid where there are any: the sentence is of the first row, `errors` of each kind."""
+        if not self._found:
+            return
+        param = f"/data/{self._role}"
+        more = " or more" if self.enough() else ""
+        errors = tuple(
+            as_finding(
+                kind,
+                f"{self._role}: {first}" + (f"; so are {len(rows)} rows{more}" if len(rows) > 1 else ""),
+                param,
+                tuple(rows[:FIRST_FAULTS]),
+            )
+            for kind, (first, rows) in self._found.items()
+        )
+        raise DataInvalid(errors[0]["detail"], param=param, errors=errors)
 
 
 def read_roles(data: Data, labels: Mapping[int, str], task: Task = CLASSIFICATION) -> dict[str, Rows]:
@@ -158,21 +192,28 @@ def read_roles(data: Data, labels: Mapping[int, str], task: Task = CLASSIFICATIO
         role: read(path, role, data.columns, labels, data.formats.get(role), task)
         for role, path in data.roles().items()
     }
-    if task.name == "sentence_embedding":  # pairs are two texts to be embedded
-        return found
-    for role, rows in found.items():
-        if (rows.pairs is None) != (found["train"].pairs is None):
-            raise DataInvalid(
-                f"{role} and train differ: one has a text_pair column, the other has none", param=f"/data/{role}"
-            )
+    check_alike(found, task)
     return found
+
+
+def check_alike(roles: Mapping[str, Rows], task: Task) -> None:
+    """Raises DataInvalid where some files have pairs and others single texts; of embeddings pairs are two texts."""
+    for role, rows in roles.items() if task.name != "sentence_embedding" else ():
+        if (rows.pairs is None) != (roles["train"].pairs is None):
+            raise DataInvalid(
+                f"{role} and train differ: one has a text_pair column, the other has none",
+                param=f"/data/{role}",
+                finding="columns_differ",
+            )
 
 
 def split_select(train: Rows, seed: int) -> tuple[Rows, Rows]:
     """Cut the decision rows off `train`. Returns (train, select). Raises DataInvalid where none would be left."""
     if len(train) < 2:
         raise DataInvalid(
-            f"train: {len(train)} row(s); at least 2 are needed, for one is held back to decide", param="/data/train"
+            f"train: {len(train)} row(s); at least 2 are needed, for one is held back to decide",
+            param="/data/train",
+            finding="rows_too_few",
         )
     rest, chosen = split_indices(len(train), seed)
     return train.take(rest), train.take(chosen)
@@ -193,17 +234,6 @@ def digest(path: Path) -> str:
     """sha256 of a file, hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def strict_json(line: str | bytes) -> Any:
-    """JSON without NaN, Infinity or lone surrogates. Raises ValueError."""
-
-    def refuse(constant: str) -> Any:
-        raise ValueError(f"{constant} is not JSON")
-
-    value = json.loads(line, parse_constant=refuse)
-    json.dumps(value, ensure_ascii=False).encode("utf-8")  # a lone surrogate fails here
-    return value
 
 
 def _columns(row: Mapping[str, Any], columns: Columns, role: str, task: Task) -> tuple[str, str | None, str | None]:
@@ -227,58 +257,20 @@ def _columns(row: Mapping[str, Any], columns: Columns, role: str, task: Task) ->
         label = None
     for field_name, column in (("text", text), ("text_pair", pair), ("label", label)):
         if column is not None and column not in row:
+            nearest = _nearest(column, getattr(task, field_name), row)
             raise DataInvalid(
-                f"{role}: no column {column!r} for {field_name}; the file has: {have}",
+                f"{role}: no column {column!r} for {field_name}; the file has: {have}"
+                + (f'; for {nearest!r} say data.columns.{field_name}: "{nearest}"' if nearest else ""),
                 param=f"/data/columns/{field_name}",
+                finding="column_missing",
             )
     return text, pair, label
 
 
-def _csv(path: Path, role: str) -> Iterator[dict[str, Any]]:
-    try:
-        with path.open(encoding="utf-8-sig", errors="strict", newline="") as file:
-            reader = csv.DictReader(file, strict=True)
-            names = reader.fieldnames or []
-            if len(set(names)) != len(names) or len(names) > 1_000:
-                raise DataInvalid(f"{role}: column names repeat or exceed 1,000", param=f"/data/{role}")
-            for row in reader:
-                if None in row or None in row.values():
-                    raise DataInvalid(
-                        f"{role}: line {reader.line_num} has not {len(names)} fields, as the header says",
-                        param=f"/data/{role}",
-                    )
-                yield row
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise DataInvalid(f"{role}: not UTF-8 CSV: {error}", param=f"/data/{role}") from None
-
-
-def _jsonl(path: Path, role: str) -> Iterator[dict[str, Any]]:
-    with path.open("rb") as file:
-        number = 0
-        while line := file.readline(MAX_LINE_BYTES + 1):
-            number += 1
-            if len(line) > MAX_LINE_BYTES:
-                raise DataInvalid(f"{role}: line {number} is over {MAX_LINE_BYTES} bytes", param=f"/data/{role}")
-            if not line.strip():
-                continue
-            try:
-                value = strict_json(line.removeprefix(b"\xef\xbb\xbf").decode("utf-8"))
-            except (ValueError, RecursionError):
-                raise DataInvalid(f"{role}: line {number} is not strict UTF-8 JSON", param=f"/data/{role}") from None
-            if not isinstance(value, dict):
-                raise DataInvalid(f"{role}: line {number} is not a JSON object", param=f"/data/{role}")
-            yield value
-
-
-def _parquet(path: Path, role: str, nested: Container[str]) -> Iterator[dict[str, Any]]:
-    """Rows of plain columns, and of those of lists and structures that are called for."""
-    import pyarrow as pa  # noqa: PLC0415 - keeps this module light
-    from pyarrow import parquet  # noqa: PLC0415
-
-    try:
-        file = parquet.ParquetFile(path)
-        wanted = [f.name for f in file.schema_arrow if f.name in nested or not pa.types.is_nested(f.type)]
-        for batch in file.iter_batches(batch_size=1024, columns=wanted):
-            yield from batch.to_pylist()
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise DataInvalid(f"{role}: not readable as Parquet: {str(error)[:200]}", param=f"/data/{role}") from None
+def _nearest(asked: str, legal: Iterable[str], row: Mapping[str, Any]) -> str | None:
+    """The column whose name is most like one of those that would have been taken."""
+    have = {str(name).strip().casefold(): str(name) for name in row}
+    for name in (asked, *legal):
+        if close := difflib.get_close_matches(name.casefold(), have, n=1, cutoff=0.7):
+            return have[close[0]]
+    return None

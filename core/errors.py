@@ -15,17 +15,27 @@ class CompressionError(Exception):
     Args:
         detail: one sentence for people: what is wrong, with which value, and what would be right.
         param: JSON pointer of the field at fault, relative to the job request (`/target/parameter_ratio`).
-        errors: several findings at once, each `{"detail": ..., "param": ...}`.
+        errors: several findings at once, each as `as_finding` makes it.
+        finding: the code of docs/preflight.md that this is, where it has one of its own.
+        rows: numbers of the rows at fault, from 1.
     """
 
     code: ClassVar[str] = "internal"
     retryable: ClassVar[bool] = False
 
-    def __init__(self, detail: str, *, param: str | None = None, errors: tuple[dict[str, Any], ...] = ()) -> None:
+    def __init__(
+        self,
+        detail: str,
+        *,
+        param: str | None = None,
+        errors: tuple[dict[str, Any], ...] = (),
+        finding: str | None = None,
+        rows: tuple[int, ...] = (),
+    ) -> None:
         super().__init__(detail)
         self.detail = detail
         self.param = param
-        self.errors = errors
+        self.errors = errors or (() if finding is None else (as_finding(finding, detail, param, rows),))
 
     def as_dict(self) -> dict[str, Any]:
         """The error as it crosses a process boundary (JSON)."""
@@ -36,6 +46,17 @@ class CompressionError(Exception):
             "errors": list(self.errors),
             "retryable": self.retryable,
         }
+
+
+def as_finding(code: str, detail: str, param: str | None, rows: tuple[int, ...] = ()) -> dict[str, Any]:
+    """One entry of `CompressionError.errors`: plain JSON values."""
+    return {"detail": detail, "param": param, "code": code, "rows": list(rows)}
+
+
+class RequestInvalid(CompressionError):
+    """A field of the request has a value that nothing can be done with here."""
+
+    code = "request_invalid"
 
 
 class RecipeInvalid(CompressionError):

@@ -1,7 +1,8 @@
-"""Is this model, with this data, something that we can compress? Answered in a second, without loading weights.
+"""Is this model, with this data, something that we can compress? Answered in a second, without building the model.
 
 Runs in a resource-limited child: the files are hostile. Reads the safetensors headers, the config, the tokenizer and
-every labelled row. `eval` is read for validity only.
+every labelled row, and then looks around for as long as its budget lasts (`core.looks`). `eval` is read for validity
+and for rows that stand elsewhere too.
 """
 
 from __future__ import annotations
@@ -10,21 +11,40 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
 
-from core.data import Data, read_roles
+from core.data import Data, Rows, check_alike, read, split_select
 from core.errors import CompressionError, DataInvalid, ModelInvalid
-from core.family import Family, family_of
+from core.estimate import Estimate, estimate
+from core.family import Family, family_named, family_of
+from core.findings import Finding, Lengths, found, of_error
+from core.looks.budget import LOOK_S, Budget
+from core.looks.rows import (
+    class_counts,
+    look_at_classes,
+    look_at_label_map,
+    look_at_memory,
+    look_at_repeats,
+    look_at_sizes,
+)
+from core.looks.tokens import look_at_lengths, look_at_tokenizer
+from core.looks.weights import look_at_weights
 from core.plan import Matrix, ModelShape
 from core.pooling import pooling_of
 from core.task import Task, check_metric
 from core.upload import MAX_TOKENIZER, check_folder, read_config, tensors_of, weight_files
 
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
 
 class Verdict(BaseModel):
-    """What an inspection found. `error` is a CompressionError as a dictionary, or None where `ok`."""
+    """What an inspection found. `error` is a CompressionError as a dictionary, or None where `ok`.
+
+    classes: role -> class -> rows. lengths: by role, of a sample. Whatever is wrong or odd is in `findings`.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -32,24 +52,69 @@ class Verdict(BaseModel):
     error: dict[str, Any] | None = None
     shape: ModelShape | None = None
     rows: dict[str, int] = {}
-    warnings: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    classes: dict[str, dict[str, int]] = {}
+    lengths: dict[str, Lengths] = {}
+    estimate: Estimate | None = None
 
 
-def inspect(model: Path, data: Data, *, metric: str = "accuracy", task: str | None = None) -> Verdict:
-    """Check a model folder and its data files; refusals become a verdict, never an exception."""
+def inspect(
+    model: Path, data: Data, *, metric: str = "accuracy", task: str | None = None, look_s: float = LOOK_S
+) -> Verdict:
+    """Check a model folder and its data files; refusals become a verdict, never an exception.
+
+    Args:
+        look_s: CPU-seconds for what costs more than reading.
+    """
     try:
         shape, labels = shape_of(model, task)
-        _check_tokenizer(model)
+        config = read_config(model)
+        tokenizer = _tokenizer(model, int(config["vocab_size"]))
         check_metric(metric, shape.of, len(labels))
-        roles = read_roles(data, labels, shape.of)
-        if shape.task == "classification" and len(set(roles["train"].labels)) < 2:
-            only = labels[roles["train"].labels[0]]
-            raise DataInvalid(
-                f"train: every row has the label {only!r}; at least two classes are needed", param="/data/train"
-            )
-        return Verdict(ok=True, shape=shape, rows={role: len(rows) for role, rows in roles.items()})
+        roles = _read(data, labels, shape)
+        budget = Budget(look_s)
+        findings = [*look_at_weights(model, budget), *look_at_tokenizer(tokenizer, config)]
     except CompressionError as error:
-        return Verdict(ok=False, error=error.as_dict())
+        return Verdict(ok=False, error=error.as_dict(), findings=tuple(of_error(error)))
+    classes = class_counts(roles, labels, shape.of)
+    longest = family_named(shape.family, shape.task).max_tokens(config)
+    lengths, cut = look_at_lengths(tokenizer, roles, shape.of, longest, budget)
+    findings += [*look_at_label_map(config, labels), *look_at_classes(classes), *look_at_sizes(roles, shape.of), *cut]
+    findings += look_at_repeats(roles, shape.of, budget)
+    rows = {role: len(each) for role, each in roles.items()}
+    takes = None if "train" not in lengths else estimate(shape, rows, lengths["train"].mean)
+    findings += look_at_memory(takes)
+    if shape.task == "classification":
+        findings.append(found("teacher_not_sampled", "the teacher was not run on rows of the data", "/model"))
+    ordered = sorted(findings, key=lambda one: one.severity != "warning")
+    return Verdict(
+        ok=True, shape=shape, rows=rows, findings=tuple(ordered), classes=classes, lengths=lengths, estimate=takes
+    )
+
+
+def _read(data: Data, labels: dict[int, str], shape: ModelShape) -> dict[str, Rows]:
+    """Rows of every file. Raises DataInvalid with what is wrong with all of them."""
+    roles: dict[str, Rows] = {}
+    faults: list[DataInvalid] = []
+    for role, path in data.roles().items():
+        try:
+            roles[role] = read(path, role, data.columns, labels, data.formats.get(role), shape.of)
+        except DataInvalid as error:
+            faults.append(error)
+    if faults:
+        first, errors = faults[0], tuple(one for fault in faults for one in fault.errors)
+        raise DataInvalid(first.detail, param=first.param, errors=errors)
+    check_alike(roles, shape.of)
+    train = roles["train"]
+    if data.select is None and len(train) < 2:
+        split_select(train, 0)  # refuses
+    if shape.task == "classification" and len(set(train.labels)) < 2:
+        raise DataInvalid(
+            f"train: every row has the label {labels[train.labels[0]]!r}; at least two classes are needed",
+            param="/data/train",
+            finding="one_class",
+        )
+    return roles
 
 
 def shape_of(folder: Path, asked: str | None = None) -> tuple[ModelShape, dict[int, str]]:
@@ -91,13 +156,13 @@ def _matrices(family: Family, layers: int, config: dict[str, Any], shapes: dict[
     ]
     missing = [name for name in names if len(shapes.get(f"{name}.weight", ())) != 2 or 0 in shapes[f"{name}.weight"]]
     if missing:
-        raise ModelInvalid(f"the weights lack {', '.join(missing[:3])}; config.json promises them", param="/model")
+        raise _mismatch(f"the weights lack {', '.join(missing[:3])}; config.json promises them")
     beyond = [name for name in shapes if any(fnmatchcase(name, f"{pattern}.weight") for pattern in family.linears)]
     if len(beyond) != len(names) - 1:
-        raise ModelInvalid(
-            f"the weights hold {len(beyond)} encoder matrices, config.json promises {len(names) - 1}",
-            param="/model",
-        )
+        raise _mismatch(f"the weights hold {len(beyond)} encoder matrices, config.json promises {len(names) - 1}")
+    for name, promised in _promised(family, layers, config):
+        if shapes[f"{name}.weight"] != promised:
+            raise _mismatch(f"{name}.weight is {shapes[f'{name}.weight']}, config.json promises {promised}")
     kinds = {name: "embedding" if name == family.embedding else "linear" for name in names}
     return [
         Matrix(
@@ -109,6 +174,21 @@ def _matrices(family: Family, layers: int, config: dict[str, Any], shapes: dict[
         )
         for name in names
     ]
+
+
+def _promised(family: Family, layers: int, config: dict[str, Any]) -> Iterator[tuple[str, tuple[int, int]]]:
+    """Every compressible matrix with the shape that config.json gives it."""
+    hidden = int(config[family.hidden])
+    yield family.embedding, (int(config["vocab_size"]), int(config.get("embedding_size") or hidden))
+    for layer in range(layers):
+        for pattern, units in ((family.attention, hidden), (family.feed_forward, int(config[family.neurons]))):
+            block = pattern.at(str(layer))
+            yield from ((writer, (block.stacked * units, hidden)) for writer in block.writers)
+            yield block.reader, (hidden, units)
+
+
+def _mismatch(detail: str) -> ModelInvalid:
+    return ModelInvalid(detail, param="/model", finding="weights_mismatch")
 
 
 def _unit(family: Family, name: str, config: dict[str, Any]) -> int:
@@ -141,12 +221,9 @@ def _check_head(family: Family, task: Task, shapes: Mapping[str, tuple[int, ...]
     found = shapes.get(f"{head}.weight")
     if task.labels == "none":
         if found is None or found[0] != len(task.outputs):
-            raise ModelInvalid(f"{head}.weight is {found}; {len(task.outputs)} rows are needed", param="/model")
+            raise _mismatch(f"{head}.weight is {found}; {len(task.outputs)} rows are needed")
     elif found is None or found[0] != len(labels):
-        raise ModelInvalid(
-            f"{head}.weight is {found}, id2label has {len(labels)} classes: they must agree",
-            param="/model",
-        )
+        raise _mismatch(f"{head}.weight is {found}, id2label has {len(labels)} classes: they must agree")
 
 
 def _labels(config: dict[str, Any], task: Task) -> dict[int, str]:
@@ -165,7 +242,7 @@ def _labels(config: dict[str, Any], task: Task) -> dict[int, str]:
     return labels
 
 
-def _check_tokenizer(folder: Path) -> None:
+def _tokenizer(folder: Path, vocabulary: int) -> Tokenizer:
     from tokenizers import Tokenizer  # noqa: PLC0415 - keeps the light half light
 
     size = (folder / "tokenizer.json").stat().st_size
@@ -174,11 +251,14 @@ def _check_tokenizer(folder: Path) -> None:
     try:
         tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     except Exception as error:
-        raise ModelInvalid(f"tokenizer.json does not load: {str(error)[:200]}", param="/model") from None
-    vocabulary = int(read_config(folder).get("vocab_size", 0))
+        raise ModelInvalid(
+            f"tokenizer.json does not load: {str(error)[:200]}", param="/model", finding="tokenizer_invalid"
+        ) from None
     highest = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1)
     if highest >= vocabulary:
         raise ModelInvalid(
             f"tokenizer.json gives token ids up to {highest}, config.json vocab_size is {vocabulary}",
             param="/model",
+            finding="tokenizer_too_large",
         )
+    return tokenizer

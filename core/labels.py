@@ -5,12 +5,18 @@ A CSV cell holds a string, so lists may be written as JSON, and words and their 
 
 from __future__ import annotations
 
+import difflib
 import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from core.task import Task
+
+
+class UnknownLabel(ValueError):
+    """A class that the model does not have."""
+
 
 UNLABELLED = -1
 MAX_WORDS = 100_000  # of one row
@@ -21,11 +27,16 @@ def text_of(task: Task, value: Any) -> Any:
     if task.name != "token_classification":
         if not isinstance(value, str) or not value.strip():
             raise ValueError("text is empty or not text")
+        if "\x00" in value:
+            raise ValueError("text holds U+0000")
         return value
     words = _listed(value, split=True)
     if not words or len(words) > MAX_WORDS or not all(isinstance(word, str) and word.strip() for word in words):
         raise ValueError("legal: a list of words, or words with spaces between them")
-    "".join(words).encode("utf-8")  # a lone surrogate, which JSON in a CSV cell can write, fails here
+    whole = "".join(words)
+    whole.encode("utf-8")  # a lone surrogate, which JSON in a CSV cell can write, fails here
+    if "\x00" in whole:
+        raise ValueError("a word holds U+0000")
     return words
 
 
@@ -59,7 +70,18 @@ def _class(value: Any, labels: Mapping[int, str], names: Mapping[str, int]) -> i
     if isinstance(value, int) and not isinstance(value, bool) and value in labels:
         return value
     legal = ", ".join(f"{i}={name}" for i, name in sorted(labels.items())[:10])
-    raise ValueError(f"label {str(value)[:40]!r} is not in the model's id2label ({legal})")
+    likest = _likest(str(value), names)
+    raise UnknownLabel(
+        f"label {str(value)[:40]!r} is not in the model's id2label ({legal})"
+        + (f"; meant {likest!r}?" if likest else "")
+    )
+
+
+def _likest(value: str, names: Mapping[str, int]) -> str | None:
+    """The name that is the same but for case and space, else one that is much like it, among a hundred."""
+    plain = value.strip().casefold()
+    same = next((name for name in names if name.strip().casefold() == plain), None)
+    return same or next(iter(difflib.get_close_matches(value[:100], list(names)[:100], n=1, cutoff=0.7)), None)
 
 
 def _all_of(value: Any, labels: Mapping[int, str], names: Mapping[str, int]) -> tuple[int, ...]:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 
@@ -24,9 +25,10 @@ from core.batches import Split, load_tokenizer
 from core.checkpoint import Checkpoints, Keeper, fingerprint
 from core.data import Data, Rows
 from core.deliver import deliver
-from core.errors import ExportFailed
+from core.errors import DataInvalid, ExportFailed, RequestInvalid
 from core.export import artifact
 from core.inspect import shape_of
+from core.looks.teacher import Sample, judge
 from core.measure import hardware
 from core.model import Loaded, load
 from core.outputs import Output, check_outputs
@@ -42,7 +44,7 @@ from core.search import TRIES
 from core.seek import Seeker
 from core.shared import Shared
 from core.task import Metric, Task, check_metric
-from core.tasks import answers_of
+from core.tasks import Answers, answers_of
 from core.verify import logits
 
 
@@ -137,6 +139,7 @@ def compress(
         CompressionError: what is wrong with which input, or what failed; nothing usable is left in `out`.
     """
     check_outputs(outputs)  # before anything is trained
+    _check_request(seed, device)
     threads = threads or len(os.sched_getaffinity(0))
     torch.set_num_threads(threads)
     targets = _targets(recipe, target or Target(), ladder or Ladder())
@@ -159,6 +162,7 @@ def compress(
             shared.followed()
         with meter.stage("profile"):
             read = answers_of(shape.task, roles.select, select.places, shape.labels)
+            _check_teacher(read, shared.followed(), shape, meter)
             judge = Judge(metric, read, shared.followed(), len(roles.eval), seed)
             profiler = Profiler(shared, shape, work / "teacher" / "model.onnx", profile or Profile(), judge)
             planned = profiler.plan([(step.recipe, step.target) for step in steps])
@@ -215,6 +219,26 @@ def compress(
         for folder in folders:
             (work / folder.name).rename(folder)
     return Result(tuple(map(Delivered, reports, folders)), measured)
+
+
+def _check_request(seed: int, device: str) -> None:
+    if not 0 <= seed < 2**31:
+        raise RequestInvalid(f"seed is {seed}; legal: 0 to {2**31 - 1}", param="/seed")
+    if device not in ("cpu", "cuda", "auto"):
+        raise RequestInvalid(f"device is {device[:40]!r}; legal: cpu, cuda, auto", param="/resources/device")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise RequestInvalid("device is 'cuda', and there is none here; legal: cpu, auto", param="/resources/device")
+
+
+def _check_teacher(read: Answers, outputs: Any, shape: ModelShape, meter: Meter) -> None:
+    """Whether the teacher knows its classes by the numbers that the rows have. Raises DataInvalid where it does not."""
+    if shape.task != "classification":
+        return
+    for one in judge(Sample(read.truth, read.guess(outputs), shape.labels)):
+        if one.severity == "error":
+            raise DataInvalid(one.detail, param=one.param, finding=one.code)
+        if one.severity == "warning":
+            meter.warning(one.code, one.detail)
 
 
 def _targets(recipe: Recipe, target: Target, ladder: Ladder) -> list[Target]:

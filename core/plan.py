@@ -138,12 +138,14 @@ def fill(recipe: Recipe, target: Target, shape: ModelShape) -> Recipe:
     Where bits are "auto" it stays as it is, and is known to have a solution: `core.spend` fills it in the job.
 
     Raises:
-        RecipeInvalid: an "auto" field and no size target to fill it from, steps that bits "auto" does not go with, or a
+        RecipeInvalid: a size that the teacher has already and no other target, an "auto" field and no size target to
+            fill it from, steps that bits "auto" does not go with, or a
             matrix named by a step that the model does not have.
         TargetImpossible: the smallest model that this recipe can make is still too large.
     """
     recipe = _spelled_out(recipe, shape)
     sizes, dials = target.sizes(), _auto_steps(recipe)
+    _refuse_idle(target, shape)
     asked = sizes or recipe.aim(target) or (recipe.narrower and target.times())
     if (dials or recipe.spender) and not asked:
         at, names = ", ".join(recipe.open_fields()), ", ".join(recipe.dials())
@@ -285,6 +287,19 @@ def _refuse_missed(sizes: Mapping[str, float], reached: Mapping[str, float]) -> 
         name, best = next(iter(missed.items()))
         raise TargetImpossible(
             f"target.{name} = {sizes[name]:g} cannot be reached by this recipe: the limit for this model is {best:.4g}",
+            param=f"/target/{name}",
+        )
+
+
+def _refuse_idle(target: Target, shape: ModelShape) -> None:
+    """Sizes alone that the teacher itself has would have a job that changes nothing."""
+    sizes = target.sizes()
+    own = {"max_nonzero": shape.parameters, "max_bytes": 4 * shape.parameters}
+    idle = [name for name in sizes if name in own and sizes[name] >= own[name]]
+    if idle and len(idle) == len(sizes) and not target.times() and target.min_retention is None:
+        name = idle[0]
+        raise RecipeInvalid(
+            f"target.{name} = {sizes[name]:.0f} is what the model has without being compressed ({own[name]})",
             param=f"/target/{name}",
         )
 

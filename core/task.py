@@ -146,7 +146,13 @@ def check_metric(metric: str, task: Task, classes: int) -> None:
     """Refuse a metric that the task does not have. Raises DataInvalid."""
     if metric not in task.metrics:
         raise DataInvalid(
-            f"metric {metric!r} is not one of task {task.name!r}: {', '.join(task.metrics)}", param="/metric"
+            f"metric {metric!r} is not one of task {task.name!r}: {', '.join(task.metrics)}",
+            param="/metric",
+            finding="metric_unfit",
         )
     if task.name == "classification" and metric == "f1" and classes != 2:
-        raise DataInvalid(f"metric 'f1' needs 2 classes, the model has {classes}: use macro_f1", param="/metric")
+        raise DataInvalid(
+            f"metric 'f1' needs 2 classes, the model has {classes}: use macro_f1",
+            param="/metric",
+            finding="metric_unfit",
+        )

@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from core.data import strict_json
 from core.errors import ModelInvalid, ModelUnsafe, ModelUnsupported
 from core.family import family_of
+from core.records import strict_json
 
 ALLOWED = re.compile(
     r"(config|generation_config|tokenizer|tokenizer_config|special_tokens_map|added_tokens|vocab"
@@ -97,7 +97,11 @@ def check_folder(folder: Path) -> None:
             _check_keys(name, _read_object(folder / name, MAX_HEADER))
     _check_config(read_config(folder))
     if not (folder / "tokenizer.json").is_file():
-        raise ModelInvalid("tokenizer.json is missing: save a fast tokenizer with save_pretrained", param="/model")
+        raise ModelInvalid(
+            "tokenizer.json is missing: save a fast tokenizer with save_pretrained",
+            param="/model",
+            finding="tokenizer_missing",
+        )
     _check_weights(folder)
 
 

@@ -6,7 +6,7 @@ fails the waiting jobs with the problem that a later submit of the same inputs g
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,8 @@ from pydantic import ValidationError
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from core.errors import CompressionError
+from core.errors import CompressionError, DataInvalid
+from core.findings import Finding, of_error
 from core.plan import ModelShape, fill
 from core.recipe import Ladder, Recipe, Target
 from jobs.clock import db_now
@@ -45,8 +46,10 @@ class InspectionClaim:
     traceparent: str | None = None
 
 
-def request_inspection(s: Session, scope: Scope, request: InspectionRequest) -> Inspection:
+def request_inspection(s: Session, scope: Scope, request: InspectionRequest, *, sample: bool = False) -> Inspection:
     """The inspection of these inputs: the stored one, or a new one in state queued.
+
+    `sample`: a new one runs the teacher on some rows after its verdict. A job does that itself.
 
     A verdict that says "may succeed later" (a lost worker) is asked for again.
 
@@ -61,7 +64,7 @@ def request_inspection(s: Session, scope: Scope, request: InspectionRequest) -> 
         id=new_id("insp"),
         project_id=scope.project_id,
         key=key,
-        spec=request.model_dump(mode="json"),
+        spec={**request.model_dump(mode="json"), "sample": sample},
         state="queued",
         fence=0,
         attempt=0,
@@ -139,6 +142,36 @@ def finish_inspection(s: Session, inspection_id: str, fence: int, verdict: dict[
     return done
 
 
+def inspection_waits(s: Session) -> bool:
+    """Whether somebody waits for a slot to be inspected in."""
+    return s.scalars(select(Inspection.id).where(Inspection.state == "queued").limit(1)).first() is not None
+
+
+def add_findings(s: Session, inspection_id: str, fence: int, findings: Sequence[Finding]) -> bool:
+    """Add what the teacher's answers say to a good verdict; an error among them takes it back for later submits.
+
+    Returns:
+        False when the inspection was made anew meanwhile; nothing is written then.
+    """
+    row = s.get(Inspection, inspection_id, with_for_update=True, populate_existing=True)
+    if row is None or row.state != "done" or row.fence != fence or not row.verdict_ok:
+        return False
+    verdict = dict(row.verdict or {})
+    before = [one for one in verdict.get("findings", ()) if one["code"] != "teacher_not_sampled"]
+    verdict["findings"] = [*before, *(one.model_dump(mode="json") for one in findings)]
+    if (wrong := next((one for one in findings if one.severity == "error"), None)) is not None:
+        error = DataInvalid(wrong.detail, param=wrong.param, finding=wrong.code)
+        verdict |= {"ok": False, "error": error.as_dict(), "shape": None}
+    row.verdict = stored(verdict)
+    return True
+
+
+def warn(s: Session, job: Job, row: Inspection) -> None:
+    """Give a job the warnings of its inspection, as events."""
+    told = [one for one in (row.verdict or {}).get("findings", ()) if one["severity"] == "warning"]
+    append(s, job, [("warning", {"code": one["code"], "detail": one["detail"]}) for one in told])
+
+
 def apply_verdict(s: Session, inspection_id: str, *, skip_locked: bool = False) -> list[str]:
     """Let every job that waits for this verdict go on or fail. Returns the ids of those that may be claimed now.
 
@@ -155,6 +188,7 @@ def apply_verdict(s: Session, inspection_id: str, *, skip_locked: bool = False) 
             error = problem.model_copy(update={"stage": "inspecting"}).as_dict()
             move(s, job.id, State.FAILED, only=(State.QUEUED,), reason="inspection_failed", error=error)
         elif (moved := make_claimable(s, job.id)) is not None:
+            warn(s, moved, row)
             going.append(moved.id)
     return going
 
@@ -219,7 +253,9 @@ def _legible(verdict: dict[str, Any]) -> dict[str, Any]:
             Problem.from_error(kept["error"])
     except (KeyError, TypeError, AttributeError, ValidationError):
         detail = "the inspection ended without a legible verdict"
-        return {"ok": False, "error": {"code": "internal", "detail": detail, "retryable": True}, "shape": None}
+        kept = {"ok": False, "error": {"code": "internal", "detail": detail, "retryable": True}, "shape": None}
+    if not kept["ok"] and not kept.get("findings"):  # whoever ended it for the child knows of an error only
+        kept["findings"] = [one.model_dump(mode="json") for one in of_error(kept["error"])]
     return kept
 
 

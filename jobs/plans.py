@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy.orm import Session
 
+from core.cost import training_of
 from core.errors import CompressionError
+from core.estimate import Estimate, estimate
 from core.forecast import Forecast, forecast
 from core.plan import ModelShape
 from core.profile import Profile
@@ -47,6 +50,7 @@ class Planned:
     inspection: Inspection
     making: Job | None = None
     known: Known | None = None
+    rough: Estimate | None = None  # as soon as the inspection is done
 
 
 def plan(s: Session, scope: Scope, request: PlanRequest) -> Planned:
@@ -63,15 +67,22 @@ def plan(s: Session, scope: Scope, request: PlanRequest) -> Planned:
     refuse_bad(inspection, recipe, target, ladder)
     if inspection.state != "done":
         return Planned(inspection)
+    verdict = inspection.verdict or {}
+    shape = ModelShape.model_validate(verdict["shape"])
+    rough = _rough(recipe, shape, verdict)
     key = profiles.key_of(s, scope, request, recipe, target)
     found = profiles.find(s, scope.project_id, key)
     if key is not None and found is None:
-        return Planned(inspection, making=_making(s, scope, request, key))
-    verdict = inspection.verdict or {}
-    shape = ModelShape.model_validate(verdict["shape"])
-    return Planned(
-        inspection, known=Known(recipe, tuple(ladder.targets(target)), shape, found or Profile(), verdict["rows"])
-    )
+        return Planned(inspection, making=_making(s, scope, request, key), rough=rough)
+    known = Known(recipe, tuple(ladder.targets(target)), shape, found or Profile(), verdict["rows"])
+    return Planned(inspection, known=known, rough=rough)
+
+
+def _rough(recipe: Recipe, shape: ModelShape, verdict: Mapping[str, Any]) -> Estimate | None:
+    training, lengths = training_of(recipe), (verdict.get("lengths") or {}).get("train")
+    if training is None or lengths is None:
+        return None
+    return estimate(shape, verdict["rows"], lengths["mean"], training.step)
 
 
 def _making(s: Session, scope: Scope, request: PlanRequest, key: str) -> Job:

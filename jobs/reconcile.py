@@ -82,7 +82,7 @@ def _lost_inspections(s: Session, settings: Settings) -> None:
             "errors": [],
             "retryable": True,
         }
-        lost = {"ok": False, "error": error, "shape": None, "rows": {}, "warnings": []}
+        lost = {"ok": False, "error": error, "shape": None, "rows": {}}
         finish_inspection(s, row.id, row.fence, lost)
 
 

@@ -109,7 +109,7 @@ class JobWebhook(Closed):
     )
 
 
-VERDICT = 2  # raised by whoever changes what a verdict holds: those of before are not found any more
+VERDICT = 3  # raised by whoever changes what a verdict holds: those of before are not found any more
 
 
 def _of_task(value: Any) -> Any:

@@ -11,10 +11,12 @@ from jobs.finish import PublishedFile, PublishedPoint, fail, finish_cancel, publ
 from jobs.inputs import InputData, InputFile, Order, order
 from jobs.inspections import (
     InspectionClaim,
+    add_findings,
     claim_inspection,
     finish_inspection,
     get_inspection,
     heartbeat_inspection,
+    inspection_waits,
     release_inspection,
     request_inspection,
 )
@@ -92,6 +94,7 @@ __all__ = [
     "PublishedPoint",
     "PushClaim",
     "Wanted",
+    "add_findings",
     "advance",
     "any_due",
     "attempts",
@@ -135,6 +138,7 @@ __all__ = [
     "heartbeat",
     "heartbeat_inspection",
     "heartbeat_push",
+    "inspection_waits",
     "keep_checkpoint",
     "keep_profile",
     "keep_until",

@@ -15,7 +15,7 @@ from jobs.db import insert_once
 from jobs.events import append
 from jobs.ids import new_id
 from jobs.inputs import require
-from jobs.inspections import refuse_bad, request_inspection
+from jobs.inspections import refuse_bad, request_inspection, warn
 from jobs.problem import Problem, Refused, refuse
 from jobs.profiles import key_of
 from jobs.requests import JobRequest, RetryRequest, digest
@@ -105,6 +105,8 @@ def submit(
     if request.track is not None:
         add_track(s, job, request.track)
     append(s, job, [("state", {"state": State.QUEUED.value, "attempt": 0, "reason": None})])
+    if inspection is not None and ready:
+        warn(s, job, inspection)
     if source is not None:
         cache.give(s, job, source)
     elif (why := unserved(s, request.resources.device)) is not None:

@@ -66,7 +66,7 @@ SUITES = (
         (("ruff", "format", "--check", "."), ("ruff", "check", "."), ("mypy",)),
     ),
     Suite("unit", 5, ("core", "bench")),
-    Suite("http and database", 5, ("jobs", "api", "client", "test_ephemeral.py")),
+    Suite("http and database", 5, ("jobs", "api", "client", "corpus", "test_ephemeral.py")),
     Suite(
         "end to end",
         4,

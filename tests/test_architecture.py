@@ -40,11 +40,17 @@ LIGHT = {
             "family",
             "task",
             "labels",
+            "findings",
+            "estimate",
         ),
         *("report", "errors", "transport", "outputs", "progress"),
     )
 }
-CHECKS = {"core.upload", "core.data"}  # what an upload may be: as light, and needed where uploads arrive
+CHECKS = {
+    "core.upload",
+    "core.data",
+    "core.records",
+}  # what an upload may be: as light, and needed where uploads arrive
 MECHANISMS = tuple(f"core/{folder}" for folder in ("factorize", "prune", "quantize", "structure", "distill"))
 HEAVY = ("torch", "transformers", "numpy", "pyarrow", "onnx", "onnxruntime", "sklearn", "accelerate", "safetensors")
 MAX_LINES = 350

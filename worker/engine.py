@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
 from core.errors import CompressionError, OutOfMemory
+from core.findings import of_error
 
 logger = logging.getLogger(__name__)
 Kind = Literal["compress", "inspect"]
@@ -140,11 +142,23 @@ def _point(out: Path, delivered: Any) -> dict[str, Any]:
     return {"dir": str(folder.relative_to(out)), "files": files, "report": report}
 
 
-def _inspect(spec: dict[str, Any], _send: Send) -> dict[str, Any]:
+def _inspect(spec: dict[str, Any], send: Send) -> dict[str, Any]:
+    """The verdict; where the order asks for a sample of the teacher's answers, they follow it."""
     from core.inspect import inspect
 
     verdict = inspect(Path(spec["model"]), _data(spec), metric=spec["metric"], task=spec["task"])
-    return {"type": "verdict", "verdict": verdict.model_dump(mode="json")}
+    line = {"type": "verdict", "verdict": verdict.model_dump(mode="json")}
+    if not spec.get("sample") or verdict.shape is None or verdict.shape.task != "classification":
+        return line
+    send(line)
+    os.nice(10)  # nobody waits for what follows
+    from core.looks.sampling import sample_teacher
+
+    try:
+        findings = sample_teacher(Path(spec["model"]), _data(spec))
+    except CompressionError as error:  # what only loading shows
+        findings = of_error(error)
+    return {"type": "sampled", "findings": [one.model_dump(mode="json") for one in findings]}
 
 
 def _path(spec: dict[str, Any], role: str) -> Path | None:

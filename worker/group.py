@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from worker import kernel, protocol, sandbox
+from worker.forge import Cast, Forge
 
 logger = logging.getLogger(__name__)
 LOG_TAIL_BYTES = 4_096
@@ -31,25 +32,31 @@ class Child:
         command: interpreter and program; `--events-fd` is added here.
         folder: becomes the child's working directory; made here, with `in`, `out`, `home` and `tmp` below it.
         threads: of every library inside.
+        forge: makes it in place of a new interpreter; `command` is then the program's arguments alone.
     """
 
-    def __init__(self, command: Sequence[str], folder: Path, threads: int) -> None:
+    def __init__(self, command: Sequence[str], folder: Path, threads: int, forge: Forge | None = None) -> None:
         self.folder = folder
         for name in ("in", *sandbox.WRITABLE):
             (folder / name).mkdir(parents=True, mode=0o700)
         self._log: IO[bytes] = (folder / "log").open("ab+")
         self._events, events_fd = os.pipe()
+        environment = sandbox.environment(folder, threads)
+        self._process: subprocess.Popen[bytes] | Cast
         try:
-            self._process = subprocess.Popen(  # noqa: S603 - the command is ours
-                [*command, "--events-fd", str(events_fd)],
-                cwd=folder,
-                env=sandbox.environment(folder, threads),
-                stdin=subprocess.PIPE,
-                stdout=self._log,
-                stderr=self._log,
-                pass_fds=(events_fd,),
-                start_new_session=True,
-            )
+            if forge is not None:
+                self._process = forge.make(folder, command, environment, events_fd, self._log.fileno())
+            else:
+                self._process = subprocess.Popen(  # noqa: S603 - the command is ours
+                    [*command, "--events-fd", str(events_fd)],
+                    cwd=folder,
+                    env=environment,
+                    stdin=subprocess.PIPE,
+                    stdout=self._log,
+                    stderr=self._log,
+                    pass_fds=(events_fd,),
+                    start_new_session=True,
+                )
         except BaseException:
             os.close(self._events)
             self._log.close()
@@ -131,7 +138,7 @@ class Child:
             self.cpu_s = kernel.cpu_seconds(self.pid)
             self._process.wait()
             self._reap_group()
-        code = self._process.returncode
+        code = self._process.wait()
         return 128 - code if code < 0 else code
 
     def trim_log(self) -> None:

@@ -11,6 +11,7 @@ import signal
 import time
 from typing import TYPE_CHECKING, Any
 
+from core.errors import as_finding
 from jobs import service
 from jobs.logs import fields_bound
 from jobs.problem import Refused
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from worker.node import Node
 
 logger = logging.getLogger(__name__)
+SAMPLE_READ_S = 0.1  # so long somebody who waits for the slot waits for a teacher's sample to be given up
 WALL_PER_CPU = 8  # an inspection that only waits ends too; a busy machine must not end an honest one
 _CPU_LIMIT_CODE, _KILLED_CODE = 128 + signal.SIGXCPU, 128 + signal.SIGKILL
 
@@ -72,6 +74,23 @@ def _inspect(node: Node, child: Child, held: service.InspectionClaim, *, hard_li
     ok = verdict.get("ok") if isinstance(verdict, dict) else None
     logger.info("inspection done", extra={"ok": ok, "ended": None if ok is not None else str(verdict)})
     announce(node.settings, "inspection" if verdict is End.DRAINED else "job")
+    if isinstance(verdict, dict) and verdict["ok"] and held.spec.get("sample"):
+        _sample(node, child, held)
+
+
+def _sample(node: Node, child: Child, held: service.InspectionClaim) -> None:
+    """Wait for what the child says of the teacher, for as long as nobody needs the slot."""
+    ends = time.monotonic() + WALL_PER_CPU * node.settings.inspect_cpu_s
+    while time.monotonic() < ends and not node.draining.is_set() and not child.finished():
+        for event in child.read(SAMPLE_READ_S):
+            if isinstance(event, protocol.Sampled):
+                with node.db.sessions.begin() as s:
+                    service.add_findings(s, held.inspection_id, held.fence, event.findings)
+                return
+        with node.db.readers() as s:
+            if service.inspection_waits(s):
+                return
+    logger.info("%s: the teacher was not sampled: %s", held.inspection_id, child.log_tail()[-500:])
 
 
 def _renew(s: Any, inspection_id: str, fence: int, lease_s: float) -> Control | None:
@@ -92,24 +111,25 @@ def _judge(
         return _bad(fields.code, fields.detail, param=fields.param, retryable=fields.retryable)
     paths = workspace.lay_out(node.store, order, child.folder, link=hard_links)
     asked = {"task": spec["task"], "metric": spec["metric"], "columns": spec["data"]["columns"]}
+    asked["sample"] = bool(spec.get("sample"))
     child.order({"kind": "inspect", "spec": {**paths, **asked}, "log": fields_bound()})
     wall_s = WALL_PER_CPU * settings.inspect_cpu_s
     outcome = watch(child, link, node.draining, lease_s=settings.lease_s, runtime_s=wall_s)
-    code = child.end()
     if isinstance(outcome, protocol.Verdict):
         return outcome.verdict.model_dump(mode="json")
+    code = child.end()
     if outcome in (End.STALE, End.DRAINED):
         return outcome
     logger.warning("%s: no verdict, exit code %d: %s", held.inspection_id, code, child.log_tail())
     return _refusal(outcome, code, settings)
 
 
-def _refusal(outcome: protocol.Result | protocol.Failed | End, code: int, settings: Settings) -> dict[str, Any]:
+def _refusal(outcome: protocol.Last | End, code: int, settings: Settings) -> dict[str, Any]:
     """The verdict on files that kept the child from giving one."""
     match outcome:
         case protocol.Failed(code="out_of_memory"):
             refusal = _too_much(f"more than {settings.inspect_memory_bytes} bytes of memory")
-        case protocol.Failed(code="internal") | protocol.Result():
+        case protocol.Failed(code="internal") | protocol.Result() | protocol.Sampled():
             refusal = _bad("internal", "the inspection itself failed", retryable=True)
         case protocol.Failed():
             refusal = _bad(outcome.code, outcome.detail, param=outcome.param, retryable=outcome.retryable)
@@ -125,9 +145,16 @@ def _refusal(outcome: protocol.Result | protocol.Failed | End, code: int, settin
 
 
 def _too_much(what: str) -> dict[str, Any]:
-    return _bad("data_invalid", f"reading the model and the data took {what}, the limit of an inspection")
+    return _bad(
+        "data_invalid",
+        f"reading the model and the data took {what}, the limit of an inspection",
+        finding="limit_reached",
+    )
 
 
-def _bad(code: str, detail: str, *, param: str | None = None, retryable: bool = False) -> dict[str, Any]:
-    fault = protocol.Fault(code=code, detail=detail, param=param, retryable=retryable)
+def _bad(
+    code: str, detail: str, *, param: str | None = None, retryable: bool = False, finding: str | None = None
+) -> dict[str, Any]:
+    errors = [] if finding is None else [as_finding(finding, detail, param)]
+    fault = protocol.Fault(code=code, detail=detail, param=param, errors=errors, retryable=retryable)
     return protocol.Judgement(ok=False, error=fault).model_dump(mode="json")

@@ -56,6 +56,12 @@ def become_a_worker() -> None:
     """
     if _libc is not None:
         _call("prctl", _PR_SET_DUMPABLE, 0, 0, 0, 0)
+        adopt_orphans()
+
+
+def adopt_orphans() -> None:
+    """Become the parent of what this process's descendants leave behind."""
+    if _libc is not None:
         _call("prctl", _PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from jobs.settings import Settings
 from worker import protocol
 from worker.engine import Kind
+from worker.forge import Forge
 from worker.group import Child
 from worker.roster import Roster
 
@@ -57,7 +58,9 @@ class Pool:
         self.kind, self.slots = kind, slots
         self._roster = roster
         self._threads = settings.threads if kind == "compress" else 1
-        self._command = [*command, "--kind", kind]
+        self._forged = kind == "inspect" and tuple(command) == ENGINE and sys.platform == "linux"
+        self._forge: Forge | None = None
+        self._command = [*(() if self._forged else command), "--kind", kind]
         if kind == "inspect":
             limits = ("--cpu-s", str(max(1, int(settings.inspect_cpu_s))))
             self._command += [*limits, "--memory-bytes", str(settings.inspect_memory_bytes)]
@@ -113,6 +116,7 @@ class Pool:
             spare.dispose()
         if self._spawner.is_alive():
             self._spawner.join(timeout=10)
+        self._end_forge()
 
     def _reserve(self, stop: threading.Event, *, wait: bool) -> Slot | None:
         with self._changed:
@@ -169,9 +173,13 @@ class Pool:
     def _spawn(self) -> Child | None:
         """Start a child and wait until it is warm. None: it never was."""
         try:
-            child = Child(self._command, self._roster.new_folder(), self._threads)
+            if self._forged and self._forge is None:
+                self._forge = Forge(self._roster.new_folder(), self._threads)
+                self._roster.record(self._forge.pid)
+            child = Child(self._command, self._roster.new_folder(), self._threads, self._forge)
         except OSError:
             logger.exception("cannot start a %s child", self.kind)
+            self._end_forge()
             return None
         self._roster.record(child.pid)
         deadline = time.monotonic() + WARM_WITHIN_S
@@ -184,6 +192,11 @@ class Pool:
             logger.error("a %s child died while it warmed up. Its last words: %s", self.kind, child.log_tail())
         child.dispose()
         return None
+
+    def _end_forge(self) -> None:
+        if self._forge is not None:
+            self._forge.close()
+            self._forge = None
 
     def _note(self, ready: protocol.Ready) -> None:
         walls = {"network": ready.network_closed, "files": ready.files_closed}

@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal, NoReturn
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
+from core.estimate import Estimate
+from core.findings import Finding, Lengths
 from core.plan import ModelShape
 
 MAX_LINE_BYTES = 8 << 20
@@ -119,7 +121,10 @@ class Judgement(Said):
     error: Fault | None = None
     shape: ModelShape | None = None
     rows: dict[str, int] = {}
-    warnings: list[str] = Field([], max_length=100)
+    findings: list[Finding] = Field([], max_length=100)
+    classes: dict[str, dict[str, int]] = {}
+    lengths: dict[str, Lengths] = {}
+    estimate: Estimate | None = None
 
 
 class Verdict(Said):
@@ -127,13 +132,20 @@ class Verdict(Said):
     verdict: Judgement
 
 
+class Sampled(Said):
+    """What the teacher's answers say: after the verdict of an inspection that asked for them."""
+
+    type: Literal["sampled"]
+    findings: list[Finding] = Field(max_length=10)
+
+
 class Failed(Fault):
     type: Literal["error"]
 
 
-Event = Ready | Stage | Progress | Metric | Warned | Log | Checkpoint | Profiled | Result | Verdict | Failed
+Event = Ready | Stage | Progress | Metric | Warned | Log | Checkpoint | Profiled | Result | Verdict | Sampled | Failed
 Kept = Checkpoint | Profiled
-Last = Result | Verdict | Failed
+Last = Result | Verdict | Sampled | Failed
 _EVENT: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="type")])
 
 

@@ -46,7 +46,7 @@ def watch(
         alive = child.alive()  # before the read: what a dead child had said is still in the pipe
         events = child.read(READ_S)
         for event in events:
-            if isinstance(event, protocol.Result | protocol.Verdict | protocol.Failed):
+            if isinstance(event, protocol.Last):
                 return event
             if not isinstance(event, protocol.Kept):
                 link.add(event)

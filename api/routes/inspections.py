@@ -28,7 +28,10 @@ router = APIRouter(tags=["inspections"])
 async def create_inspection(
     body: InspectionRequest, response: Response, context: Ctx, scope: Writer
 ) -> schemas.Inspection:
-    """Ask for the verdict on a model and its data. The same question gives the stored verdict."""
+    """Ask for the verdict on a model and its data. The same question gives the stored verdict.
+
+    What the teacher answers on a sample of rows is added to its findings later.
+    """
     row = await run_sync(_request, context, scope, body)
     row = await verdict(context, scope, row)
     response.status_code = 200 if row.state == "done" else 202
@@ -45,4 +48,4 @@ def get_inspection(inspection_id: Id, context: Ctx, scope: Reader) -> schemas.In
 
 def _request(context: Context, scope: Scope, body: InspectionRequest) -> tables.Inspection:
     with context.database.sessions.begin() as s:
-        return service.request_inspection(s, scope, body)
+        return service.request_inspection(s, scope, body, sample=True)

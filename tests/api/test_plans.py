@@ -9,6 +9,10 @@ from jobs.scope import Scope
 from tests.api.conftest import database_of
 from tests.jobs.test_plans import MEASURED, VERDICT
 
+LENGTHS = {
+    "train": {"sampled": 9, "mean": 20.0, "p50": 20, "p90": 30, "p99": 30, "longest": 30, "max_tokens": 512, "cut": 0}
+}
+
 
 def inputs(client: TestClient) -> dict[str, Any]:
     model = client.post("/v1/models", json={"files": [{"path": "config.json"}]}).json()["id"]
@@ -28,9 +32,11 @@ def test_from_nothing_to_the_points(client: TestClient) -> None:
     with database.sessions.begin() as s:
         held = service.claim_inspection(s, "test", 60)
         assert held is not None
-        service.finish_inspection(s, held.inspection_id, held.fence, VERDICT)
+        service.finish_inspection(s, held.inspection_id, held.fence, {**VERDICT, "lengths": LENGTHS})
     second = client.post("/v1/plans", json=body)
     assert (second.status_code, second.json()["status"]) == (202, "profiling")
+    assert first.json()["estimate"] is None
+    assert second.json()["estimate"]["cpu_s"] > 45
     job = client.get(f"/v1/jobs/{second.json()['job_id']}").json()
     assert job["dry_run"]
     with database.sessions.begin() as s:

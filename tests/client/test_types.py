@@ -59,7 +59,7 @@ def test_what_training_leaves_beside_a_model_is_not_sent(name: str) -> None:
 
 
 def test_every_dataset_format_of_the_service_has_a_file_name() -> None:
-    from core.data import FORMATS
+    from core.records import FORMATS
 
     assert {suffix.removeprefix(".") for suffix in MEDIA_TYPES} >= set(FORMATS)
 

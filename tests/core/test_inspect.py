@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
 
 from core.data import Data
 from core.errors import CompressionError, ModelInvalid
@@ -47,6 +48,12 @@ def poison(folder: Path) -> None:
     tensors(folder, lambda t: t["classifier.bias"].fill_(float("nan")))
 
 
+def grown(folder: Path) -> None:
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.add_tokens([f"new{i}" for i in range(30)])
+    tokenizer.save(str(folder / "tokenizer.json"))
+
+
 def lying_header(folder: Path) -> None:
     (folder / "model.safetensors").write_bytes(struct.pack("<Q", 1 << 40) + b"{}")
 
@@ -75,7 +82,11 @@ BROKEN: dict[str, tuple[Break, str, str]] = {
     "more layers than weights": (lambda f: edit(f, num_hidden_layers=9), "model_invalid", "lack"),
     "fewer layers than weights": (lambda f: edit(f, num_hidden_layers=1), "model_invalid", "promises"),
     "absurd size": (lambda f: edit(f, vocab_size=10**12), "model_invalid", "vocab_size"),
-    "vocabulary smaller than the tokenizer": (lambda f: edit(f, vocab_size=8), "model_invalid", "token ids"),
+    "vocabulary smaller than the embedding": (lambda f: edit(f, vocab_size=60), "model_invalid", "(72, 32)"),
+    "hidden size of another model": (lambda f: edit(f, hidden_size=64), "model_invalid", "promises"),
+    "neurons of another model": (lambda f: edit(f, intermediate_size=96), "model_invalid", "intermediate.dense"),
+    "tokenizer larger than the embedding": (grown, "model_invalid", "token ids"),
+    "NaN in a weight": (poison, "model_invalid", "classifier.bias"),
     "a size left out": (lambda f: edit(f, num_hidden_layers=None), "model_invalid", "num_hidden_layers"),
     "a size of a wrong type": (lambda f: edit(f, vocab_size="many"), "model_invalid", "vocab_size"),
     "heads that do not divide": (lambda f: edit(f, num_attention_heads=5), "model_invalid", "multiple"),

@@ -14,7 +14,7 @@ from core import data as data_files
 from core import parity, pipeline, point
 from core.batches import Split
 from core.data import Data
-from core.errors import TargetImpossible, VerificationFailed
+from core.errors import DataInvalid, RequestInvalid, TargetImpossible, VerificationFailed
 from core.pipeline import Result, compress
 from core.progress import Silent
 from core.recipe import PRESETS, Recipe, Target
@@ -196,3 +196,25 @@ def test_a_retention_alone_is_searched_for_and_the_try_that_is_delivered_is_the_
     assert report.point.bytes_ratio > 1
     assert found.profile is not None
     assert found.profile.nears
+
+
+@pytest.mark.parametrize(
+    ("asked", "param"),
+    [({"seed": -1}, "/seed"), ({"seed": 2**31}, "/seed"), ({"device": "tpu"}, "/resources/device")],
+)
+def test_a_request_that_nothing_can_be_done_with_is_a_typed_error(
+    asked: dict[str, object], param: str, teacher: Path, rows: dict[str, Path], tmp_path: Path
+) -> None:
+    with pytest.raises(RequestInvalid) as refused:
+        compress(teacher, LADABERT, Data(rows["train"], rows["eval"]), out=tmp_path / "out", **asked)  # type: ignore[arg-type]
+    assert refused.value.param == param
+
+
+def test_labels_in_another_order_fail_before_anything_is_trained(teacher: Path, tmp_path: Path) -> None:
+    """The message says which order the teacher has."""
+    swapped = [(text, 1 - label) for text, label in tiny.sentences(400, seed=1)]
+    train = tiny.write_csv(tmp_path / "train.csv", swapped)
+    watcher = Watcher()
+    with pytest.raises(DataInvalid, match=r"0 \(animal\) -> 1 \(tool\)"):
+        compress(teacher, LADABERT, Data(train, train), watcher, target=Target(parameter_ratio=2), out=tmp_path / "out")
+    assert watcher.stages[-1] == "profile"

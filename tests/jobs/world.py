@@ -28,7 +28,7 @@ SHAPE = {
     "labels": ["a", "b"],
     "matrices": [{"name": f"linear{i}", "rows": 100, "cols": 100, "kind": "linear"} for i in range(2)],
 }
-GOOD: dict[str, Any] = {"ok": True, "error": None, "shape": SHAPE, "rows": {"train": 9, "eval": 3}, "warnings": []}
+GOOD: dict[str, Any] = {"ok": True, "error": None, "shape": SHAPE, "rows": {"train": 9, "eval": 3}}
 BAD: dict[str, Any] = {
     "ok": False,
     "error": {
@@ -40,7 +40,6 @@ BAD: dict[str, Any] = {
     },
     "shape": None,
     "rows": {},
-    "warnings": [],
 }
 POINT = service.PublishedPoint(
     files=[service.PublishedFile("model.onnx", 4, "a" * 64, "application/octet-stream")], report={"retention": 1.0}

@@ -48,6 +48,8 @@ class Wish:
     busy_s: float = 0  # CPU seconds of an inspection
     eat_bytes: int = 0  # memory of an inspection
     crash: bool = False  # an inspection that ends by SIGSEGV
+    sampled: list[dict[str, Any]] | None = None  # what an inspection says of the teacher after its verdict
+    samples_s: float = 0  # how long that takes
 
 
 def warm(kind: str) -> list[str]:
@@ -58,7 +60,12 @@ def work(order: dict[str, Any], send: Any) -> dict[str, Any]:
     spec = order["spec"]
     wish = Wish(**json.loads(Path(spec["train"]).read_text()))
     if order["kind"] == "inspect":
-        return inspect(wish)
+        verdict = inspect(wish)
+        if not spec["sample"] or wish.sampled is None:
+            return verdict
+        send(verdict)
+        time.sleep(wish.samples_s)
+        return {"type": "sampled", "findings": wish.sampled}
     if wish.measures and spec.get("profile") is None:
         send({"type": "profiled", "profile": {"int8": 0.25}})
     return {"type": "result", "report": None, "points": []} if spec.get("dry_run") else compress(spec, wish, send)

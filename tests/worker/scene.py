@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from sqlalchemy import func, select, text, update
+from sqlalchemy.orm import Session
 
 from jobs import service
 from jobs.db import connect
@@ -59,15 +60,8 @@ class Scene:
 
         With `judged` its inspection is done already, so that no worker is needed for that.
         """
-        content = json.dumps(wish).encode() + b"\n" * int(time.monotonic_ns() % 10_000)
-        blob = self.store.put_stream(SCOPE.project_id, [content], max_bytes=1 << 20)
         with self.db.sessions.begin() as s:
-            model = service.create_model(s, SCOPE, None, [service.DeclaredFile("config.json")])
-            service.file_arrived(s, SCOPE, model.id, "config.json", blob, blob.size)
-            data = service.create_dataset(s, SCOPE, None, "csv", blob)
-            files = {"model": model.id, "data": {"train": data.id, "eval": data.id}}
-            fields = asked or {"preset": "ladabert-1"}
-            request = JobRequest.model_validate({**files, **fields, "limits": limits or {}})
+            request = self._request(s, wish, {**(asked or {}), "limits": limits or {}})
             if judged:
                 service.request_inspection(s, SCOPE, request.inspection())
                 held = service.claim_inspection(s, "test", 60)
@@ -75,6 +69,22 @@ class Scene:
                 service.finish_inspection(s, held.inspection_id, held.fence, fake_engine.inspect(Wish())["verdict"])
             job = service.submit(s, SCOPE, request)
         return str(job.id)
+
+    def ask(self, **wish: Any) -> str:
+        """An inspection that somebody asked for by itself."""
+        with self.db.sessions.begin() as s:
+            request = self._request(s, wish, {})
+            return service.request_inspection(s, SCOPE, request.inspection(), sample=True).id
+
+    def _request(self, s: Session, wish: dict[str, Any], fields: dict[str, Any]) -> JobRequest:
+        content = json.dumps(wish).encode() + b"\n" * int(time.monotonic_ns() % 10_000)
+        blob = self.store.put_stream(SCOPE.project_id, [content], max_bytes=1 << 20)
+        model = service.create_model(s, SCOPE, None, [service.DeclaredFile("config.json")])
+        service.file_arrived(s, SCOPE, model.id, "config.json", blob, blob.size)
+        data = service.create_dataset(s, SCOPE, None, "csv", blob)
+        files = {"model": model.id, "data": {"train": data.id, "eval": data.id}}
+        preset = {} if "recipe" in fields else {"preset": "ladabert-1"}
+        return JobRequest.model_validate({**files, **preset, **fields})
 
     def cancel(self, job_id: str) -> None:
         with self.db.sessions.begin() as s:

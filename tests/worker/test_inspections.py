@@ -5,10 +5,11 @@ from collections.abc import Iterator
 import pytest
 from sqlalchemy import select
 
+from core.findings import found
 from jobs.states import State
 from jobs.tables import Inspection, Job
 from tests.worker.conftest import MakeScene
-from tests.worker.scene import ENGINE, Scene
+from tests.worker.scene import ENGINE, Scene, until
 from worker import inspections
 from worker.node import Node
 
@@ -56,3 +57,33 @@ def test_what_breaks_the_child_is_refused_once(scene: Scene, wish: dict[str, obj
     assert (found, tries) == (code, 1)
     assert says in detail
     scene.wait_claimable(scene.submit())
+
+
+PERMUTED = found("labels_permuted", "0 (no) -> 1 (yes)", "/data/train").model_dump(mode="json")
+SAMPLED = found("teacher_sampled", "right on 90 %", "/model").model_dump(mode="json")
+
+
+def told(scene: Scene, inspection: str) -> tuple[bool | None, list[str]]:
+    """Whether its verdict is a good one, and the codes of its findings."""
+    with scene.db.readers() as s:
+        verdict = s.get_one(Inspection, inspection).verdict or {}
+    return verdict.get("ok"), [one["code"] for one in verdict.get("findings", ())]
+
+
+def test_what_the_teacher_says_comes_after_the_verdict(scene: Scene) -> None:
+    """A sample that shows labels in another order takes a good verdict back."""
+    fine = scene.ask(sampled=[SAMPLED])
+    until(lambda: told(scene, fine) == (True, ["teacher_sampled"]), 60, lambda: told(scene, fine))
+    permuted = scene.ask(sampled=[PERMUTED, SAMPLED])
+    until(
+        lambda: told(scene, permuted) == (False, ["labels_permuted", "teacher_sampled"]),
+        60,
+        lambda: told(scene, permuted),
+    )
+
+
+def test_a_sample_gives_way_to_who_waits(scene: Scene) -> None:
+    """It would take ten minutes; the next inspection gets the slot at once, and the first keeps its verdict."""
+    slow = scene.ask(sampled=[SAMPLED], samples_s=600)
+    scene.wait_claimable(scene.submit())
+    assert told(scene, slow) == (True, [])
