@@ -13,7 +13,7 @@ from jobs.service import DeliveryClaim, Outcome
 from jobs.settings import Settings
 from jobs.tables import WebhookDelivery, WebhookEndpoint
 from jobs.webhooks.addresses import Guard
-from jobs.webhooks.requests import EndpointCreate
+from jobs.webhooks.requests import EndpointCreate, EndpointUpdate
 from tests.jobs.world import World
 
 GOOD, BAD, GONE = (Outcome(0.1, status, None if status == 200 else f"answered {status}") for status in (200, 500, 410))
@@ -25,6 +25,12 @@ def endpoint(world: World, url: str = "https://hooks.example/in", **fields: Any)
     with world.db.sessions.begin() as s:
         row, secret = service.create_endpoint(s, world.scope, asked, Guard.of(settings), settings.webhook_key_file)
     return row.id, secret
+
+
+def change(world: World, endpoint_id: str, **fields: Any) -> WebhookEndpoint:
+    guard = Guard.of(world.settings)
+    with world.db.sessions.begin() as s:
+        return service.update_endpoint(s, world.scope, endpoint_id, EndpointUpdate(**fields), guard)
 
 
 def ping(world: World, endpoint_id: str) -> str:

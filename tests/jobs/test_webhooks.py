@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
-from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -15,17 +14,14 @@ from jobs.clock import db_now
 from jobs.problem import Problem, Refused
 from jobs.requests import JobWebhook, PushRequest
 from jobs.states import State
-from jobs.tables import Artifact, Audit, Project, WebhookAttempt, WebhookDelivery, WebhookEndpoint
-from jobs.webhooks.addresses import Guard
+from jobs.tables import Artifact, WebhookAttempt, WebhookDelivery, WebhookEndpoint
 from jobs.webhooks.deliveries import PER_ENDPOINT
-from jobs.webhooks.endpoints import MOST
-from jobs.webhooks.keyring import Keyring
-from jobs.webhooks.requests import EndpointCreate, EndpointUpdate
 from tests.jobs.hooked import (
     BAD,
     GONE,
     GOOD,
     all_due,
+    change,
     claim,
     deliveries,
     endpoint,
@@ -39,26 +35,6 @@ from tests.jobs.hooked import (
 from tests.jobs.world import World
 
 MOVES = ["job.running", "job.succeeded"]
-
-
-def change(world: World, endpoint_id: str, **fields: Any) -> WebhookEndpoint:
-    guard = Guard.of(world.settings)
-    with world.db.sessions.begin() as s:
-        return service.update_endpoint(s, world.scope, endpoint_id, EndpointUpdate(**fields), guard)
-
-
-def rotate(world: World, endpoint_id: str, grace_s: float) -> str:
-    with world.db.sessions.begin() as s:
-        return service.rotate_secret(s, world.scope, endpoint_id, grace_s, world.settings.webhook_key_file)[1]
-
-
-def opened(world: World, endpoint_id: str) -> list[str]:
-    """The secrets that sign now, the newest first."""
-    ping(world, endpoint_id)
-    (held,) = claim(world)
-    assert finish(world, held, GOOD)
-    keyring = Keyring.load(world.settings.webhook_key_file)
-    return [keyring.open(sealed) for sealed in held.secrets]
 
 
 def test_each_move_of_a_job_is_told_to_whom_it_concerns(world: World) -> None:
@@ -282,39 +258,6 @@ def test_a_replay_is_the_same_message_with_a_fresh_schedule(world: World) -> Non
         replay(world, endpoint(world)[0], delivery)
 
 
-def test_both_secrets_sign_until_the_grace_is_over(world: World) -> None:
-    endpoint_id, first = endpoint(world)
-    assert opened(world, endpoint_id) == [first]
-    second = rotate(world, endpoint_id, 60)
-    assert opened(world, endpoint_id) == [second, first]
-    third = rotate(world, endpoint_id, 60)
-    assert opened(world, endpoint_id) == [third, second]
-    put(world, WebhookEndpoint, old_secret_until=db_now() - 1)
-    assert opened(world, endpoint_id) == [third]
-    fourth = rotate(world, endpoint_id, 0)
-    assert opened(world, endpoint_id) == [fourth]
-    assert len({first, second, third, fourth}) == 4
-
-
-def test_no_secret_lies_in_the_database(world: World) -> None:
-    """The file with the key is for its owner only; another key opens nothing, and says so."""
-    endpoint_id, secret = endpoint(world)
-    stored = row(world, endpoint_id).secret
-    assert secret.removeprefix("whsec_") not in stored
-    path = world.settings.webhook_key_file
-    assert path.stat().st_mode & 0o777 == 0o600
-    assert "keys" not in repr(Keyring.load(path))
-    old = path.read_text()
-    path.unlink()
-    with pytest.raises(ValueError, match="webhook_key_file"):
-        Keyring.load_or_create(path).open(stored)
-    path.write_text(path.read_text() + old)
-    assert Keyring.load(path).open(stored) == secret
-    path.write_text("nonsense")
-    with pytest.raises(ValueError, match="must hold Fernet keys"):
-        Keyring.load(path)
-
-
 def test_deleting_an_endpoint_takes_its_deliveries_along_and_old_ones_are_forgotten(world: World) -> None:
     gone, kept = pinged(world, BAD)[0], pinged(world, GOOD)[0]
     with world.db.sessions.begin() as s:
@@ -326,31 +269,3 @@ def test_deleting_an_endpoint_takes_its_deliveries_along_and_old_ones_are_forgot
         assert service.forget_deliveries(s, -1) == 1
         left = [s.scalars(select(func.count()).select_from(each)).one() for each in (WebhookDelivery, WebhookAttempt)]
     assert left == [0, 0]
-
-
-def test_a_project_has_so_many_endpoints_and_each_step_is_in_the_audit_log(world: World) -> None:
-    with world.db.sessions.begin() as s:
-        project = s.get_one(Project, world.scope.project_id)
-        s.add_all(
-            WebhookEndpoint(
-                id=f"hook_{number}", project_id=project.id, url="u", events=[], description="", enabled=True, secret=""
-            )
-            for number in range(MOST - 1)
-        )
-    endpoint_id, _ = endpoint(world)
-    with pytest.raises(Refused) as refused:
-        endpoint(world)
-    assert refused.value.problem.code == "endpoint_limit"
-    rotate(world, endpoint_id, 1)
-    ping(world, endpoint_id)
-    change(world, endpoint_id, description="x")
-    with world.db.sessions.begin() as s:
-        service.delete_endpoint(s, world.scope, endpoint_id)
-        steps = s.scalars(select(Audit.action).where(Audit.object == endpoint_id).order_by(Audit.id)).all()
-    assert [step.partition(".")[2] for step in steps] == ["create", "rotate_secret", "test", "update", "delete"]
-
-
-@pytest.mark.parametrize("events", [("job.sneezed",), ("*", "job.failed"), ("job.failed", "job.failed"), ("job.*",)])
-def test_types_that_do_not_exist_are_refused(events: tuple[str, ...]) -> None:
-    with pytest.raises(ValidationError, match="events"):
-        EndpointCreate(url="https://hooks.example/", events=events)  # type: ignore[arg-type]
