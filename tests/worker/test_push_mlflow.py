@@ -87,7 +87,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
                 return False
 
         try:
-            until(ready, 120, (folder / "log").read_text)
+            until(ready, 300, (folder / "log").read_text)
             yield Server(f"http://127.0.0.1:{port}", python, folder)
         finally:
             os.killpg(process.pid, 15)
