@@ -53,7 +53,7 @@ def test_every_request_is_one_line_of_templates(
 
 
 def test_a_failing_request_leaves_no_secret_in_the_log(postgresql_url: str, tmp_path: Path) -> None:
-    """Key, webhook secret, database password: the database breaks under the request, and the log tells how."""
+    """Key, webhook secret, database password, what the user typed: the database breaks, and the log tells how."""
     port, token = free_port(), new_token()
     (tmp_path / "key").write_text(token)
     url = make_url(postgresql_url).set(password=PASSWORD).render_as_string(hide_password=False)
@@ -74,14 +74,14 @@ def test_a_failing_request_leaves_no_secret_in_the_log(postgresql_url: str, tmp_
                 s.execute(text("ALTER TABLE dataset RENAME COLUMN name TO name_is_gone"))
             database.dispose()
             headers = {"authorization": f"Bearer {token}", "x-request-id": "r-42"}
-            sent = {"params": {"name": f"{WEBHOOK}.csv"}, "content": b"text,label\na,b\n"}
+            sent = {"params": {"name": f"private-name {WEBHOOK}.csv"}, "content": b"text,label\na,b\n"}
             answer = client.post("/v1/datasets", headers={**headers, "content-type": "text/csv"}, **sent)
             assert (answer.status_code, answer.json()["code"]) == (500, "internal")
             refused = client.get("/v1/jobs", headers={"authorization": f"Bearer {new_token()}"})
             assert refused.status_code == 401
         server.terminate()
         output, _ = server.communicate(timeout=60)
-    for secret in (token[30:], WEBHOOK.removeprefix("whsec_"), PASSWORD, "correct-horse%2Fbattery"):
+    for secret in (token[30:], WEBHOOK.removeprefix("whsec_"), "private-name", PASSWORD, "correct-horse%2Fbattery"):
         assert secret not in output, secret
     lines = [json.loads(line) for line in output.splitlines()]  # uvicorn's, too
     assert all({"timestamp", "level", "event", "logger"} <= set(line) for line in lines)

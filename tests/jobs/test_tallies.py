@@ -6,6 +6,7 @@ import logging
 from typing import Any
 
 import pytest
+from sqlalchemy import event
 
 from jobs import gauges, origin, service, tallies
 from jobs.problem import Problem
@@ -21,6 +22,10 @@ def figures(world: World) -> dict[str, dict[str, float]]:
         name: {label: sum(one.buckets) if one.buckets else one.value for label, one in totals.items()}
         for name, totals in found.items()
     }
+
+
+def broken_commit(_connection: object) -> None:
+    raise ZeroDivisionError
 
 
 def level(world: World, name: str) -> dict[str, float]:
@@ -97,6 +102,16 @@ def test_what_is_rolled_back_is_neither_counted_nor_told(world: World, caplog: p
     with pytest.raises(ZeroDivisionError), world.db.sessions.begin() as s:  # noqa: PT012
         service.fail(s, held.job_id, held.fence, Problem.of("internal", "x"))
         raise ZeroDivisionError
+    with world.db.sessions() as s:  # a session that goes on after its rollback
+        service.fail(s, held.job_id, held.fence, Problem.of("internal", "x"))
+        s.rollback()
+        s.commit()
+    event.listen(world.db.engine, "commit", broken_commit)
+    try:
+        with pytest.raises(ZeroDivisionError), world.db.sessions.begin() as s:
+            service.fail(s, held.job_id, held.fence, Problem.of("internal", "x"))
+    finally:
+        event.remove(world.db.engine, "commit", broken_commit)
     assert figures(world) == before
     assert len(lines(caplog)) == told
     waiting = world.ready()
