@@ -19,12 +19,11 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from api import once
 from api.context import Context, Ctx
-from api.oidc import PROJECT_HEADER
 from api.rates import KEY, Bucket, neighbourhood
 from jobs.keys import TOUCH_S, any_key, authenticate, bootstrap, touch
 from jobs.problem import Refused, refuse
 from jobs.projects import living
-from jobs.scope import Scope
+from jobs.scope import PROJECT_HEADER, Scope
 
 log = logging.getLogger("ladapress.api")
 

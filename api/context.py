@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from fastapi import Depends, Request
 
 from api.metrics import Metrics
-from api.oidc import Issuer
 from api.rates import Rates
 from jobs.db import Database, connect
 from jobs.registries import Registries
@@ -16,6 +15,9 @@ from jobs.sources import Sources
 from jobs.staging import Staging
 from jobs.stores import open_store
 from jobs.webhooks.addresses import Guard
+
+if TYPE_CHECKING:
+    from api.oidc import Issuer
 
 
 class Context:
@@ -32,9 +34,17 @@ class Context:
         self.metrics = Metrics(self.database, settings.lease_s)
         self.keys_in_use = False  # once true, true for good: a revoked key still counts
         self.rates = Rates(settings)
-        self.issuer = Issuer.of(settings)
+        self.issuer = _issuer(settings)
         self.touched: dict[str, float] = {}  # key -> monotonic seconds of its last note of use
         self.closing = False  # the server is on its way out: streams end, clients reconnect
+
+
+def _issuer(settings: Settings) -> Issuer | None:
+    if settings.oidc_issuer is None:
+        return None
+    from api.oidc import Issuer  # noqa: PLC0415 - its libraries cost every start a third of a second
+
+    return Issuer(settings)
 
 
 async def context_of(request: Request) -> Context:

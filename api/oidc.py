@@ -17,14 +17,13 @@ import jwt
 from jwt.exceptions import PyJWKClientConnectionError, PyJWKClientError, PyJWKSetError
 
 from jobs.problem import refuse
-from jobs.scope import SCOPES, Scope
+from jobs.scope import PROJECT_HEADER, SCOPES, Scope
 from jobs.settings import Settings
 
 KEEP_S = 3600.0  # keys that the issuer has withdrawn are believed for so long
 PAUSE_S = 30.0  # between two fetches, good or bad
 ANSWER_S = 5.0  # longest wait for the issuer
 SKEW_S = 30.0  # that clocks may differ by
-PROJECT_HEADER = "Ladapress-Project"  # of a caller whose token names several
 NAME = re.compile(r"[\x21-\x7e]{1,128}")  # a `sub` that may stand in the audit log
 SHAPE = re.compile(r"[\w-]+\.[\w-]+\.[\w-]+", re.ASCII)
 
@@ -35,11 +34,6 @@ class Issuer:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._keys = _Keys(str(settings.oidc_issuer), settings.oidc_jwks_url)
-
-    @classmethod
-    def of(cls, settings: Settings) -> Issuer | None:
-        """None where the settings name none."""
-        return None if settings.oidc_issuer is None else cls(settings)
 
     def admit(self, token: str, wanted: str | None = None) -> Scope | None:
         """Who a token speaks for; None where it is not a good one. `wanted`: one of several projects.

@@ -18,9 +18,9 @@ from collections.abc import Callable
 from typing import Literal, TypeVar
 
 from limits import RateLimitItem, parse
+from limits.errors import StorageError
 from limits.storage import MemoryStorage, RedisStorage
 from limits.strategies import SlidingWindowCounterRateLimiter
-from redis.exceptions import RedisError
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -103,9 +103,10 @@ class Rates:
         if self._shared is not None and time.monotonic() >= self._away_until:
             try:
                 return question(self._shared)
-            except (RedisError, OSError) as error:
+            except StorageError as error:
                 self._away_until = time.monotonic() + AWAY_S
-                log.warning("rate limits: Redis does not answer (%s); this process counts alone", type(error).__name__)
+                cause = type(error.storage_error).__name__
+                log.warning("rate limits: Redis does not answer (%s); this process counts alone", cause)
         return question(self._here)
 
 
@@ -150,6 +151,7 @@ def _shared(settings: Settings) -> SlidingWindowCounterRateLimiter | None:
     storage = RedisStorage(
         str(settings.broker_url),
         key_prefix=f"{settings.celery_prefix}ladapress-rate",
+        wrap_exceptions=True,
         socket_timeout=ANSWER_S,
         socket_connect_timeout=ANSWER_S,
     )

@@ -249,25 +249,25 @@ class EventList(Answer):
     gaps: list[Gap] = Field(description="Sequence numbers up to `last_id` that are told no more.")
 
 
-class CurvePoint(Answer):
+class JobCurvePoint(Answer):
     seq: int = Field(description="Of the event that told it.")
     step: int
     value: float | None = Field(description="Null where it was not finite.")
     at: datetime
 
 
-class Curve(Answer):
+class JobCurve(Answer):
     """One quantity over the steps of training, in the order in which it was told; a later attempt may go back."""
 
     name: str
-    points: list[CurvePoint]
+    points: list[JobCurvePoint]
 
 
-class CurveList(Answer):
+class JobCurveList(Answer):
     """The curves of a job, by name."""
 
     object: Literal["list"] = "list"
-    data: list[Curve]
+    data: list[JobCurve]
     has_more: bool = False
 
 

@@ -255,13 +255,13 @@ def gaps(rows: Sequence[tables.Event], after: int) -> list[schemas.Gap]:
     return [schemas.Gap(first=one + 1, last=two - 1) for one, two in pairwise(seen) if two > one + 1]
 
 
-def curves(rows: Sequence[tables.Event]) -> list[schemas.Curve]:
+def curves(rows: Sequence[tables.Event]) -> list[schemas.JobCurve]:
     """Curves from the "metric" events of a job."""
-    found: dict[str, list[schemas.CurvePoint]] = {}
+    found: dict[str, list[schemas.JobCurvePoint]] = {}
     for row in rows:
-        told = schemas.CurvePoint(seq=row.seq, at=time(row.at), **_only(row.data, "step", "value"))
+        told = schemas.JobCurvePoint(seq=row.seq, at=time(row.at), **_only(row.data, "step", "value"))
         found.setdefault(row.data["name"], []).append(told)
-    return [schemas.Curve(name=name, points=points) for name, points in sorted(found.items())]
+    return [schemas.JobCurve(name=name, points=points) for name, points in sorted(found.items())]
 
 
 def is_last(row: tables.Event) -> bool:

@@ -67,25 +67,31 @@ def check_submit(s: Session, scope: Scope, device: str) -> None:
     Raises:
         Refused: quota_exceeded (too many jobs wait), quota_used_up (bytes or minutes).
     """
-    if scope.quotas:
+    if _limited(s, scope):
         hold(s, scope.project_id)
-    _check_submit(s, scope, device, more=0)
+        _check_submit(s, scope, device, more=0)
 
 
-def check_bytes(s: Session, scope: Scope, more: int = 0) -> None:
-    """Refuse what was stored in this transaction, and `more` bytes that are still to come.
+def foresee_bytes(s: Session, scope: Scope, more: int) -> None:
+    """Refuse `more` bytes before they are read where they cannot be kept. `check_bytes` decides.
 
     Raises:
         Refused: quota_used_up.
     """
-    allowed = limits(s, scope.project_id, scope.quotas)["stored_bytes"] if scope.quotas else None
-    if allowed is None:
+    allowed = _limited(s, scope)
+    if "stored_bytes" not in allowed:
         return
-    hold(s, scope.project_id)
-    have = sum(usage.stored(s, scope.project_id).values()) + more
-    if have > allowed:
-        hint = " with this; delete models, datasets or jobs first"
-        raise _full("stored_bytes", {"stored_bytes": allowed}, {"stored_bytes": have}, hint)
+    have = used(s, scope.project_id, ["stored_bytes"])
+    have["stored_bytes"] += more
+    if have["stored_bytes"] > allowed["stored_bytes"]:
+        raise _full("stored_bytes", allowed, have, " with this; delete models, datasets or jobs first")
+
+
+def check_bytes(s: Session, scope: Scope) -> None:
+    """Refuse what this transaction has just stored where the project has no room for it. Raises Refused (as above)."""
+    if "stored_bytes" in _limited(s, scope):
+        hold(s, scope.project_id)
+        foresee_bytes(s, scope, 0)
 
 
 def hold(s: Session, project_id: str) -> None:
@@ -130,10 +136,14 @@ def may_start(s: Session, project_id: str, defaults: Mapping[str, int | None] | 
     return s.scalars(held).one() < allowed
 
 
+def _limited(s: Session, scope: Scope) -> dict[str, int]:
+    """The quotas that say something; a scope without any is not asked about."""
+    own = limits(s, scope.project_id, scope.quotas) if scope.quotas else {}
+    return {name: most for name, most in own.items() if most is not None}
+
+
 def _check_submit(s: Session, scope: Scope, device: str, *, more: int) -> None:
-    if not scope.quotas:
-        return
-    allowed = {name: most for name, most in limits(s, scope.project_id, scope.quotas).items() if most is not None}
+    allowed = _limited(s, scope)
     have = used(s, scope.project_id, allowed)
     full = {name for name, most in allowed.items() if have[name] >= most}
     if "stored_bytes" in full:

@@ -14,6 +14,7 @@ from typing import Any
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
+from jobs import quotas
 from jobs.clock import db_now
 from jobs.ids import new_id
 from jobs.problem import refuse
@@ -46,8 +47,9 @@ def start_upload(
         place: makes room for the bytes of an id; what it raises leaves no row.
 
     Raises:
-        Refused: too_many_requests.
+        Refused: too_many_requests, quota_used_up.
     """
+    quotas.foresee_bytes(s, scope, wanted.length)
     s.scalars(select(Project.id).where(Project.id == scope.project_id).with_for_update()).one()  # one counts at a time
     opened = select(func.count()).select_from(Upload).where(Upload.project_id == scope.project_id)
     if s.scalars(opened.where(Upload.state == "open", Upload.expires_at > db_now())).one() >= most:

@@ -69,9 +69,10 @@ def file_limits(
         max_bytes: of the whole model.
 
     Raises:
-        Refused: not_found, model_complete, size_mismatch.
+        Refused: not_found, model_complete, size_mismatch, quota_used_up.
     """
     file = declared_file(s, scope, model_id, path)
+    quotas.foresee_bytes(s, scope, 0 if file.present else file.size or announced or 0)
     others = sum(one.size or 0 for one in model_files(s, scope, model_id) if one.path != path)
     if file.size is not None:
         if announced is not None and announced != file.size:

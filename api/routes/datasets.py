@@ -12,7 +12,7 @@ from api.auth import Reader, Writer
 from api.context import Context, Ctx
 from api.errors import responses
 from api.paging import Id, Window
-from jobs import service, tables
+from jobs import quotas, service, tables
 from jobs.requests import Text
 from jobs.scope import Scope, get, page
 from jobs.store import Blob
@@ -43,6 +43,7 @@ async def create_dataset(
         response.headers["Location"] = f"/v1/datasets/{answer.id}"
         return answer
     format_ = uploads.dataset_format(content_type, name)
+    await run_sync(_has_room, context, scope, uploads.announced_length(request) or 0)
     blob = await uploads.receive(
         request,
         context.store,
@@ -90,3 +91,8 @@ def _create(context: Context, scope: Scope, name: str | None, format_: str, blob
         return views.dataset(
             service.create_dataset(s, scope, name, format_, blob, keep_s=context.settings.keep_uploads_s)
         )
+
+
+def _has_room(context: Context, scope: Scope, announced: int) -> None:
+    with context.database.readers() as s:
+        quotas.foresee_bytes(s, scope, announced)

@@ -78,12 +78,12 @@ def list_metrics(
     context: Ctx,
     scope: Reader,
     name: Annotated[str | None, Query(max_length=80, description="Only this curve.")] = None,
-) -> schemas.CurveList:
+) -> schemas.JobCurveList:
     """The curves of a job so far: loss, agreement and what else its methods tell while they train."""
     with context.database.readers() as s:
         rows = service.metrics(s, scope, job_id)
     curves = views.curves(rows)
-    return schemas.CurveList(data=[curve for curve in curves if name in (None, curve.name)])
+    return schemas.JobCurveList(data=[curve for curve in curves if name in (None, curve.name)])
 
 
 def start(job_id: Id, context: Ctx, scope: Reader, after: After = 0, last_event_id: LastEventId = None) -> int:

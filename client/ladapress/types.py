@@ -149,6 +149,10 @@ class Dataset(BaseModel):
     size_bytes: int
     sha256: str
     created_at: AwareDatetime
+    expires_at: AwareDatetime | None
+    """
+    When it goes by itself; null = never.
+    """
 
 
 class DatasetList(BaseModel):
@@ -310,6 +314,25 @@ class EndpointUpdate(BaseModel):
     """
 
 
+class Estimate(BaseModel):
+    """
+    Of one point with one training. The truth may be three times more or less.
+    """
+
+    cpu_s: float
+    """
+    CPU-seconds of one core.
+    """
+    memory_bytes: int
+    """
+    The most that the job's process holds.
+    """
+    basis: str
+    """
+    What the figures were made of.
+    """
+
+
 class FileDeclared(BaseModel):
     """
     A file that will be sent. Size and sha256 are checked where they are given.
@@ -323,6 +346,31 @@ class FileDeclared(BaseModel):
     sha256: Annotated[str | None, Field(pattern="^[0-9a-fA-F]{64}$")] = None
 
 
+class Finding(BaseModel):
+    """
+    One thing that was found. What a code means is in docs/preflight.md.
+    """
+
+    code: Annotated[str, Field(max_length=80)]
+    severity: Literal["error", "warning", "info"]
+    detail: Annotated[str, Field(max_length=4000)]
+    """
+    What was found, with its figures and what would be right.
+    """
+    param: Annotated[str | None, Field(max_length=400)] = None
+    """
+    JSON pointer of the field that it is about.
+    """
+    rows: Annotated[list[int], Field(max_length=5)] = []
+    """
+    Numbers of the first rows or lines, from 1.
+    """
+    counts: Annotated[dict[str, float], Field(max_length=40)] = {}
+    """
+    Figures by name.
+    """
+
+
 class Flip(BaseModel):
     """
     A row of eval that teacher and student class otherwise. `row` counts from 0; the text is cut.
@@ -333,6 +381,15 @@ class Flip(BaseModel):
     label: str
     teacher: str
     student: str
+
+
+class Gap(BaseModel):
+    """
+    Events that are told no more: progress, metrics and log lines of a job that ended long ago.
+    """
+
+    first: int
+    last: int
 
 
 class Gptq(BaseModel):
@@ -428,6 +485,19 @@ class Int8(BaseModel):
     """
 
 
+class JobCurvePoint(BaseModel):
+    seq: int
+    """
+    Of the event that told it.
+    """
+    step: int
+    value: float | None
+    """
+    Null where it was not finite.
+    """
+    at: AwareDatetime
+
+
 class JobEvent(BaseModel):
     """
     What happened to a job. `seq` counts 1, 2, 3 ... without a gap and is the id of the event stream.
@@ -460,6 +530,72 @@ class JobWebhook(BaseModel):
     ] = ["job.running", "job.paused", "job.succeeded", "job.failed", "job.cancelled"]
     """
     Types to be told; all of a job where absent.
+    """
+
+
+class Keep(BaseModel):
+    """
+    Body of PATCH on models, datasets and artifacts.
+    """
+
+    expires_at: AwareDatetime | None
+    """
+    When it goes by itself (RFC 3339); null = never.
+    """
+
+
+class KeyCreate(BaseModel):
+    """
+    Body of POST /v1/api_keys.
+    """
+
+    name: Annotated[str, Field(max_length=200, min_length=1)]
+    """
+    For people: who or what holds the key.
+    """
+    scopes: Annotated[
+        list[
+            Literal[
+                "read",
+                "write",
+                "admin",
+                "models:read",
+                "models:write",
+                "datasets:read",
+                "datasets:write",
+                "inspections:read",
+                "inspections:write",
+                "plans:read",
+                "plans:write",
+                "jobs:read",
+                "jobs:write",
+                "artifacts:read",
+                "artifacts:write",
+                "pushes:read",
+                "pushes:write",
+                "webhooks:read",
+                "webhooks:write",
+            ]
+        ],
+        Field(max_length=19, min_length=1),
+    ] = ["read", "write"]
+    """
+    "read", "write": everything of the project; "jobs:write" ...: one area. "admin": keys and audit.
+    """
+    expires_at: AwareDatetime | None = None
+    """
+    When the key ends by itself; absent: never.
+    """
+
+
+class KeyRotate(BaseModel):
+    """
+    Body of POST /v1/api_keys/{key_id}/rotate.
+    """
+
+    grace_s: Annotated[int, Field(ge=0, le=2592000)] = 86400
+    """
+    So long the secret of before still works, in seconds; 0: no more.
     """
 
 
@@ -530,6 +666,21 @@ class Layer(BaseModel):
     bits: float
     bytes: int
     teacher_bytes: int
+
+
+class Lengths(BaseModel):
+    """
+    Tokens of a sample of texts, special ones included, before any is cut. `max_tokens`: what the model reads.
+    """
+
+    sampled: int
+    mean: float
+    p50: int
+    p90: int
+    p99: int
+    longest: int
+    max_tokens: int
+    cut: int
 
 
 class Limits(BaseModel):
@@ -880,6 +1031,24 @@ class Resources(BaseModel):
     """
 
 
+class RetryRequest(BaseModel):
+    """
+    Body of POST /v1/jobs/{id}/retry: what is to be different. Absent: as it was.
+    """
+
+    limits: Limits | None = None
+    """
+    Replaces the limits of the job that is done again.
+    """
+    metadata: Annotated[
+        dict[Annotated[str, StringConstraints(min_length=1, max_length=200)], MetadataAdditionalProperty] | None,
+        Field(max_length=16),
+    ] = None
+    """
+    For the caller: at most 16 pairs. Lists can be filtered by them.
+    """
+
+
 class SecretRotate(BaseModel):
     """
     Body of POST /v1/webhook_endpoints/{endpoint_id}/rotate_secret.
@@ -1074,6 +1243,60 @@ class Try(BaseModel):
     retention: float
     sd: float
     kept: bool
+
+
+class Upload(BaseModel):
+    """
+    A resumable upload. When `status` is complete, `dataset_id` or `model_id` is what it has become.
+    """
+
+    id: str
+    object: Literal["upload"] = "upload"
+    purpose: Literal["dataset", "model_file"]
+    status: Literal["open", "complete"]
+    size_bytes: int
+    """
+    Of the whole.
+    """
+    received_bytes: int
+    """
+    Where to go on: the tus offset.
+    """
+    sha256: str
+    """
+    Of the whole, as it was announced.
+    """
+    name: str | None
+    """
+    Of the dataset.
+    """
+    format: str | None
+    """
+    Of the dataset.
+    """
+    dataset_id: str | None
+    model_id: str | None
+    path: str | None
+    """
+    Of the file in the model.
+    """
+    created_at: AwareDatetime
+    expires_at: AwareDatetime
+    """
+    When it is forgotten unless bytes come.
+    """
+
+
+class UploadList(BaseModel):
+    """
+    Resumable uploads of the project.
+    """
+
+    object: Literal["list"] = "list"
+    data: list[Upload]
+    has_more: bool
+    first_id: str | None
+    last_id: str | None
 
 
 class Usage(BaseModel):
@@ -1291,6 +1514,10 @@ class EventList(BaseModel):
     has_more: bool
     first_id: int | None
     last_id: int | None
+    gaps: list[Gap]
+    """
+    Sequence numbers up to `last_id` that are told no more.
+    """
 
 
 class Evidence(BaseModel):
@@ -1307,6 +1534,8 @@ class Evidence(BaseModel):
 class Inspection(BaseModel):
     """
     A verdict on a model with its data. `ok` is null until `status` is done.
+
+    `findings` may still grow when it is done: the teacher's answers on a sample of rows come after the verdict.
     """
 
     id: str
@@ -1327,9 +1556,47 @@ class Inspection(BaseModel):
     error: Problem | None
     shape: ModelShape | None
     rows: dict[str, int]
+    findings: list[Finding]
+    """
+    Errors, warnings and notes; their codes are in docs/preflight.md.
+    """
     warnings: list[str]
+    """
+    The sentences of the warnings among them.
+    """
+    classes: dict[str, dict[str, int]]
+    """
+    Role -> class -> rows; of token classification, words.
+    """
+    lengths: dict[str, Lengths]
+    """
+    Role -> tokens of a sample of its texts.
+    """
+    estimate: Estimate | None
+    """
+    What a job with a plain training would take, by a formula.
+    """
     created_at: AwareDatetime
     finished_at: AwareDatetime | None
+
+
+class JobCurve(BaseModel):
+    """
+    One quantity over the steps of training, in the order in which it was told; a later attempt may go back.
+    """
+
+    name: str
+    points: list[JobCurvePoint]
+
+
+class JobCurveList(BaseModel):
+    """
+    The curves of a job, by name.
+    """
+
+    object: Literal["list"] = "list"
+    data: list[JobCurve]
+    has_more: bool = False
 
 
 class JobPoint(BaseModel):
@@ -1378,6 +1645,10 @@ class Model(BaseModel):
     files: list[ModelFile]
     missing: list[str]
     created_at: AwareDatetime
+    expires_at: AwareDatetime | None
+    """
+    When it goes by itself; null = never.
+    """
 
 
 class ModelList(BaseModel):
@@ -1574,7 +1845,30 @@ class Artifact(BaseModel):
     point: int
     report: JobPoint
     files: list[ArtifactFile]
+    """
+    None when they have gone: see expired_at.
+    """
     created_at: AwareDatetime
+    expires_at: AwareDatetime | None
+    """
+    When its files go by themselves; null = never.
+    """
+    expired_at: AwareDatetime | None
+    """
+    When its files went. Its figures stay as long as the job.
+    """
+
+
+class ArtifactList(BaseModel):
+    """
+    Artifacts of the project.
+    """
+
+    object: Literal["list"] = "list"
+    data: list[Artifact]
+    has_more: bool
+    first_id: str | None
+    last_id: str | None
 
 
 class Forecast(BaseModel):
@@ -1646,9 +1940,26 @@ class Job(BaseModel):
     """
     Who is told of it, beside those that are told of all.
     """
+    track: TrackRequest | None
+    """
+    The MLflow server that gets its curves while it runs.
+    """
     dry_run: bool
     """
     It ends when everything is planned: no points, no report.
+    """
+    cache: Literal["use", "bypass"]
+    cache_hit: bool
+    """
+    The result was there already: nothing was computed for this job.
+    """
+    cached_from: str | None
+    """
+    The job that computed the result; it may have been deleted since.
+    """
+    parent_job_id: str | None
+    """
+    Of a retry: the job that it does again.
     """
     metadata: dict[str, str]
     attempt: int
@@ -1737,6 +2048,13 @@ class JobRequest(BaseModel):
         dict[Annotated[str, StringConstraints(min_length=1, max_length=200)], MetadataAdditionalProperty],
         Field(max_length=16),
     ] = {}
+    """
+    For the caller: at most 16 pairs. Lists can be filtered by them.
+    """
+    cache: Literal["use", "bypass"] = "use"
+    """
+    use: a result of the same inputs, order and engine is given at once, marked cache_hit.
+    """
     dry_run: bool = False
     """
     End when everything is planned: no training, no artifacts.
@@ -1748,6 +2066,10 @@ class JobRequest(BaseModel):
     webhook: JobWebhook | None = None
     """
     Who is told of this job, beside those that are told of all.
+    """
+    track: TrackRequest | None = None
+    """
+    Where the curves go while the job runs.
     """
 
 
@@ -1764,6 +2086,10 @@ class Plan(BaseModel):
     The dry run that measures what the plan stands on; null when it is done.
     """
     points: list[Forecast]
+    estimate: Estimate | None
+    """
+    What a point would take by a formula, before anything was measured; null without a training.
+    """
 
 
 class PlanRequest(BaseModel):

@@ -192,8 +192,12 @@ def test_an_upload_beyond_the_quota_is_refused(client: TestClient, world: World)
         set_quotas(s, DEFAULT_PROJECT, {"stored_bytes": 20})
     csv = {"Content-Type": "text/csv"}
     assert client.post("/v1/datasets", content=b"text,label\na,b\n", headers=csv).status_code == 201
-    problem(client.post("/v1/datasets", content=b"text,label\n", headers=csv), 403, "quota_used_up")
+    for body in (b"text,label\n", iter([b"text,label\n"])):  # announced: before it is read; in chunks: after
+        problem(client.post("/v1/datasets", content=body, headers=csv), 403, "quota_used_up")
+    model = client.post("/v1/models", json={"files": [{"path": "config.json", "size": 900}]}).json()["id"]
+    problem(client.put(f"/v1/models/{model}/files/config.json", content=b" " * 900), 403, "quota_used_up")
     assert len(client.get("/v1/datasets").json()["data"]) == 1
+    assert client.get("/v1/usage").json()["stored_bytes"]["total"] == 15
 
 
 def test_the_log_is_paged_and_filtered(client: TestClient, world: World) -> None:

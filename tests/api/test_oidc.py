@@ -20,7 +20,7 @@ from fastapi.testclient import TestClient
 from api import oidc
 from api.rates import Rates
 from jobs.projects import create_project, delete_project
-from jobs.scope import DEFAULT_PROJECT
+from jobs.scope import DEFAULT_PROJECT, PROJECT_HEADER
 from jobs.settings import Settings
 from tests.api.conftest import copy_of, database_of, local
 from tests.api.problems import problem
@@ -111,7 +111,7 @@ Enter = Callable[..., Any]
 def served(app: TestClient, issuer: Played) -> tuple[TestClient, Enter]:
     """The service as it starts, and a way to ask it who one is."""
     context = app.app.state.context  # type: ignore[attr-defined]
-    context.issuer, context.rates = oidc.Issuer.of(context.settings), Rates(context.settings)
+    context.issuer, context.rates = oidc.Issuer(context.settings), Rates(context.settings)
 
     def enter(token: str, **headers: str) -> Any:
         return app.get("/v1/me", headers={"Authorization": f"Bearer {token}", **headers})
@@ -237,9 +237,9 @@ def test_projects_come_from_the_claim(served: tuple[TestClient, Enter], issuer: 
         problem(enter(issuer.token(ladapress_project=claim)), 403, "forbidden")
     assert enter(issuer.token(ladapress_project=["nobody", "team"])).status_code == 200
     several = issuer.token(ladapress_project=["team", "gone"])
-    assert oidc.PROJECT_HEADER in problem(enter(several), 403, "forbidden")["detail"]
-    assert enter(several, **{oidc.PROJECT_HEADER: DEFAULT_PROJECT}).status_code == 200
-    problem(enter(several, **{oidc.PROJECT_HEADER: "proj_other"}), 403, "forbidden")
+    assert PROJECT_HEADER in problem(enter(several), 403, "forbidden")["detail"]
+    assert enter(several, **{PROJECT_HEADER: DEFAULT_PROJECT}).status_code == 200
+    problem(enter(several, **{PROJECT_HEADER: "proj_other"}), 403, "forbidden")
 
 
 def test_without_a_map_the_claim_holds_project_ids_and_scopes_may_be_claimed(fresh: Settings, issuer: Played) -> None:

@@ -51,12 +51,12 @@ def seen(make_scene: MakeScene, tmp_path_factory: pytest.TempPathFactory) -> Ite
         with process(scene.settings.data_dir, port=str(port), inspect_wait_s="0") as server:
             with log.open("wb") as file, worker(scene, stderr=file):
                 client = httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=20)
-                until(lambda: ready(client, server), 60)
+                until(lambda: ready(client, server), 240)
                 headers = {"x-request-id": REQUEST, "traceparent": PARENT}
                 job = submit(client, {"steps": 2}, headers)
                 lost = submit(client, {"steps": 3, "die_at": 1}, {"x-request-id": "another"})
-                scene.wait(job)
-                scene.wait(lost)
+                scene.wait(job, within_s=200)
+                scene.wait(lost, within_s=200)
                 told = [client.get(f"/v1/jobs/{one}").json() for one in (job, lost)]
                 client.get("/v1/jobs", params={"after": "private-value"})
                 client.close()
