@@ -7,11 +7,12 @@ import json
 from pathlib import Path
 
 import core
-from core.measure.machine import hardware
 
 
 def engine_id(threads: int) -> str:
     """sha256, hex, over the files of `core`, the versions of the libraries, the processor and the threads of a job."""
+    from core.measure.machine import hardware  # numpy comes with it, and this module is imported without
+
     root = Path(core.__file__).parent
     digest = hashlib.sha256(json.dumps(hardware(threads=threads).model_dump(mode="json"), sort_keys=True).encode())
     for path in sorted(path for path in root.rglob("*") if path.is_file() and "__pycache__" not in path.parts):
