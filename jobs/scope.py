@@ -19,7 +19,7 @@ from jobs.tables import Audit
 DEFAULT_PROJECT = "proj_" + 26 * "0"  # made by the first migration; whoever asks without keys is in it
 PROJECT_HEADER = "Ladapress-Project"  # of a caller whose token names several projects
 # What a key may be narrowed to: the tags of the routes. Whatever has another tag is open to every key of the project.
-AREAS = ("models", "datasets", "inspections", "plans", "jobs", "artifacts", "pushes", "webhooks")
+AREAS = ("models", "datasets", "inspections", "plans", "jobs", "uploads", "artifacts", "pushes", "webhooks")
 ROLES = ("read", "write", "admin")  # over every area; admin: keys and the audit log, and nothing else
 SCOPES = (*ROLES, *(f"{area}:{action}" for area in AREAS for action in ("read", "write")))
 

@@ -212,8 +212,8 @@ def test_the_log_is_paged_and_filtered(client: TestClient, world: World) -> None
     by = {
         "action=dataset": 3, "action=dataset.create": 3, "action=data": 0, "action=%25": 0,
         f"object_id={made[0]}": 1, "who=local": 4, "who=key_x": 0,
-        "since=2001-01-01T00:00:00Z": 4, "until=2001-01-01T00:00:00Z": 0,
+        "created_after=2001-01-01T00:00:00Z": 4, "created_before=2001-01-01T00:00:00Z": 0,
     }  # fmt: skip
     for query, count in by.items():
         assert len(client.get(f"/v1/audit?{query}").json()["data"]) == count, query
-    problem(client.get("/v1/audit?since=2001-01-01T00:00:00"), 422)  # of which time zone?
+    problem(client.get("/v1/audit?created_after=2001-01-01T00:00:00"), 422)  # of which time zone?

@@ -120,7 +120,7 @@ def test_unknown_routes_and_methods_are_problems(client: TestClient) -> None:
         problem(client.get(path), 404, "not_found")
     for method, path, allow in (
         ("DELETE", "/v1/jobs", "GET, POST"),
-        ("PATCH", "/v1/models/x", "DELETE, GET"),
+        ("PUT", "/v1/models/x", "DELETE, GET, PATCH"),
         ("POST", "/v1/artifacts/x/files/y", "GET, HEAD"),
         ("HEAD", "/v1/jobs", "GET, POST"),
     ):

@@ -12,9 +12,9 @@ from sqlalchemy import select, update
 from jobs import expiry, service
 from jobs.clock import db_now
 from jobs.garbage import sweep
+from jobs.local_store import LocalStore
 from jobs.requests import PushRequest
 from jobs.settings import Settings
-from jobs.store import LocalStore
 from jobs.tables import Artifact, Audit, Dataset, Job, Model
 from tests.api.problems import problem
 from tests.api.results import finished, publish

@@ -19,6 +19,7 @@ ROW = {
     "size_bytes": 1,
     "sha256": "",
     "created_at": "2026-01-01T00:00:00Z",
+    "expires_at": None,
 }
 
 

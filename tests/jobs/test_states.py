@@ -13,6 +13,7 @@ from tests.jobs.world import World
 # Written out a second time, from the design, so that a slip in the table is seen.
 LEGAL = {
     ("queued", "running"), ("queued", "paused"), ("queued", "cancelled"), ("queued", "failed"),
+    ("queued", "succeeded"),  # a result that was there already
     ("running", "succeeded"), ("running", "failed"), ("running", "cancelling"), ("running", "pausing"),
     ("running", "queued"),
     ("pausing", "paused"), ("pausing", "succeeded"), ("pausing", "failed"), ("pausing", "cancelling"),
