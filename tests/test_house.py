@@ -215,6 +215,17 @@ def test_readme_lists_every_method_and_preset() -> None:
             assert target == ", ".join(f"`{key}` {value:g}" for key, value in given.items()), name
 
 
+def test_every_yes_of_the_comparison_has_its_test() -> None:
+    """A row that says "yes" of ours links a file and names a test that is in it."""
+    table = (ROOT / "README.md").read_text().partition("## Beside other job APIs")[2].partition("\n## ")[0]
+    rows = [line.split(" | ") for line in table.splitlines() if line.startswith("| ") and "---" not in line][1:]
+    assert len(rows) >= 30
+    for row in rows:
+        linked = re.fullmatch(r'\[yes\]\((tests/\S+\.py) "(test_\w+)"\)', row[1])
+        assert linked is not None, row
+        assert f"def {linked[2]}(" in (ROOT / linked[1]).read_text(), row
+
+
 def test_quickstart_lists_every_route(tmp_path: Path) -> None:
     """Method and path, as OpenAPI has them."""
     schema = create_app(Settings(data_dir=tmp_path)).openapi()
