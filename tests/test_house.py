@@ -237,7 +237,7 @@ def test_quickstart_lists_every_route(tmp_path: Path) -> None:
 def test_every_page_that_a_document_or_the_code_names_exists() -> None:
     """Links between pages, and `docs/...` in a docstring, a comment or a recipe."""
     for page in documents():
-        for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+        for link in re.findall(r'\]\(([^)#:\s]+)(?: "[^"]*")?\)', page.read_text()):
             assert (page.parent / link).exists(), f"{page.relative_to(ROOT)} links to {link}"
     for file in tracked("*.py", "*.toml", "*.yml", "*.Dockerfile"):
         for name in re.findall(r"\bdocs/[\w/-]+\.md\b", file.read_text()):
