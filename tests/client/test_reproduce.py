@@ -48,7 +48,7 @@ def test_the_job_is_the_one_that_the_manifest_names(
     assert (asked.model, asked.data, asked.out, asked.columns) == (model, inputs, tmp_path / "out", {"text": "t"})
     assert asked.options == {
         "recipe": SAID["recipe"], "target": {"bytes_ratio": 4.0}, "task": "classification", "metric": "f1", "seed": 7,
-        "resources": {"device": "cpu"}, "outputs": [],
+        "resources": {"device": "cpu"}, "outputs": [], "cache": "bypass",
     }  # fmt: skip
 
 
