@@ -46,7 +46,7 @@ class Artifacts(Resource[Mode]):
 
     @operation
     async def delete(self, artifact_id: str) -> None:
-        """Delete an artifact and its files; its job stays."""
+        """Have its files be gone; its figures stay, with `expired_at`."""
         await self._delete(place("artifacts", artifact_id))
 
     @operation

@@ -232,9 +232,8 @@ class Recorder:
         assert keyed == (request.method == "POST")
         self.told.append((request.method, str(request.url), ours, request.content))
         where = (request.method, request.url.path)
-        if where == ("POST", "/v1/models"):
-            if b"source" not in request.content:
-                return httpx2.Response(201, json=MODEL)
+        if where == ("POST", "/v1/models") and b"source" not in request.content:
+            return httpx2.Response(201, json=MODEL)
         if where == ("POST", "/v1/uploads"):
             return httpx2.Response(201, headers={"location": "/v1/uploads/up_1"})
         if where == ("GET", "/v1/artifacts/art_1"):
