@@ -82,12 +82,15 @@ def run(client: Client, teacher: Path, task: Task, system: System, seed: int, sc
         ladder=system.ladder_of(),
         seed=seed,
         metric=task.metric,
+        cache="bypass",  # its cost is a figure of the row
         select=None if task.select is None else client.datasets.upload(task.select).id,
     )
     print(f"{', '.join(system.names)} seed {seed}: {job.id}", flush=True)
     job = client.jobs.wait(job.id)
     if job.status != "succeeded":
         raise RuntimeError(f"{system}: {job.id} {job.status}: {job.error}")
+    if job.cache_hit:
+        raise RuntimeError(f"{system}: {job.id} trained nothing: it was given what an equal job had made")
     folders = [scratch / point.artifact_id for point in job.points]
     for point, folder in zip(job.points, folders, strict=True):
         client.artifacts.download(point.artifact_id, folder)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from datetime import datetime
 from pathlib import Path
 
 from ladapress import types
 from ladapress.download import fetch
 from ladapress.modes import Mode, operation
+from ladapress.pages import Asked, listing
 from ladapress.resource import Moved, Resource, nobody
 from ladapress.transport import place
 
@@ -20,6 +22,33 @@ class Artifacts(Resource[Mode]):
         """One artifact with its files, their sizes and digests."""
         return await self._ask(types.Artifact, "GET", place("artifacts", artifact_id))
 
+    @listing
+    def list(
+        self,
+        *,
+        job_id: str | None = None,
+        created_after: datetime | str | None = None,
+        created_before: datetime | str | None = None,
+        limit: int = 20,
+        after: str | None = None,
+        before: str | None = None,
+    ) -> Asked[types.Artifact]:
+        """Newest first, `limit` a page; those of one job where it is named."""
+        return self._list(
+            types.Artifact, place("artifacts"), job_id=job_id, created_after=created_after,
+            created_before=created_before, limit=limit, after=after, before=before,
+        )  # fmt: skip
+
+    @operation
+    async def keep(self, artifact_id: str, *, expires_at: datetime | str | None) -> types.Artifact:
+        """Say when its files go by themselves; None: never."""
+        return await self._keep(types.Artifact, place("artifacts", artifact_id), expires_at)
+
+    @operation
+    async def delete(self, artifact_id: str) -> None:
+        """Have its files be gone; its figures stay, with `expired_at`."""
+        await self._delete(place("artifacts", artifact_id))
+
     @operation
     async def download(
         self, artifact_id: str, folder: str | os.PathLike[str], *, moved: Moved = nobody
@@ -27,6 +56,6 @@ class Artifacts(Resource[Mode]):
         """Fetch all files into `folder`, each checked by its sha256 before any of them gets its name.
 
         Raises:
-            LadapressError: `damaged_download`; see `ladapress.download.fetch`.
+            LadapressError: `expired` where the files are gone; `damaged_download`; see `ladapress.download.fetch`.
         """
         return await fetch(self._transport, await Artifacts.get(self, artifact_id), Path(folder), moved)

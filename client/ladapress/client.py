@@ -14,23 +14,28 @@ async with AsyncClient() as client:
 from __future__ import annotations
 
 import os
+from datetime import datetime
 from types import TracebackType
 from typing import Generic
 
 import httpx2
 
 from ladapress import types
+from ladapress.api_keys import ApiKeys
 from ladapress.artifacts import Artifacts
 from ladapress.errors import LadapressError
 from ladapress.inputs import Datasets, Models
 from ladapress.jobs import Jobs
 from ladapress.keys import Keys, key_set
 from ladapress.modes import Async, Mode, Sync, operation
+from ladapress.pages import Asked, listing
 from ladapress.plans import Inspections, Plans
 from ladapress.ports import Blocking, Port, Waiting
 from ladapress.pushes import Pushes
 from ladapress.resource import Resource
-from ladapress.transport import Transport, place
+from ladapress.resumable import Uploads
+from ladapress.transport import Transport, given, place
+from ladapress.webhooks import Webhooks
 
 DEFAULT_URL = "http://127.0.0.1:8642"
 
@@ -47,6 +52,9 @@ class Service(Resource[Mode], Generic[Mode]):
         self.jobs: Jobs[Mode] = Jobs(self._transport)
         self.artifacts: Artifacts[Mode] = Artifacts(self._transport)
         self.pushes: Pushes[Mode] = Pushes(self._transport)
+        self.uploads: Uploads[Mode] = Uploads(self._transport)
+        self.webhooks: Webhooks[Mode] = Webhooks(self._transport)
+        self.api_keys: ApiKeys[Mode] = ApiKeys(self._transport)
 
     @property
     def url(self) -> str:
@@ -67,6 +75,40 @@ class Service(Resource[Mode], Generic[Mode]):
     async def me(self) -> types.Me:
         """Who asks: the project, and the scopes of the key."""
         return await self._ask(types.Me, "GET", place("me"))
+
+    @operation
+    async def usage(self, *, month: str | None = None) -> types.Usage:
+        """Bytes, jobs, seconds and quotas of the project.
+
+        Args:
+            month: "2026-11", UTC, for the seconds; this month where None.
+        """
+        return await self._ask(types.Usage, "GET", place("usage"), params=given({"month": month}))
+
+    @listing
+    def audit(
+        self,
+        *,
+        action: str | None = None,
+        object_id: str | None = None,
+        who: str | None = None,
+        created_after: datetime | str | None = None,
+        created_before: datetime | str | None = None,
+        limit: int = 20,
+        after: str | None = None,
+        before: str | None = None,
+    ) -> Asked[types.AuditEntry]:
+        """What was done in the project, newest first, `limit` a page. Needs the scope "admin".
+
+        Args:
+            action: "key.create", or "key" for all that begins so.
+            object_id: only what was done to this object.
+            who: only what this key or person did.
+        """
+        return self._list(
+            types.AuditEntry, place("audit"), action=action, object_id=object_id, who=who, created_after=created_after,
+            created_before=created_before, limit=limit, after=after, before=before,
+        )  # fmt: skip
 
     @operation
     async def signing_keys(self) -> Keys:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic
 
@@ -67,9 +67,20 @@ class JobHandle(types.Job, Moded[Mode], Generic[Mode]):
         return await self._now("POST", place("jobs", self.id, "resume"))
 
     @operation
-    async def retry(self, *, idempotency_key: str | None = None) -> JobHandle[Mode]:
-        """A new job of the same request, as a handle of its own."""
-        return await self._jobs.again(self.id, idempotency_key)
+    async def metrics(self, *, name: str | None = None) -> types.JobCurveList:
+        """The curves of the job so far; see `Jobs.metrics`."""
+        return await self._jobs.curves(self.id, name)
+
+    @operation
+    async def retry(
+        self,
+        *,
+        limits: Mapping[str, int] | types.Limits | None = None,
+        metadata: Mapping[str, str] | None = None,
+        idempotency_key: str | None = None,
+    ) -> JobHandle[Mode]:
+        """Do the failed or cancelled job again, as a handle of its own; see `Jobs.retry`."""
+        return await self._jobs.again(self.id, limits, metadata, idempotency_key)
 
     @operation
     async def delete(self) -> None:

@@ -12,7 +12,7 @@ from ladapress.display import megabytes, minute
 from ladapress.inputs import Datasets, Models
 from ladapress.listed import group, show, show_deleted, show_list
 from ladapress.modes import Sync
-from ladapress.options import After, AsJson, Before, Count, CreatedAfter, CreatedBefore, InputId, Named, moment
+from ladapress.options import After, AsJson, Before, Count, CreatedAfter, CreatedBefore, InputId, moment
 from ladapress.types import Dataset, Model
 
 
@@ -22,7 +22,6 @@ def commands(kind: str, of: Callable[[Client], Models[Sync] | Datasets[Sync]]) -
 
     @app.command("list", help=f"List {kind}, newest first.")
     def _list(
-        name: Named = None,
         created_after: CreatedAfter = None,
         created_before: CreatedBefore = None,
         limit: Count = 20,
@@ -32,7 +31,7 @@ def commands(kind: str, of: Callable[[Client], Models[Sync] | Datasets[Sync]]) -
     ) -> None:
         with Client() as client:
             show_list(
-                of(client).list, table, limit=limit, as_json=as_json, name=name, after=after, before=before,
+                of(client).list, table, limit=limit, as_json=as_json, after=after, before=before,
                 created_after=moment(created_after), created_before=moment(created_before),
             )  # fmt: skip
 

@@ -14,7 +14,7 @@ from ladapress.errors import LadapressError
 from ladapress.modes import Mode, operation
 from ladapress.pages import Asked, listing
 from ladapress.resource import Moved, Resource, nobody
-from ladapress.transport import Transport, parsed, place
+from ladapress.transport import Transport, given, parsed, place
 
 
 class Models(Resource[Mode]):
@@ -57,6 +57,16 @@ class Models(Resource[Mode]):
         return await Models.get(self, model.id)
 
     @operation
+    async def create(self, *, source: str, name: str | None = None, idempotency_key: str | None = None) -> types.Model:
+        """A model of what the service itself can read.
+
+        Args:
+            source: a folder or prefix below a source that the operator has opened.
+        """
+        body = given({"source": source, "name": name})
+        return await self._ask(types.Model, "POST", place("models"), json=body, idempotency_key=idempotency_key)
+
+    @operation
     async def get(self, model_id: str) -> types.Model:
         """One model."""
         return await self._ask(types.Model, "GET", place("models", model_id))
@@ -65,7 +75,6 @@ class Models(Resource[Mode]):
     def list(
         self,
         *,
-        name: str | None = None,
         created_after: datetime | str | None = None,
         created_before: datetime | str | None = None,
         limit: int = 20,
@@ -74,9 +83,14 @@ class Models(Resource[Mode]):
     ) -> Asked[types.Model]:
         """Newest first, `limit` a page."""
         return self._list(
-            types.Model, place("models"), name=name, created_after=created_after, created_before=created_before,
-            limit=limit, after=after, before=before,
+            types.Model, place("models"), created_after=created_after, created_before=created_before, limit=limit,
+            after=after, before=before,
         )  # fmt: skip
+
+    @operation
+    async def keep(self, model_id: str, *, expires_at: datetime | str | None) -> types.Model:
+        """Say when a model goes by itself; None: never."""
+        return await self._keep(types.Model, place("models", model_id), expires_at)
 
     @operation
     async def delete(self, model_id: str) -> None:
@@ -123,6 +137,18 @@ class Datasets(Resource[Mode]):
         return dataset
 
     @operation
+    async def create(
+        self, *, source: str, name: str | None = None, idempotency_key: str | None = None
+    ) -> types.Dataset:
+        """A dataset of what the service itself can read.
+
+        Args:
+            source: a file below a source that the operator has opened.
+        """
+        asked = given({"source": source, "name": name})
+        return await self._ask(types.Dataset, "POST", place("datasets"), params=asked, idempotency_key=idempotency_key)
+
+    @operation
     async def get(self, dataset_id: str) -> types.Dataset:
         """One dataset."""
         return await self._ask(types.Dataset, "GET", place("datasets", dataset_id))
@@ -131,7 +157,6 @@ class Datasets(Resource[Mode]):
     def list(
         self,
         *,
-        name: str | None = None,
         created_after: datetime | str | None = None,
         created_before: datetime | str | None = None,
         limit: int = 20,
@@ -140,9 +165,14 @@ class Datasets(Resource[Mode]):
     ) -> Asked[types.Dataset]:
         """Newest first, `limit` a page."""
         return self._list(
-            types.Dataset, place("datasets"), name=name, created_after=created_after, created_before=created_before,
-            limit=limit, after=after, before=before,
+            types.Dataset, place("datasets"), created_after=created_after, created_before=created_before, limit=limit,
+            after=after, before=before,
         )  # fmt: skip
+
+    @operation
+    async def keep(self, dataset_id: str, *, expires_at: datetime | str | None) -> types.Dataset:
+        """Say when a dataset goes by itself; None: never."""
+        return await self._keep(types.Dataset, place("datasets", dataset_id), expires_at)
 
     @operation
     async def delete(self, dataset_id: str) -> None:

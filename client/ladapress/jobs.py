@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from ladapress import events, types
 from ladapress.errors import LadapressError
@@ -44,6 +44,11 @@ class Jobs(Resource[Mode]):
         name: str | None = None,
         metadata: Mapping[str, str] | None = None,
         push: Mapping[str, str] | types.PushRequest | None = None,
+        cache: Literal["use", "bypass"] | None = None,
+        limits: Mapping[str, int] | types.Limits | None = None,
+        resources: Mapping[str, Any] | types.Resources | None = None,
+        webhook: Mapping[str, Any] | types.JobWebhook | None = None,
+        track: Mapping[str, str] | types.TrackRequest | None = None,
         idempotency_key: str | None = None,
         **options: Any,
     ) -> JobHandle[Mode]:
@@ -53,9 +58,12 @@ class Jobs(Resource[Mode]):
             model: id of a model that is ready.
             train: id of the training rows.
             eval: id of the rows that measure the result.
+            cache: "bypass" never takes what an equal job made before; a job that has taken it says `cache_hit`.
+            webhook: an endpoint of `client.webhooks` that is told of this job.
+            track: the MLflow server, of `client.pushes.registries`, that is sent the curves.
             idempotency_key: the same key and request give the same job; a random one where None.
-            options: the other fields of `types.JobRequest` (resources, limits, dry_run, ...). What is left out or
-                None, the service decides.
+            options: the other fields of `types.JobRequest` (dry_run, ...). What is left out or None, the service
+                decides.
 
         Raises:
             LadapressError: the service's refusal, with the field at fault in `problem.param`.
@@ -64,7 +72,8 @@ class Jobs(Resource[Mode]):
         fields = {
             "model": model, "data": roles, "task": task, "metric": metric, "preset": preset, "recipe": recipe,
             "target": target, "ladder": ladder, "outputs": outputs, "seed": seed, "name": name,
-            "metadata": metadata, "push": push, **options,
+            "metadata": metadata, "push": push, "cache": cache, "limits": limits, "resources": resources,
+            "webhook": webhook, "track": track, **options,
         }  # fmt: skip
         return await Jobs.submit(self, fields, idempotency_key=idempotency_key)
 
@@ -82,8 +91,9 @@ class Jobs(Resource[Mode]):
     def list(
         self,
         *,
-        status: str | None = None,
+        status: str | Sequence[str] | None = None,
         name: str | None = None,
+        model: str | None = None,
         metadata: Mapping[str, str] | None = None,
         created_after: datetime | str | None = None,
         created_before: datetime | str | None = None,
@@ -94,11 +104,13 @@ class Jobs(Resource[Mode]):
         """Newest first, `limit` a page; `after` is the last id of the page before.
 
         Args:
+            status: of this status, or of one of these.
+            model: id of the model that a job compresses.
             metadata: pairs that a job must have all.
         """
         asked = query(
-            status=status, name=name, metadata=metadata, created_after=created_after, created_before=created_before,
-            limit=limit, after=after, before=before,
+            status=status, name=name, model=model, metadata=metadata, created_after=created_after,
+            created_before=created_before, limit=limit, after=after, before=before,
         )  # fmt: skip
         return Asked(place("jobs"), lambda row: JobHandle.of(self._transport, row, "GET /v1/jobs"), asked)
 
@@ -118,14 +130,31 @@ class Jobs(Resource[Mode]):
         return await self._job("POST", place("jobs", job_id, "resume"))
 
     @operation
-    async def retry(self, job_id: str, *, idempotency_key: str | None = None) -> JobHandle[Mode]:
-        """A new job of the same request."""
-        return await self.again(job_id, idempotency_key)
+    async def retry(
+        self,
+        job_id: str,
+        *,
+        limits: Mapping[str, int] | types.Limits | None = None,
+        metadata: Mapping[str, str] | None = None,
+        idempotency_key: str | None = None,
+    ) -> JobHandle[Mode]:
+        """Do a failed or cancelled job again: a new job of the same request, whose `parent_job_id` is the old one.
+
+        Args:
+            limits: in place of those of the request.
+            metadata: in place of those of the request.
+        """
+        return await self.again(job_id, limits, metadata, idempotency_key)
 
     @operation
     async def delete(self, job_id: str) -> None:
         """Delete an ended job with its artifacts."""
         await self._delete(place("jobs", job_id))
+
+    @operation
+    async def metrics(self, job_id: str, *, name: str | None = None) -> types.JobCurveList:
+        """The curves of a job so far, such as its training loss; one of them where it is named."""
+        return await self.curves(job_id, name)
 
     @stream
     async def events(self, job_id: str, *, after: int = 0) -> AsyncGenerator[types.JobEvent, None]:
@@ -145,9 +174,21 @@ class Jobs(Resource[Mode]):
         """
         return await self.ended(job_id, timeout_s, on_event)
 
-    async def again(self, job_id: str, idempotency_key: str | None) -> JobHandle[Mode]:
+    async def again(
+        self,
+        job_id: str,
+        limits: Mapping[str, int] | types.Limits | None,
+        metadata: Mapping[str, str] | None,
+        idempotency_key: str | None,
+    ) -> JobHandle[Mode]:
         """The body of `retry`, for handles too."""
-        return await self._job("POST", place("jobs", job_id, "retry"), idempotency_key=idempotency_key)
+        other = given({"limits": limits, "metadata": metadata}) or None
+        return await self._job("POST", place("jobs", job_id, "retry"), json=other, idempotency_key=idempotency_key)
+
+    async def curves(self, job_id: str, name: str | None) -> types.JobCurveList:
+        """The body of `metrics`, for handles too."""
+        path = place("jobs", job_id, "metrics")
+        return await self._ask(types.JobCurveList, "GET", path, params=given({"name": name}))
 
     async def ended(self, job_id: str, timeout_s: float | None, on_event: OnEvent | None) -> JobHandle[Mode]:
         """The body of `wait`, for handles too."""

@@ -52,6 +52,7 @@ def summary(job: Job | None, folders: Sequence[Path] = (), error: Problem | None
         "job_id": job.id if job else None,
         "status": job.status if job else "failed",
         "target_met": job.target_met if job else None,
+        "cache_hit": job.cache_hit if job else None,
         **{name: best.get(name) for name in FIGURES},
         "artifact_dir": best.get("artifact_dir"),
         "points": points,

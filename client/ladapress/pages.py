@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import wraps
 from typing import Any, Concatenate, Generic, TypeVar, overload
 
 from pydantic import BaseModel
 
 from ladapress.modes import Async, Mode, Moded, P, Sync, operation, stream
-from ladapress.transport import Transport, given, parsed
+from ladapress.transport import Transport, given, parsed, rfc3339
 
 Row = TypeVar("Row")
 
@@ -132,6 +132,4 @@ def query(*, metadata: Mapping[str, str] | None = None, **filters: Any) -> dict[
 
 
 def _told(value: Any) -> Any:
-    if not isinstance(value, datetime):
-        return value
-    return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    return rfc3339(value) if isinstance(value, datetime) else value

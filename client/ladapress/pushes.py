@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from datetime import datetime
 
 from ladapress import types
 from ladapress.errors import LadapressError
@@ -54,10 +55,20 @@ class Pushes(Resource[Mode]):
 
     @listing
     def list(
-        self, *, artifact_id: str | None = None, limit: int = 20, after: str | None = None, before: str | None = None
+        self,
+        *,
+        artifact_id: str | None = None,
+        created_after: datetime | str | None = None,
+        created_before: datetime | str | None = None,
+        limit: int = 20,
+        after: str | None = None,
+        before: str | None = None,
     ) -> Asked[types.Push]:
         """Newest first, `limit` a page; those of one artifact where it is named."""
-        return self._list(types.Push, place("pushes"), artifact_id=artifact_id, limit=limit, after=after, before=before)
+        return self._list(
+            types.Push, place("pushes"), artifact_id=artifact_id, created_after=created_after,
+            created_before=created_before, limit=limit, after=after, before=before,
+        )  # fmt: skip
 
     @operation
     async def delete(self, push_id: str) -> None:

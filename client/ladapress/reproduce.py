@@ -73,6 +73,7 @@ def order(folder: Path, model: Path, data: Mapping[str, Path], out: Path) -> Ord
         "seed": manifest["seed"],
         "outputs": manifest.get("outputs", []),  # of version 2 only later ones have them
         "resources": {"device": manifest["hardware"]["device"]},
+        "cache": "bypass",  # what the first job made, given again, would prove nothing
     }
     return Order(model, dict(data), out, options, manifest["columns"])
 
@@ -117,8 +118,15 @@ def _elsewhere(first: Mapping[str, Any], again: Mapping[str, Any]) -> str | None
 
 
 def reproduce(client: Client, asked: Order, folder: Path, display: Display) -> tuple[int, dict[str, Any]]:
-    """Run the job, download it, compare. Returns the exit code and the result as `--json` prints it."""
+    """Run the job, download it, compare. Returns the exit code and the result as `--json` prints it.
+
+    Raises:
+        LadapressError: `cannot_reproduce` where the service trained nothing and gave what an equal job had made.
+    """
     code, result = run(client, asked, display)
+    if result["cache_hit"]:
+        taken = f"{result['job_id']} trained nothing: the service gave what an equal job had made before"
+        raise LadapressError.local("cannot_reproduce", taken)
     if code not in (outcome.DONE, outcome.MISSED) or result["artifact_dir"] is None:
         return code, {**result, "promise": None, "kept": None}
     found = compare(folder, Path(result["artifact_dir"]))

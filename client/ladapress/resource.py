@@ -13,13 +13,14 @@ class Webhooks(Resource[Mode]):
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
 from ladapress.modes import Mode, Moded
 from ladapress.pages import Asked, query
-from ladapress.transport import Transport, parsed
+from ladapress.transport import Transport, parsed, rfc3339
 
 Kind = TypeVar("Kind", bound=BaseModel)
 
@@ -39,6 +40,10 @@ class Resource(Moded[Mode]):
 
     async def _ask(self, kind: type[Kind], method: str, path: str, **options: Any) -> Kind:
         return await self._transport.ask(kind, method, path, **options)
+
+    async def _keep(self, kind: type[Kind], path: str, expires_at: datetime | str | None) -> Kind:
+        ends = rfc3339(expires_at) if isinstance(expires_at, datetime) else expires_at
+        return await self._ask(kind, "PATCH", path, json={"expires_at": ends})  # None is said, too: never
 
     async def _delete(self, path: str) -> None:
         await self._transport.delete(path)

@@ -10,12 +10,16 @@ import hashlib
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from ladapress import types
 from ladapress.backoff import FIRST_DELAY_S
 from ladapress.errors import LadapressError
-from ladapress.resource import Moved
+from ladapress.modes import Mode, operation
+from ladapress.pages import Asked, listing
+from ladapress.resource import Moved, Resource
 from ladapress.transport import Transport, place
 
 FROM_BYTES = 64 << 20  # smaller files are sent in one piece: the way back is short
@@ -23,6 +27,36 @@ PIECE = 16 << 20  # bytes of a piece; what a cut may cost
 FINISH_S = 900.0  # after the last byte the service reads the whole once more
 TUS = {"tus-resumable": "1.0.0"}
 ELSEWHERE = ("upload_offset", "upload_busy")  # a piece arrived whose answer was lost, or is still being read
+
+
+class Uploads(Resource[Mode]):
+    """Large files on their way: `client.uploads`. `models.upload` and `datasets.upload` begin and fill them."""
+
+    @operation
+    async def get(self, upload_id: str) -> types.Upload:
+        """One upload: how far it is, and what it has become."""
+        return await self._ask(types.Upload, "GET", place("uploads", upload_id))
+
+    @listing
+    def list(
+        self,
+        *,
+        created_after: datetime | str | None = None,
+        created_before: datetime | str | None = None,
+        limit: int = 20,
+        after: str | None = None,
+        before: str | None = None,
+    ) -> Asked[types.Upload]:
+        """Newest first, `limit` a page."""
+        return self._list(
+            types.Upload, place("uploads"), created_after=created_after, created_before=created_before, limit=limit,
+            after=after, before=before,
+        )  # fmt: skip
+
+    @operation
+    async def delete(self, upload_id: str) -> None:
+        """Forget an upload; what it has become stays."""
+        await self._delete(place("uploads", upload_id))
 
 
 async def send(transport: Transport, file: Path, digest: str, metadata: Mapping[str, str], moved: Moved) -> Any:

@@ -10,6 +10,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -166,4 +167,11 @@ def given(fields: Mapping[str, Any]) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json", exclude_unset=True)
+    if isinstance(value, datetime):
+        return rfc3339(value)
     return given(value) if isinstance(value, Mapping) else value
+
+
+def rfc3339(value: datetime) -> str:
+    """As the interface spells times; one without a zone is this machine's."""
+    return value.astimezone(UTC).isoformat().replace("+00:00", "Z")

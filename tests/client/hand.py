@@ -74,15 +74,18 @@ class Hand(threading.Thread):
                 with self._database.sessions.begin() as s:
                     assert service.fail(s, held.job_id, held.fence, problem)
             case 3:
-                self._last_until_cancelled(held)
+                self._last_until_stopped(held)
             case _:
                 self._publish(held, points=2 if seed == TWO_POINTS else 1, met=seed not in (MISS, TWO_POINTS))
 
-    def _last_until_cancelled(self, held: service.Claim) -> None:
+    def _last_until_stopped(self, held: service.Claim) -> None:
         while not self._stopping.wait(0.05):
             with self._database.sessions.begin() as s:
                 control = service.heartbeat(s, held.job_id, held.fence, 60)
                 assert control is not None
+                if control.pause:
+                    assert service.release(s, held.job_id, held.fence, reason="drained")
+                    return
                 if control.cancel:
                     assert service.finish_cancel(s, held.job_id, held.fence)
                     return

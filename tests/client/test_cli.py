@@ -25,6 +25,7 @@ KEYS = [
     "job_id",
     "status",
     "target_met",
+    "cache_hit",
     "bytes_ratio",
     "parameter_ratio",
     "metric",

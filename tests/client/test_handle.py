@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import pytest
 from ladapress import Client, JobHandle, LadapressError, types
 
@@ -56,26 +57,53 @@ def test_listed_jobs_are_handles(client: Client, uploaded: Uploaded) -> None:
     assert listed.refresh().status == "succeeded"
 
 
-def test_pause_and_resume_act_on_the_handle_and_retry_gives_another(client: Client, uploaded: Uploaded) -> None:
-    """Played by a service that knows them, on the fields of a real job."""
-    real = create(client, uploaded, SUCCEED).wait().model_dump(mode="json")
-    asked: list[str] = []
+def test_a_job_is_paused_goes_on_is_cancelled_and_done_again(client: Client, uploaded: Uploaded) -> None:
+    job = create(client, uploaded, LAST)
+    until(job, "running")
+    assert job.pause() is job
+    assert until(job, "paused").resume() is job
+    assert until(job, "running").attempt == 1  # no attempt is lost by a pause
+    job.cancel().wait()
+    again = job.retry(metadata={"team": "search"}, limits={"max_runtime_s": 60})
+    try:
+        assert isinstance(again, JobHandle)
+        assert (job.status, again.parent_job_id) == ("cancelled", job.id)
+        assert (again.metadata, again.limits.max_runtime_s) == ({"team": "search"}, 60)
+        listed = client.jobs.list(model=uploaded.model, status=["queued", "running"])
+        assert [one.id for one in listed] == [again.id]
+    finally:
+        again.cancel().wait()
 
-    def answer(request: httpx2.Request) -> httpx2.Response:
-        verb = request.url.path.rpartition("/")[2]
-        asked.append(f"{request.method} {verb}")
-        change = {"pause": {"status": "pausing"}, "resume": {"status": "queued"}, "retry": {"id": "job_2"}}
-        return httpx2.Response(202, json={**real, **change.get(verb, {})})
 
-    with Client("http://service", handler=httpx2.MockTransport(answer)) as played:
-        job = played.jobs.get("job_1")
-        assert job.pause() is job
-        assert job.status == "pausing"
-        assert job.resume().status == "queued"
-        again = job.retry()
-    assert asked[1:] == ["POST pause", "POST resume", "POST retry"]
-    assert isinstance(again, JobHandle)
-    assert (job.id, again.id) == (real["id"], "job_2")
+def until(job: Any, status: str) -> Any:
+    """The job, once it is so."""
+    end = time.monotonic() + 30
+    while job.refresh().status != status:
+        assert time.monotonic() < end, job
+        time.sleep(0.02)
+    return job
+
+
+def test_a_job_tells_its_curves(client: Client, uploaded: Uploaded) -> None:
+    job = create(client, uploaded, SUCCEED).wait()
+    assert isinstance(job.metrics(), types.JobCurveList)
+    assert client.jobs.metrics(job.id, name="loss").data == [one for one in job.metrics().data if one.name == "loss"]
+
+
+def test_what_goes_by_itself_is_kept_until_it_is_told(client: Client, uploaded: Uploaded) -> None:
+    """A time, and None for never."""
+    job = create(client, uploaded, SUCCEED).wait()
+    (artifact,) = client.artifacts.list(job_id=job.id)
+    later = datetime.now(UTC).replace(microsecond=0) + timedelta(days=2)
+    for kept in (
+        client.artifacts.keep(artifact.id, expires_at=later),
+        client.models.keep(uploaded.model, expires_at=later),
+        client.datasets.keep(uploaded.train, expires_at=later.isoformat()),
+    ):
+        assert kept.expires_at == later
+    assert client.artifacts.keep(artifact.id, expires_at=None).expires_at is None
+    client.artifacts.delete(artifact.id)
+    assert client.artifacts.get(artifact.id).expired_at is not None  # its figures stay, its files are gone
 
 
 def test_what_the_service_answers_to_a_wait_with_a_limit_is_told(

@@ -6,8 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ladapress import Client
+from ladapress.compress import Order
+from ladapress.display import Display
 from ladapress.errors import LadapressError
-from ladapress.reproduce import WITHIN, compare, differences, order
+from ladapress.reproduce import WITHIN, compare, differences, order, reproduce
 
 from tests.client.artifacts import manifest, write
 
@@ -48,8 +51,16 @@ def test_the_job_is_the_one_that_the_manifest_names(
     assert (asked.model, asked.data, asked.out, asked.columns) == (model, inputs, tmp_path / "out", {"text": "t"})
     assert asked.options == {
         "recipe": SAID["recipe"], "target": {"bytes_ratio": 4.0}, "task": "classification", "metric": "f1", "seed": 7,
-        "resources": {"device": "cpu"}, "outputs": [],
+        "resources": {"device": "cpu"}, "outputs": [], "cache": "bypass",
     }  # fmt: skip
+
+
+def test_a_job_that_trained_nothing_proves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = {"job_id": "job_1", "cache_hit": True, "artifact_dir": str(tmp_path)}
+    monkeypatch.setattr("ladapress.reproduce.run", lambda *_: (0, given))
+    with Client("http://service") as client, pytest.raises(LadapressError, match="job_1 trained nothing") as refused:
+        reproduce(client, Order(tmp_path, {}), tmp_path, Display())
+    assert refused.value.code == "cannot_reproduce"
 
 
 def test_formats_beside_the_two_are_asked_for_again(

@@ -8,11 +8,9 @@ from pathlib import Path
 import httpx2
 import pytest
 from ladapress import Client, LadapressError, resumable
-from ladapress.download import fetch
-from ladapress.transport import Transport
-from ladapress.types import Artifact
 
 from tests.client.conftest import Inputs, Service
+from tests.client.test_contract import ARTIFACT
 from tests.client.wire import Wire
 
 
@@ -63,8 +61,18 @@ def test_a_refused_upload_leaves_nothing(client: Client, tmp_path: Path) -> None
     with pytest.raises(LadapressError) as caught:
         client.datasets.upload(path)
     assert caught.value.code == "data_invalid"
-    listed = client._transport.json("GET", "/v1/uploads", params={"limit": 100})["data"]
-    assert [one for one in listed if one["status"] == "open"] == []
+    assert [one for one in client.uploads.list(limit=100) if one.status == "open"] == []
+
+
+def test_what_an_upload_has_become_is_told_until_it_is_forgotten(client: Client, rows: Path) -> None:
+    dataset = client.datasets.upload(rows)
+    (upload,) = [one for one in client.uploads.list(limit=100) if one.dataset_id == dataset.id]
+    assert client.uploads.get(upload.id) == upload
+    assert (upload.status, upload.received_bytes) == ("complete", rows.stat().st_size)
+    client.uploads.delete(upload.id)
+    with pytest.raises(LadapressError, match="no upload"):
+        client.uploads.get(upload.id)
+    assert client.datasets.get(dataset.id) == dataset
 
 
 def test_a_service_that_stays_away_is_unreachable(service: Service, rows: Path) -> None:
@@ -87,6 +95,8 @@ def test_the_key_is_not_sent_to_a_store_elsewhere(tmp_path: Path) -> None:
     seen: list[tuple[str, bool, str | None]] = []
 
     def answer(request: httpx2.Request) -> httpx2.Response:
+        if request.url.path == "/v1/artifacts/art_1":
+            return httpx2.Response(200, json=artifact)
         seen.append((request.url.host, "authorization" in request.headers, request.headers.get("range")))
         if request.url.host == "service":
             return httpx2.Response(307, headers={"Location": "https://bucket.example/blob?X-Amz-Signature=1"})
@@ -104,10 +114,9 @@ def test_the_key_is_not_sent_to_a_store_elsewhere(tmp_path: Path) -> None:
             raise httpx2.ReadError("cut")
 
     file = {"path": "model.onnx", "size": len(body), "sha256": hashlib.sha256(body).hexdigest()}
-    artifact = {"id": "art_1", "object": "artifact", "job_id": "job_1", "point": 0, "report": None}
-    known = Artifact.model_construct(**{**artifact, "files": [_file(file)]})
-    transport = Transport("http://service", "secret", patience_s=5, handler=httpx2.MockTransport(answer))
-    fetch(transport, known, tmp_path / "out", lambda _: None)
+    artifact = {**ARTIFACT, "files": [{**file, "media_type": "application/octet-stream"}]}
+    with Client("http://service", "secret", patience_s=5, handler=httpx2.MockTransport(answer)) as client:
+        client.artifacts.download("art_1", tmp_path / "out")
     assert (tmp_path / "out" / "model.onnx").read_bytes() == body
     assert seen == [
         ("service", True, None),
@@ -117,7 +126,17 @@ def test_the_key_is_not_sent_to_a_store_elsewhere(tmp_path: Path) -> None:
     ]
 
 
-def _file(fields: dict[str, object]) -> object:
-    from ladapress.types import ArtifactFile
+def test_files_that_are_gone_are_said_to_be_gone_and_nothing_is_left(tmp_path: Path) -> None:
+    gone = {"code": "expired", "title": "Its files are gone", "status": 410}
 
-    return ArtifactFile.model_construct(**{**fields, "media_type": "application/octet-stream"})
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        there = request.url.path == "/v1/artifacts/art_1"
+        return httpx2.Response(200, json=ARTIFACT) if there else httpx2.Response(410, json=gone)
+
+    with (
+        Client("http://service", handler=httpx2.MockTransport(answer)) as client,
+        pytest.raises(LadapressError) as refused,
+    ):
+        client.artifacts.download("art_1", tmp_path / "out")
+    assert (refused.value.code, refused.value.status) == ("expired", 410)
+    assert not (tmp_path / "out").exists()

@@ -27,7 +27,7 @@ from tests.client.processes import Process, descendants, table, wait_for
 ROOT = Path(__file__).parents[2]
 STRANGER = ROOT / "demo/stranger.py"
 POINT = {"teacher": 0.95, "sizes_teacher": {"parameters": 1_000_000}}
-GOOD = {"status": "succeeded", "retention": 0.98, "bytes_ratio": 2.25}
+GOOD = {"status": "succeeded", "retention": 0.98, "bytes_ratio": 2.25, "cache_hit": False}
 
 
 @pytest.mark.parametrize(
@@ -39,6 +39,7 @@ GOOD = {"status": "succeeded", "retention": 0.98, "bytes_ratio": 2.25}
         (GOOD, 2_000_000, 0.94, ["bytes_ratio 2.0000 >= 2.2, measured here"]),
         (GOOD, 1_780_000, 0.9, ["retention 0.9474 >= 0.97, measured here"]),
         ({**GOOD, "status": "failed"}, 1_780_000, 0.94, ["status succeeded (it is failed)"]),
+        ({**GOOD, "cache_hit": True}, 1_780_000, 0.94, ["trained here, not taken from an equal job"]),
     ],
 )
 def test_a_promise_is_broken_by_the_service_s_figures_and_by_our_own(

@@ -40,6 +40,7 @@ class Place:
             eval=self.eval.id,
             recipe={"steps": STEPS},
             target={"parameter_ratio": 1.8},
+            cache="bypass",  # the second one has to train, too
         )
         return str(job.id)
 
@@ -99,7 +100,9 @@ def test_a_job_survives_the_death_of_its_child_and_of_its_worker_and_a_cancel_en
         warned = [event.data for event in here.client.jobs.events(job_id) if event.type == "warning"]
         assert any(said["code"] == "resumed" for said in warned), warned
 
-        (point,) = here.client.jobs.wait(here.submit(), timeout_s=SOON_S).points
+        job = here.client.jobs.wait(here.submit(), timeout_s=SOON_S)
+        assert not job.cache_hit
+        (point,) = job.points
         here.client.artifacts.download(point.artifact_id, tmp_path / "uninterrupted")
         assert (tmp_path / "uninterrupted" / "model.onnx").read_bytes() == killed.read_bytes()
 
