@@ -117,8 +117,11 @@ class Append:
             path = context.staging.path(self._id)
             blob = context.store.put_file(self._scope.project_id, path, expected_sha256=self._row.sha256)
             with context.database.sessions.begin() as s:
-                ttl_s, most = context.settings.upload_ttl_s, context.settings.max_model_bytes
-                service.complete_upload(s, self._scope, self._id, blob, ttl_s=ttl_s, max_model_bytes=most)
+                settings = context.settings
+                service.complete_upload(
+                    s, self._scope, self._id, blob, ttl_s=settings.upload_ttl_s,
+                    max_model_bytes=settings.max_model_bytes, keep_s=settings.keep_uploads_s,
+                )  # fmt: skip
         except Refused as refused:
             if refused.problem.retryable:
                 self.save()

@@ -6,14 +6,17 @@ success are not kept: nothing was done, and the corrected request may use the ke
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import re
+from contextlib import suppress
 
 from anyio import CancelScope
 from anyio.to_thread import run_sync
 from fastapi import Request
 from fastapi.responses import Response
 from fastapi.routing import APIRoute
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -25,7 +28,10 @@ from jobs.scope import Scope as Caller
 NAME = "idempotency-key"
 KEY = re.compile(r"[\x21-\x7e]{1,255}")
 LEGAL = "the same key and body act once and have one answer, for two days; 1 to 255 visible ASCII characters"
-KEPT_HEADERS = ("content-type", "location")
+KEPT_HEADERS = ("content-type", "location", "tus-resumable", "upload-offset", "upload-expires")
+TOLD_IN_HEADERS = ("content-type", "content-length", "content-digest", "upload-length", "upload-metadata")
+RENEW_S = replays.IN_FLIGHT_S / 3
+ASK_AGAIN = {"x-ask-again": True}  # of a route whose 202 asks for the same POST again: that is no answer to keep
 SECRET = {"x-secret": True}  # `openapi_extra` of a route whose answer is shown once and stored nowhere
 
 
@@ -55,10 +61,11 @@ def enter(request: Request, context: Context, caller: Caller) -> None:
     if key is None or request.method != "POST" or not isinstance(route, APIRoute) or keeps_its_own(route):
         return
     check_key(key)
-    fingerprint = request.state.body_sha256 if hasattr(request.state, "body_sha256") else _of_upload(request)
-    fingerprint = hashlib.sha256(f"{request.url.query}\n{fingerprint}".encode()).hexdigest()
+    told = [request.headers.get(name, "") for name in TOLD_IN_HEADERS]  # all that is known of raw bytes to come
+    body = getattr(request.state, "body_sha256", "")
+    fingerprint = _digest("\n".join([request.url.query, body, *told]))
     with context.database.sessions.begin() as s:
-        found = replays.begin(s, caller, request.url.path, key, fingerprint)
+        found = replays.begin(s, caller, _digest(request.url.path), key, fingerprint)
     if isinstance(found, replays.Answer):
         raise Replayed(found)
     request.state.once = found
@@ -109,20 +116,35 @@ class Once:
             await send(start)
             await send({"type": "http.response.body", "body": bytes(body)})
 
+        renewing = asyncio.create_task(self._renew(scope))
         try:
             await self.app(scope, receive, watch)
         finally:
+            renewing.cancel()
             if not kept and scope.get("state", {}).get("once") is not None:
                 with CancelScope(shield=True):
                     await self._end(scope, {"status": 500}, b"")
 
+    async def _renew(self, scope: Scope) -> None:
+        """Say that the request is still at work: an upload may take minutes."""
+        while True:
+            await asyncio.sleep(RENEW_S)
+            if (replay_id := scope.get("state", {}).get("once")) is not None:
+                with suppress(SQLAlchemyError):
+                    await run_sync(self._prolong, replay_id)
+
+    def _prolong(self, replay_id: str) -> None:
+        with self.context.database.sessions.begin() as s:
+            replays.renew(s, replay_id)
+
     async def _end(self, scope: Scope, start: Message, body: bytes) -> None:
         answer = None
-        if 200 <= start["status"] < 300:
+        extra = getattr(scope.get("route"), "openapi_extra", None) or {}
+        asks_again = start["status"] == 202 and extra.get("x-ask-again", False)
+        if 200 <= start["status"] < 300 and not asks_again:
             sent = Headers(raw=start["headers"])
             headers = {name: sent[name] for name in KEPT_HEADERS if name in sent}
-            secret = (getattr(scope.get("route"), "openapi_extra", None) or {}).get("x-secret", False)
-            answer = replays.Answer(start["status"], headers, None if secret else body.decode())
+            answer = replays.Answer(start["status"], headers, None if extra.get("x-secret", False) else body.decode())
         await run_sync(self._write, scope["state"]["once"], answer)
 
     def _write(self, replay_id: str, answer: replays.Answer | None) -> None:
@@ -130,6 +152,5 @@ class Once:
             replays.end(s, replay_id, answer)
 
 
-def _of_upload(request: Request) -> str:
-    """What is known of raw bytes before they have come."""
-    return "\n".join(request.headers.get(name, "") for name in ("content-type", "content-length"))
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()

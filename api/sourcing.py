@@ -38,7 +38,7 @@ def take_model(context: Context, scope: Scope, name: str | None, source: str) ->
         declared = [
             service.DeclaredFile(file.name, blob.size, blob.sha256) for file, blob in zip(files, blobs, strict=True)
         ]
-        model = service.create_model(s, scope, name, declared)
+        model = service.create_model(s, scope, name, declared, keep_s=context.settings.keep_uploads_s)
         for file, blob in zip(files, blobs, strict=True):
             model = service.file_arrived(s, scope, model.id, file.name, blob, most)
         return views.models(s, scope, [model])[0]
@@ -59,7 +59,8 @@ def take_dataset(context: Context, scope: Scope, name: str | None, source: str) 
     _fits(file.size, most)
     blob = _take(context, scope, file, uploads.dataset_check(format_), most)
     with context.database.sessions.begin() as s:
-        return views.dataset(service.create_dataset(s, scope, name or file.name, format_, blob))
+        keep_s = context.settings.keep_uploads_s
+        return views.dataset(service.create_dataset(s, scope, name or file.name, format_, blob, keep_s=keep_s))
 
 
 def _take(context: Context, scope: Scope, file: SourceFile, check: uploads.Check, most: int) -> Blob:

@@ -39,15 +39,24 @@ def key_of(s: Session, scope: Scope, request: JobRequest, preset: str | None, re
     )
 
 
-def find(s: Session, scope: Scope, key: str, device: str) -> Job | None:
-    """The newest job with this result whose files are all there, made as a living worker would make it now."""
+def find(s: Session, scope: Scope, key: str, device: str, *, hold: bool = False) -> Job | None:
+    """The newest job with this result whose files are all there, made as a living worker would make it now.
+
+    Args:
+        hold: keep its files from going until the transaction ends.
+    """
     if not (served := engines(s, device)):
         return None
     without = ~exists().where(ArtifactFile.artifact_id == Artifact.id)
     gone = exists().where(Artifact.job_id == Job.id, without)
     some = exists().where(Artifact.job_id == Job.id)
     same = scoped(Job, scope).where(Job.cache_key == key, Job.state == State.SUCCEEDED, Job.engine.in_(served))
-    return s.scalars(same.where(some, ~gone).order_by(Job.id.desc()).limit(1)).one_or_none()
+    newest = same.where(some, ~gone).order_by(Job.id.desc()).limit(1).execution_options(populate_existing=True)
+    found = s.scalars(newest).one_or_none()
+    if found is None or not hold:
+        return found
+    s.execute(select(Artifact.id).where(Artifact.job_id == found.id).order_by(Artifact.id).with_for_update())
+    return s.scalars(newest.where(Job.id == found.id)).one_or_none()
 
 
 def give(s: Session, job: Job, source: Job) -> None:

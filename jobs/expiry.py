@@ -14,7 +14,8 @@ from sqlalchemy.orm import Session
 from jobs.clock import db_now
 from jobs.problem import Refused, refuse
 from jobs.scope import Scope, audit, get
-from jobs.tables import Artifact, ArtifactFile, Dataset, Event, Job, Model, Push
+from jobs.states import TERMINAL
+from jobs.tables import Artifact, ArtifactFile, Dataset, Event, Job, JobInput, Model, Push
 from jobs.uploads import delete_dataset, delete_model
 
 JANITOR = "janitor"
@@ -58,21 +59,33 @@ def drop_files(s: Session, scope: Scope, artifact_id: str) -> None:
     s.flush()
 
 
-def expire(s: Session, limit: int) -> int:
-    """Let go what is due, `limit` rows of each kind; how many went. What is still needed comes again next time."""
-    gone = 0
+Due = tuple[type[Any], str, str]  # table, id, project
+
+
+def due(s: Session, limit: int) -> list[Due]:
+    """What has to go now and nobody needs, at most `limit` rows of each kind."""
+    found: list[Due] = []
+    needed = exists().where(JobInput.job_id == Job.id, Job.state.not_in(sorted(TERMINAL)))
     for table in (Model, Dataset, Artifact):
-        due = select(table.id, table.project_id).where(table.expires_at <= db_now())
+        query = select(table.id, table.project_id).where(table.expires_at <= db_now())
         if table is Artifact:
-            due = due.where(Artifact.expired_at.is_(None))
-        for id_, project_id in s.execute(due.order_by(table.expires_at).limit(limit)).all():
-            try:
-                with s.begin_nested():
-                    DELETE.get(table, drop_files)(s, Scope(project_id, who=JANITOR), id_)
-                    gone += 1
-            except Refused:
-                continue  # in use, or somebody else was first
-    return gone
+            pushed = exists().where(Push.artifact_id == Artifact.id, Push.state.in_(PUSHING))
+            query = query.where(Artifact.expired_at.is_(None), ~pushed)
+        else:
+            query = query.where(~needed.where(JobInput.object_id == table.id))
+        rows = s.execute(query.order_by(table.expires_at).limit(limit)).all()
+        found += [(table, id_, project_id) for id_, project_id in rows]
+    return found
+
+
+def let_go(s: Session, one: Due) -> bool:
+    """Let one row go, in a transaction of its own: it locks what requests lock. False: somebody needs it after all."""
+    table, id_, project_id = one
+    try:
+        DELETE.get(table, drop_files)(s, Scope(project_id, who=JANITOR), id_)
+    except Refused:
+        return False
+    return True
 
 
 def forget_chatter(s: Session, older_s: float, limit: int = 5_000) -> int:

@@ -11,7 +11,6 @@ from sqlalchemy.orm import Session
 from jobs import replays
 from jobs.checkpoints import forget_checkpoints
 from jobs.clock import db_now
-from jobs.expiry import expire
 from jobs.finish import release
 from jobs.inspections import apply_verdict, finish_inspection
 from jobs.moves import move
@@ -44,7 +43,6 @@ def reconcile(s: Session, settings: Settings) -> list[Hint]:
     _missed_verdicts(s)
     forget_checkpoints(s, PER_TICK)
     replays.forget(s)
-    expire(s, PER_TICK)
     return [*_hints(s, Job, "job", settings), *_hints(s, Inspection, "inspection", settings)]
 
 

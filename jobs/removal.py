@@ -82,8 +82,12 @@ def delete_job(s: Session, scope: Scope, job_id: str) -> None:
     if job.state not in TERMINAL:
         raise refuse("job_not_finished", f"the job is {job.state.value}; cancel it and wait for its end")
     artifacts = select(Artifact.id).where(Artifact.job_id == job_id, Artifact.project_id == scope.project_id)
-    for part in (ArtifactFile, Push):  # what a registry has got stays there
-        s.execute(delete(part).where(part.artifact_id.in_(artifacts)))
+    # Pushes first, as their claimers do; then nobody adds one, and what was added meanwhile goes too.
+    pushes = delete(Push).where(Push.artifact_id.in_(artifacts))  # what a registry has got stays there
+    s.execute(pushes)
+    s.execute(artifacts.order_by(Artifact.id).with_for_update())
+    s.execute(pushes)
+    s.execute(delete(ArtifactFile).where(ArtifactFile.artifact_id.in_(artifacts)))
     for table in (Artifact, Checkpoint, Event, JobInput, Track):
         s.execute(delete(table).where(table.job_id == job_id, table.project_id == scope.project_id))
     s.execute(delete(Job).where(Job.id == job_id, Job.project_id == scope.project_id))

@@ -64,6 +64,11 @@ def begin(s: Session, scope: Scope, path: str, key: str, fingerprint: str) -> An
     return new
 
 
+def renew(s: Session, replay_id: str) -> None:
+    """Say that a request is still at work."""
+    s.execute(update(Replay).where(Replay.id == replay_id).values(lease_until=db_now() + IN_FLIGHT_S))
+
+
 def end(s: Session, replay_id: str, answer: Answer | None) -> None:
     """Keep the answer; with None forget the request, which changed nothing and may be sent again corrected."""
     if answer is None:

@@ -103,16 +103,23 @@ def advance(s: Session, scope: Scope, upload_id: str, before: int, received: int
 
 
 def complete_upload(
-    s: Session, scope: Scope, upload_id: str, blob: Blob, *, ttl_s: float, max_model_bytes: int
+    s: Session,
+    scope: Scope,
+    upload_id: str,
+    blob: Blob,
+    *,
+    ttl_s: float,
+    max_model_bytes: int,
+    keep_s: float | None = None,
 ) -> None:
-    """Make the dataset, or the model's file, of bytes that are in the store.
+    """Make the dataset, which goes after `keep_s`, or the model's file, of bytes that are in the store.
 
     Raises:
         Refused: what `create_dataset` and `file_arrived` refuse; not_found.
     """
     row = get_upload(s, scope, upload_id, lock=True)
     if row.purpose == "dataset":
-        row.dataset_id = create_dataset(s, scope, row.spec["name"], row.spec["format"], blob).id
+        row.dataset_id = create_dataset(s, scope, row.spec["name"], row.spec["format"], blob, keep_s=keep_s).id
     else:
         file_arrived(s, scope, row.spec["model"], row.spec["path"], blob, max_model_bytes)
     row.state, row.received = "complete", row.length

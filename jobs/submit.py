@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from core.errors import CompressionError
@@ -54,7 +55,7 @@ def submit(
         get(s, scope, WebhookEndpoint, request.webhook.endpoint, param="/webhook/endpoint")
     require(s, scope, request.inspection())
     cache_key = None if request.dry_run else cache.key_of(s, scope, request, preset, recipe, target)
-    source = _cached(s, scope, request, cache_key)
+    source = _cached(s, scope, request, cache_key, hold=True)
     inspection = None if source is not None else request_inspection(s, scope, request.inspection())
     if inspection is not None:
         refuse_bad(inspection, recipe, target, ladder)
@@ -95,7 +96,8 @@ def submit(
     )
     if not inserted:  # the same key committed while we were at it
         return _found(_replayed(s, scope, idempotency_key, body))
-    quotas.check_submit(s, scope, request.resources.device)
+    if source is None:  # else it neither waits nor works
+        quotas.check_submit(s, scope, request.resources.device)
     job = get(s, scope, Job, job_id)
     inputs = {"model": request.model, **request.data.ids()}
     s.add_all(
@@ -109,6 +111,7 @@ def submit(
         warn(s, job, inspection)
     if source is not None:
         cache.give(s, job, source)
+        quotas.check_bytes(s, scope)
     elif (why := unserved(s, request.resources.device)) is not None:
         append(s, job, [("warning", {"code": "device_unserved", "detail": why})])
     return job
@@ -125,7 +128,6 @@ def prepare(
     """
     if (before := _replayed(s, scope, idempotency_key, _fingerprint(request))) is not None:
         return before
-    quotas.foresee_submit(s, scope, request.resources.device)
     preset, recipe, target = request.resolved()
     refuse_unplannable(recipe, target, request.ladder or Ladder())
     require(s, scope, request.inspection())
@@ -133,6 +135,7 @@ def prepare(
         key = cache.key_of(s, scope, request, preset, recipe, target)
         if _cached(s, scope, request, key) is not None:
             return None
+    quotas.foresee_submit(s, scope, request.resources.device)
     return request_inspection(s, scope, request.inspection())
 
 
@@ -146,12 +149,21 @@ def retry(
     Raises:
         Refused: not_found (of the job; of inputs that were deleted), job_not_finished, job_succeeded, as `submit`.
     """
-    parent = get(s, scope, Job, job_id)
+    made = select(Job).where(Job.project_id == scope.project_id, Job.idempotency_key == idempotency_key)
+    parent = s.scalars(scoped(Job, scope).where(Job.id == job_id)).one_or_none()
+    if parent is None and idempotency_key is not None:
+        before = s.scalars(made.where(Job.parent_job_id == job_id)).one_or_none()
+        if before is not None:  # the parent was deleted since
+            return before, True
+    parent = parent or get(s, scope, Job, job_id)
     if parent.state not in TERMINAL:
         raise refuse("job_not_finished", f"the job is {parent.state.value}; only one that failed can be retried")
     if parent.state is State.SUCCEEDED:
         raise refuse("job_succeeded", 'the job has succeeded; POST /v1/jobs with cache "bypass" does it once more')
     known = {name: value for name, value in parent.spec.items() if name in JobRequest.model_fields}
+    endpoint = (known.get("webhook") or {}).get("endpoint")
+    if endpoint is not None and s.get(WebhookEndpoint, endpoint) is None:
+        known["webhook"] = None  # deleted since; there is nobody to tell
     changed = changes.model_dump(mode="json", exclude_none=True)
     request = JobRequest.model_validate({**known, "preset": None, **changed})
     if (before := _replayed(s, scope, idempotency_key, _fingerprint(request, parent))) is not None:
@@ -165,10 +177,10 @@ def _fingerprint(request: JobRequest, parent: Job | None = None) -> str:
     return digest({**request.model_dump(mode="json"), **again})
 
 
-def _cached(s: Session, scope: Scope, request: JobRequest, key: str | None) -> Job | None:
+def _cached(s: Session, scope: Scope, request: JobRequest, key: str | None, *, hold: bool = False) -> Job | None:
     if key is None or request.cache == "bypass":
         return None
-    return cache.find(s, scope, key, request.resources.device)
+    return cache.find(s, scope, key, request.resources.device, hold=hold)
 
 
 def _replayed(s: Session, scope: Scope, key: str | None, body: str) -> Job | None:

@@ -13,9 +13,8 @@ from functools import partial
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from jobs import service, traces
+from jobs import expiry, service, traces
 from jobs.db import connect
-from jobs.expiry import forget_chatter
 from jobs.garbage import EVERY_S, sweep
 from jobs.queue import Kind, announce
 from jobs.settings import Settings
@@ -30,6 +29,7 @@ from worker.webhooks import Deliverer
 logger = logging.getLogger(__name__)
 OUTAGE_PAUSE_S = 1.0
 SAY_EVERY_S = 20.0  # that this worker lives, and for which devices
+EXPIRED_PER_TICK = 40  # of each kind; the rest goes with the next tick
 JOIN_S = 25.0  # a drain ends within half a minute
 
 
@@ -141,10 +141,18 @@ class Node:
                         told = time.monotonic()
                 for hint in hints:
                     announce(self.settings, hint.kind)
+                self._expire()
             except SQLAlchemyError as error:
                 logger.warning("the reconciler skips a tick, the database does not answer: %s", type(error).__name__)
             except Exception:
                 logger.exception("the reconciler skips a tick")
+
+    def _expire(self) -> None:
+        with self.db.readers() as s:
+            due = expiry.due(s, EXPIRED_PER_TICK)
+        for one in due:
+            with self.db.sessions.begin() as s:
+                expiry.let_go(s, one)
 
     def _devices(self) -> frozenset[str]:
         """What this worker serves; empty until its first child is warm, and where it takes no jobs."""
@@ -153,7 +161,7 @@ class Node:
 
     def _forgotten(self) -> int:
         with self.db.sessions.begin() as s:
-            return forget_chatter(s, self.settings.keep_chatter_s)
+            return expiry.forget_chatter(s, self.settings.keep_chatter_s)
 
     def _sweep(self) -> None:
         while True:

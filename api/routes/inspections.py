@@ -9,6 +9,7 @@ from api import schemas, views
 from api.auth import Reader, Writer
 from api.context import Context, Ctx
 from api.errors import responses
+from api.once import ASK_AGAIN
 from api.paging import Id
 from api.verdicts import verdict
 from jobs import service, tables
@@ -20,6 +21,7 @@ router = APIRouter(tags=["inspections"])
 
 @router.post(
     "/v1/inspections",
+    openapi_extra=ASK_AGAIN,
     responses={
         202: {"model": schemas.Inspection, "description": "Not done yet: GET it, or POST again."},
         **responses(400, 404, 409, 413, 415, 422),

@@ -9,6 +9,7 @@ from api import schemas, views
 from api.auth import Writer
 from api.context import Context, Ctx
 from api.errors import responses
+from api.once import ASK_AGAIN
 from api.verdicts import verdict
 from jobs import service
 from jobs.queue import announce
@@ -21,6 +22,7 @@ router = APIRouter(tags=["plans"])
 
 @router.post(
     "/v1/plans",
+    openapi_extra=ASK_AGAIN,
     responses={
         202: {"model": schemas.Plan, "description": "Something is still to be found out: POST again."},
         **responses(400, 404, 409, 413, 415, 422),

@@ -12,7 +12,9 @@ from core.recipe import PRESETS
 from jobs import service
 from jobs.clock import db_now
 from jobs.problem import Problem
+from jobs.projects import set_quotas
 from jobs.requests import JobRequest
+from jobs.scope import DEFAULT_PROJECT
 from jobs.settings import Settings
 from jobs.tables import Worker
 from tests.api.problems import problem
@@ -124,6 +126,10 @@ def test_a_failed_job_is_done_again_as_it_was(
     other = client.post(f"/v1/jobs/{old}/retry", headers={"Idempotency-Key": "k"})
     problem(other, 422, "idempotency_key_reused")
     assert client.post(f"/v1/jobs/{old}/retry").json()["id"] not in (old, after["id"])
+    assert client.delete(f"/v1/jobs/{old}").status_code == 204
+    replayed = client.post(f"/v1/jobs/{old}/retry", json=body, headers={"Idempotency-Key": "k"})
+    assert replayed.json()["id"] == after["id"]
+    problem(client.post(f"/v1/jobs/{old}/retry", headers={"Idempotency-Key": "new"}), 404, "not_found")
 
 
 def test_what_cannot_be_retried_says_why(client: TestClient, world: World) -> None:
@@ -175,6 +181,20 @@ def test_a_result_is_found_by_the_bytes_and_not_by_ids(client: TestClient, world
         service.file_arrived(s, world.scope, copy, sent["path"], Blob(sent["sha256"], sent["size"]), 10**6)
     job = client.post("/v1/jobs", json=again(world, first, model=copy)).json()
     assert (job["cache_hit"], job["model"]) == (True, copy)
+
+
+def test_a_result_that_is_there_takes_no_place_in_the_queue(client: TestClient, world: World) -> None:
+    """Nor minutes: a project at its limit is given it all the same, but for bytes."""
+    alive(world)
+    first, _ = done_by(world)
+    with world.db.sessions.begin() as s:
+        set_quotas(s, DEFAULT_PROJECT, {"queued_jobs": 0})
+    try:
+        assert client.post("/v1/jobs", json=again(world, first)).json()["cache_hit"]
+        problem(client.post("/v1/jobs", json=again(world, first, seed=1)))
+    finally:
+        with world.db.sessions.begin() as s:
+            set_quotas(s, DEFAULT_PROJECT, {"queued_jobs": None})
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -125,6 +126,42 @@ def test_a_request_whose_process_died_is_taken_over(world: World) -> None:
         replays.end(s, str(first), replays.Answer(201, {}, "late"))  # who was taken for dead says nothing any more
         replays.end(s, second, replays.Answer(201, {}, "{}"))
     assert begin() == replays.Answer(201, {}, "{}")
+
+
+def test_an_answer_that_says_ask_again_is_not_kept(client: TestClient, world: World) -> None:
+    """202 of an inspection: the same POST tells later what was found."""
+    request = world.request()
+    body = {"model": request.model, "data": request.data.model_dump(mode="json", exclude_none=True)}
+    assert client.post("/v1/inspections", json=body, headers=key("a")).status_code == 202
+    world.judge()
+    done = client.post("/v1/inspections", json=body, headers=key("a"))
+    assert (done.status_code, done.json()["ok"]) == (200, True)
+
+
+def test_uploads_that_are_told_in_headers_are_told_apart(client: TestClient) -> None:
+    """A tus creation has no body; its length and metadata are what it asks for."""
+
+    def create(length: int) -> Any:
+        pairs = {"purpose": b"dataset", "filename": b"a.csv", "sha256": b"0" * 64}
+        told = ",".join(f"{name} {base64.b64encode(value).decode()}" for name, value in pairs.items())
+        headers = {"Tus-Resumable": "1.0.0", "Upload-Length": str(length), "Upload-Metadata": told}
+        return client.post("/v1/uploads", headers={**headers, **key("a")})
+
+    first, again = create(10), create(10)
+    assert (first.status_code, again.status_code) == (201, 201)
+    assert first.headers["location"] == again.headers["location"]
+    assert again.headers["tus-resumable"] == "1.0.0"
+    problem(create(11), 422, "idempotency_key_reused")
+
+
+def test_a_long_request_is_not_taken_over(world: World) -> None:
+    """It renews its lease while it works."""
+    with world.db.sessions.begin() as s:
+        first = replays.begin(s, world.scope, "/v1/models", "a", "f")
+        s.execute(update(Replay).values(lease_until=db_now() - 1))
+        replays.renew(s, str(first))
+    with pytest.raises(Refused, match="still at work"), world.db.sessions.begin() as s:
+        replays.begin(s, world.scope, "/v1/models", "a", "f")
 
 
 def test_answers_are_forgotten_after_two_days(world: World) -> None:
