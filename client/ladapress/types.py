@@ -569,6 +569,8 @@ class KeyCreate(BaseModel):
                 "plans:write",
                 "jobs:read",
                 "jobs:write",
+                "uploads:read",
+                "uploads:write",
                 "artifacts:read",
                 "artifacts:write",
                 "pushes:read",
@@ -577,7 +579,7 @@ class KeyCreate(BaseModel):
                 "webhooks:write",
             ]
         ],
-        Field(max_length=19, min_length=1),
+        Field(max_length=21, min_length=1),
     ] = ["read", "write"]
     """
     "read", "write": everything of the project; "jobs:write" ...: one area. "admin": keys and audit.
