@@ -24,6 +24,7 @@ from worker.roster import Roster
 
 logger = logging.getLogger(__name__)
 ENGINE = (sys.executable, "-I", "-m", "worker.child")
+OURS = ENGINE  # the engine that a forge has loaded; tests put another in ENGINE
 WARM_WITHIN_S = 180.0
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 30.0
 
@@ -58,7 +59,7 @@ class Pool:
         self.kind, self.slots = kind, slots
         self._roster = roster
         self._threads = settings.threads if kind == "compress" else 1
-        self._forged = kind == "inspect" and tuple(command) == ENGINE and sys.platform == "linux"
+        self._forged = kind == "inspect" and tuple(command) == OURS and sys.platform == "linux"
         self._forge: Forge | None = None
         self._command = [*(() if self._forged else command), "--kind", kind]
         if kind == "inspect":
