@@ -51,3 +51,10 @@ def map_body(_context: Any, body: Any) -> Any:
             for name, value in made["data"].items()
         }
     return made
+
+
+@schemathesis.serializer("application/offset+octet-stream")
+def raw(_context: Any, value: Any) -> bytes:
+    """Pieces of an upload are bytes as they are."""
+    content = getattr(value, "data", value)
+    return content if isinstance(content, bytes) else str(content).encode()
