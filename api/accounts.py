@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, AwareDatetime, Field
 from sqlalchemy.orm import Session
 
+from api import views
 from api.schemas import Answer, Page
 from core.method import Closed
 from jobs import quotas, tables, usage
@@ -136,11 +137,11 @@ def api_key(row: tables.ApiKey) -> ApiKey:
         id=row.id,
         name=row.name,
         scopes=list(row.scopes),
-        created_at=_time(row.created_at),
-        expires_at=_maybe(row.expires_at),
-        revoked_at=_maybe(row.revoked_at),
-        last_used_at=_maybe(row.last_used_at),
-        previous_until=_maybe(row.previous_until),
+        created_at=views.time(row.created_at),
+        expires_at=views.maybe(row.expires_at),
+        revoked_at=views.maybe(row.revoked_at),
+        last_used_at=views.maybe(row.last_used_at),
+        previous_until=views.maybe(row.previous_until),
     )
 
 
@@ -151,7 +152,7 @@ def new_api_key(row: tables.ApiKey, token: str) -> NewApiKey:
 
 def audit_entry(row: tables.Audit) -> AuditEntry:
     """One line of the log."""
-    return AuditEntry(id=row.id, at=_time(row.at), who=row.who, action=row.action, object_id=row.object)
+    return AuditEntry(id=row.id, at=views.time(row.at), who=row.who, action=row.action, object_id=row.object)
 
 
 def usage_of(s: Session, scope: Scope, month: str | None) -> Usage:
@@ -168,11 +169,3 @@ def usage_of(s: Session, scope: Scope, month: str | None) -> Usage:
         jobs=usage.by_state(s, scope.project_id),
         quotas=[QuotaState(name=name, limit=limit, used=have[name]) for name, limit in allowed.items()],
     )
-
-
-def _time(seconds: float) -> datetime:
-    return datetime.fromtimestamp(seconds, UTC)
-
-
-def _maybe(seconds: float | None) -> datetime | None:
-    return None if seconds is None else _time(seconds)

@@ -7,13 +7,12 @@ from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any
 
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from api import schemas
 from core.forecast import Forecast
 from jobs import tables
-from jobs.clock import db_now
+from jobs.clock import now
 from jobs.problem import Problem
 from jobs.scope import Scope, scoped
 from jobs.service import Planned, transitions
@@ -48,7 +47,7 @@ def models(s: Session, scope: Scope, rows: Sequence[tables.Model]) -> list[schem
             ],
             missing=[file.path for file in files[row.id] if not file.present],
             created_at=time(row.created_at),
-            expires_at=_maybe(row.expires_at),
+            expires_at=maybe(row.expires_at),
         )
         for row in rows
     ]
@@ -101,20 +100,20 @@ def jobs(s: Session, scope: Scope, rows: Sequence[tables.Job], lease_s: float) -
     artifacts = scoped(tables.Artifact, scope).where(tables.Artifact.job_id.in_(ids))
     for artifact in s.scalars(artifacts.order_by(tables.Artifact.point)):
         points[artifact.job_id].append(artifact)
-    now = s.scalars(select(db_now())).one()
-    return [_job(row, histories[row.id], points[row.id], now, lease_s) for row in rows]
+    asked_at = now(s)
+    return [_job(row, histories[row.id], points[row.id], asked_at, lease_s) for row in rows]
 
 
 def _job(
     row: tables.Job,
     history: Sequence[tables.Event],
     points: Sequence[tables.Artifact],
-    now: float,
+    asked_at: float,
     lease_s: float,
 ) -> schemas.Job:
     spec = row.spec
     same = ("model", "data", "task", "metric", "preset", "recipe", "target", "ladder", "seed", "resources", "limits")
-    silent_s = now - (row.heartbeat_at or now)
+    silent_s = asked_at - (row.heartbeat_at or asked_at)
     delivered = [point(artifact) for artifact in points]
     return schemas.Job.model_validate(
         {
@@ -210,8 +209,8 @@ def _artifact(row: tables.Artifact, files: Sequence[tables.ArtifactFile]) -> sch
             for file in files
         ],
         created_at=time(row.created_at),
-        expires_at=_maybe(row.expires_at),
-        expired_at=_maybe(row.expired_at),
+        expires_at=maybe(row.expires_at),
+        expired_at=maybe(row.expired_at),
     )
 
 
@@ -238,7 +237,7 @@ def signing_key(row: tables.SigningKey) -> schemas.SigningKey:
         kid=row.id,
         x=row.x,
         created_at=time(row.created_at),
-        retired_at=_maybe(row.retired_at),
+        retired_at=maybe(row.retired_at),
         endorsed_by=row.endorsed_by,
         endorsement=row.endorsement,
     )
@@ -273,7 +272,7 @@ def time(seconds: float) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
 
 
-def _maybe(seconds: float | None) -> datetime | None:
+def maybe(seconds: float | None) -> datetime | None:
     return None if seconds is None else time(seconds)
 
 

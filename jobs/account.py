@@ -13,7 +13,7 @@ from sqlalchemy import event, select
 from sqlalchemy.orm import Session, SessionTransaction
 
 from core.progress import STAGES
-from jobs.clock import db_now
+from jobs.clock import db_now, now
 from jobs.problem import CODES
 from jobs.states import State
 from jobs.tables import Event, Job
@@ -68,7 +68,7 @@ def _ended(s: Session, job: Job, to: State, reason: str | None) -> None:
     lost = reason in LOST
     count(s, "attempts", "lost" if lost else OUTCOMES.get(to, to.value))
     if job.hardware == "cuda" and job.claimed_at is not None:
-        until = job.heartbeat_at if lost else s.scalars(select(db_now())).one()
+        until = job.heartbeat_at if lost else now(s)
         count(s, "gpu_seconds", by=max(0.0, (until or job.claimed_at) - job.claimed_at))
 
 

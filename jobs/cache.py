@@ -11,11 +11,12 @@ from sqlalchemy.orm import Session
 
 from core.recipe import Recipe, Target
 from jobs.finish import PublishedFile, PublishedPoint, deliver
+from jobs.inputs import contents
 from jobs.moves import move
 from jobs.requests import JobRequest, digest
 from jobs.scope import Scope, scoped
 from jobs.states import State
-from jobs.tables import Artifact, ArtifactFile, Dataset, Job, ModelFile
+from jobs.tables import Artifact, ArtifactFile, Job
 from jobs.workers import engines
 
 # What a result is made from. Not: names, limits, metadata, pushes.
@@ -24,12 +25,11 @@ ORDER = ("task", "metric", "ladder", "seed", "resources", "outputs")
 
 def key_of(s: Session, scope: Scope, request: JobRequest, preset: str | None, recipe: Recipe, target: Target) -> str:
     """The same order of the same bytes has the same key, under whatever ids they were uploaded."""
-    files = s.scalars(scoped(ModelFile, scope).where(ModelFile.model_id == request.model))
-    rows = {row.id: row for row in s.scalars(scoped(Dataset, scope).where(Dataset.id.in_(request.data.ids().values())))}
+    model, data = contents(s, scope, request.inspection())
     return digest(
         {
-            "model": sorted((file.path, file.sha256) for file in files),
-            "data": {role: (rows[id_].sha256, rows[id_].format) for role, id_ in request.data.ids().items()},
+            "model": model,
+            "data": {role: (row.sha256, row.format) for role, row in data.items()},
             "columns": request.data.columns.model_dump(mode="json"),
             "preset": preset,
             "recipe": recipe.model_dump(mode="json"),

@@ -68,9 +68,14 @@ def insert_once(s: Session, table: Any, **values: Any) -> bool:
 
     Waits for another transaction that is inserting the same key, so that False means: it is there and committed.
     """
-    kind = sqlite if s.get_bind().dialect.name == "sqlite" else postgresql
-    statement = kind.insert(table).values(**values).on_conflict_do_nothing().returning(table.id)
+    statement = insert(s, table).values(**values).on_conflict_do_nothing().returning(table.id)
     return s.scalars(statement).one_or_none() is not None
+
+
+def insert(s: Session, table: Any) -> Any:
+    """An INSERT of the session's own dialect, which knows ON CONFLICT."""
+    kind = sqlite if s.get_bind().dialect.name == "sqlite" else postgresql
+    return kind.insert(table)
 
 
 def _engine(url: str, *, migrating: bool = False) -> Engine:

@@ -11,8 +11,9 @@ from typing import Any
 from sqlalchemy import delete, exists, select
 from sqlalchemy.orm import Session
 
-from jobs.clock import db_now
+from jobs.clock import db_now, now
 from jobs.problem import Refused, refuse
+from jobs.pushes import UNFINISHED
 from jobs.scope import Scope, audit, get
 from jobs.states import TERMINAL
 from jobs.tables import Artifact, ArtifactFile, Dataset, Event, Job, JobInput, Model, Push
@@ -20,7 +21,6 @@ from jobs.uploads import delete_dataset, delete_model
 
 JANITOR = "janitor"
 CHATTER = ("progress", "metric", "log")  # of no use for long; what happened stays told
-PUSHING = ("queued", "running")
 DELETE: dict[type[Any], Any] = {Model: delete_model, Dataset: delete_dataset}
 
 
@@ -33,7 +33,7 @@ def keep_until(s: Session, scope: Scope, table: type[Any], id_: str, expires_at:
     row = get(s, scope, table, id_, lock=True)
     if table is Artifact and row.expired_at is not None:
         raise refuse("expired", "the files of this artifact are gone; only its figures are left")
-    if expires_at is not None and expires_at <= s.scalars(select(db_now())).one():
+    if expires_at is not None and expires_at <= now(s):
         raise refuse("request_invalid", "/expires_at: this time has passed; legal: a later one", param="/expires_at")
     row.expires_at = expires_at
     audit(s, scope, f"{table.__tablename__}.keep", id_)
@@ -50,11 +50,11 @@ def drop_files(s: Session, scope: Scope, artifact_id: str) -> None:
     row = get(s, scope, Artifact, artifact_id, lock=True)
     if row.expired_at is not None:
         return
-    pushes = select(Push.id).where(Push.artifact_id == artifact_id, Push.state.in_(PUSHING)).limit(1)
+    pushes = select(Push.id).where(Push.artifact_id == artifact_id, Push.state.in_(UNFINISHED)).limit(1)
     if (push := s.scalars(pushes).first()) is not None:
         raise refuse("in_use", f"{push} has not ended; wait for it, or delete it first")
     s.execute(delete(ArtifactFile).where(ArtifactFile.artifact_id == artifact_id))
-    row.expired_at = s.scalars(select(db_now())).one()
+    row.expired_at = now(s)
     audit(s, scope, "artifact.expire" if scope.who == JANITOR else "artifact.delete", artifact_id)
     s.flush()
 
@@ -69,7 +69,7 @@ def due(s: Session, limit: int) -> list[Due]:
     for table in (Model, Dataset, Artifact):
         query = select(table.id, table.project_id).where(table.expires_at <= db_now())
         if table is Artifact:
-            pushed = exists().where(Push.artifact_id == Artifact.id, Push.state.in_(PUSHING))
+            pushed = exists().where(Push.artifact_id == Artifact.id, Push.state.in_(UNFINISHED))
             query = query.where(Artifact.expired_at.is_(None), ~pushed)
         else:
             query = query.where(~needed.where(JobInput.object_id == table.id))

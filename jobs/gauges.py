@@ -10,8 +10,8 @@ from sqlalchemy.orm import Session
 from jobs.clock import db_now
 from jobs.states import HELD, State
 from jobs.tables import Inspection, Job, Push, Worker
+from jobs.workers import UNSEEN_S
 
-ALIVE_S = 60.0  # a worker says three times as often that it lives
 ASKED, DEVICES = ("auto", "cpu", "cuda"), ("cpu", "cuda")
 WAITING = ("queued", "running")
 
@@ -51,7 +51,7 @@ def read(s: Session, lease_s: float) -> dict[str, dict[str, float]]:
     }
     silent = select(func.count()).where(Job.state.in_(HELD), Job.heartbeat_at < db_now() - lease_s / 2)
     oldest = select(func.max(db_now() - Inspection.created_at)).where(Inspection.state.in_(WAITING))
-    alive = s.scalars(select(Worker.devices).where(Worker.seen_at > db_now() - ALIVE_S)).all()
+    alive = s.scalars(select(Worker.devices).where(Worker.seen_at > db_now() - UNSEEN_S)).all()
     states = {state: jobs for state, jobs in s.execute(select(Job.state, func.count()).group_by(Job.state))}  # noqa: C416
     return {
         "jobs": {state.value: states.get(state, 0) for state in State},

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from jobs.problem import refuse
 from jobs.requests import InspectionRequest
-from jobs.scope import Scope, get
+from jobs.scope import Scope, get, scoped
 from jobs.tables import Dataset, Model, ModelFile
 
 ROLES = ("train", "eval", "select", "unlabelled")
@@ -68,6 +68,17 @@ def order(s: Session, project_id: str, spec: Mapping[str, Any]) -> Order:
         model=tuple(InputFile(file.path, file.sha256 or "", file.size or 0) for file in files),
         data={role: InputData(row.sha256, row.size, row.format) for role, row in datasets.items()},
     )
+
+
+def contents(
+    s: Session, scope: Scope, request: InspectionRequest
+) -> tuple[list[tuple[str, str | None]], dict[str, Dataset]]:
+    """What a request is about, whatever ids it was uploaded under: (path, sha256) of the model's files in order, and
+    the datasets by role."""
+    files = s.scalars(scoped(ModelFile, scope).where(ModelFile.model_id == request.model))
+    given = request.data.ids()
+    rows = {row.id: row for row in s.scalars(scoped(Dataset, scope).where(Dataset.id.in_(given.values())))}
+    return sorted((file.path, file.sha256) for file in files), {role: rows[id_] for role, id_ in given.items()}
 
 
 def require(s: Session, scope: Scope, request: InspectionRequest) -> None:

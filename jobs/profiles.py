@@ -17,10 +17,11 @@ from core.recipe import Ladder, Recipe, Target
 from jobs.db import insert_once
 from jobs.events import stored
 from jobs.ids import new_id
+from jobs.inputs import contents
 from jobs.requests import PlanRequest, digest
 from jobs.scope import Scope, scoped
 from jobs.states import HELD
-from jobs.tables import Dataset, Job, ModelFile, Profile
+from jobs.tables import Job, Profile
 
 
 def key_of(s: Session, scope: Scope, request: PlanRequest, recipe: Recipe, target: Target) -> str | None:
@@ -28,13 +29,11 @@ def key_of(s: Session, scope: Scope, request: PlanRequest, recipe: Recipe, targe
     asked = (request.ladder or Ladder()).targets(target)
     if not any(recipe.open_for(each) for each in asked):
         return None
-    files = s.scalars(scoped(ModelFile, scope).where(ModelFile.model_id == request.model))
-    given = {role: id_ for role, id_ in request.data.ids().items() if role != "eval"}  # decides nothing
-    rows = {row.id: row.sha256 for row in s.scalars(scoped(Dataset, scope).where(Dataset.id.in_(given.values())))}
+    model, data = contents(s, scope, request.inspection())
     return digest(
         {
-            "model": sorted((file.path, file.sha256) for file in files),
-            "data": {role: rows[id_] for role, id_ in given.items()},
+            "model": model,
+            "data": {role: row.sha256 for role, row in data.items() if role != "eval"},  # that decides nothing
             "columns": request.data.columns.model_dump(mode="json"),
             "seed": request.seed,
             "task": request.task,

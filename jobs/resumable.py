@@ -15,7 +15,7 @@ from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
 from jobs import quotas
-from jobs.clock import db_now
+from jobs.clock import db_now, now
 from jobs.ids import new_id
 from jobs.problem import refuse
 from jobs.scope import Scope, audit, get
@@ -75,7 +75,7 @@ def start_upload(
 def get_upload(s: Session, scope: Scope, upload_id: str, *, lock: bool = False) -> Upload:
     """An upload that has not expired. Raises Refused (not_found)."""
     row = get(s, scope, Upload, upload_id, lock=lock)
-    if s.scalars(select(db_now())).one() >= row.expires_at:
+    if now(s) >= row.expires_at:
         raise refuse("not_found", "this upload has expired: no byte came for too long")
     return row
 

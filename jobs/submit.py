@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from core.errors import CompressionError
@@ -149,13 +148,10 @@ def retry(
     Raises:
         Refused: not_found (of the job; of inputs that were deleted), job_not_finished, job_succeeded, as `submit`.
     """
-    made = select(Job).where(Job.project_id == scope.project_id, Job.idempotency_key == idempotency_key)
-    parent = s.scalars(scoped(Job, scope).where(Job.id == job_id)).one_or_none()
-    if parent is None and idempotency_key is not None:
-        before = s.scalars(made.where(Job.parent_job_id == job_id)).one_or_none()
-        if before is not None:  # the parent was deleted since
-            return before, True
-    parent = parent or get(s, scope, Job, job_id)
+    before = _of_key(s, scope, idempotency_key)
+    if before is not None and before.parent_job_id == job_id and not _there(s, scope, job_id):
+        return before, True  # what it does again was deleted since
+    parent = get(s, scope, Job, job_id)
     if parent.state not in TERMINAL:
         raise refuse("job_not_finished", f"the job is {parent.state.value}; only one that failed can be retried")
     if parent.state is State.SUCCEEDED:
@@ -184,14 +180,22 @@ def _cached(s: Session, scope: Scope, request: JobRequest, key: str | None, *, h
 
 
 def _replayed(s: Session, scope: Scope, key: str | None, body: str) -> Job | None:
-    if key is None:
-        return None
-    job = s.scalars(
-        scoped(Job, scope).where(Job.idempotency_key == key).execution_options(populate_existing=True)
-    ).one_or_none()
+    job = _of_key(s, scope, key)
     if job is not None and job.idempotency_hash != body:
         raise refuse("idempotency_key_reused", f"this Idempotency-Key made {job.id} from another body; use a new key")
     return job
+
+
+def _of_key(s: Session, scope: Scope, key: str | None) -> Job | None:
+    """The job that an idempotency key made."""
+    if key is None:
+        return None
+    made = scoped(Job, scope).where(Job.idempotency_key == key)
+    return s.scalars(made.execution_options(populate_existing=True)).one_or_none()
+
+
+def _there(s: Session, scope: Scope, job_id: str) -> bool:
+    return s.scalars(scoped(Job, scope).where(Job.id == job_id)).one_or_none() is not None
 
 
 def _found(job: Job | None) -> Job:

@@ -10,12 +10,12 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from sqlalchemy import event, select
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session, SessionTransaction
 
+from jobs.db import insert
 from jobs.tables import Tally
 
 WAITING = "tallies"
@@ -95,8 +95,7 @@ def _write(s: Session) -> None:
     waiting: dict[str, float] = s.info.pop(WAITING, {})
     if not waiting:
         return
-    kind: Any = sqlite if s.get_bind().dialect.name == "sqlite" else postgresql
-    statement = kind.insert(Tally)
+    statement = insert(s, Tally)
     added = {"value": Tally.value + statement.excluded.value}
     rows = [{"id": id_, "value": value} for id_, value in sorted(waiting.items())]
     s.execute(statement.values(rows).on_conflict_do_update(index_elements=[Tally.id], set_=added))

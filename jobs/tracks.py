@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import and_, or_, select, update
 from sqlalchemy.orm import Session
 
-from jobs.clock import db_now
+from jobs.clock import db_now, now
 from jobs.problem import Problem
 from jobs.requests import TrackRequest
 from jobs.states import TERMINAL, State
@@ -93,8 +93,8 @@ def fail_track(s: Session, due: Due, problem: Problem, *, retry_s: float, give_u
     server will not have it. False: as `kept_track`."""
     row = s.get(Track, due.job_id, populate_existing=True)
     failures = row.failures if row is not None else 0
-    now = s.scalars(select(db_now())).one()
-    over = not problem.retryable or (due.finished_at is not None and now - due.finished_at >= give_up_s)
+    time = now(s)
+    over = not problem.retryable or (due.finished_at is not None and time - due.finished_at >= give_up_s)
     wait_s = min(retry_s * 2 ** min(failures, 30), LONGEST_WAIT_S)
     after = {"failures": failures + 1, "error": problem.as_dict(), "lease_until": None, "not_before": db_now() + wait_s}
     return _held(s, due, **after, **({"finished_at": db_now()} if over else {}))

@@ -12,10 +12,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, Select, case, func, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from jobs.clock import now
+from jobs.db import insert
 from jobs.states import HELD
 from jobs.tables import ArtifactFile, Dataset, Job, ModelFile, Usage
 
@@ -33,8 +33,7 @@ def settle(s: Session, job: Job, *, lost: bool) -> None:
         return
     time = now(s)
     until = job.heartbeat_at if lost and job.heartbeat_at is not None else time
-    kind: Any = sqlite if s.get_bind().dialect.name == "sqlite" else postgresql
-    row = kind.insert(Usage).values(
+    row = insert(s, Usage).values(
         project_id=job.project_id, month=month_of(time), hardware=job.hardware, seconds=max(0.0, until - job.metered_at)
     )
     key = [Usage.project_id, Usage.month, Usage.hardware]

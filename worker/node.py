@@ -47,7 +47,7 @@ class Node:
         self.db = connect(settings)
         self.store = open_store(settings)
         self.draining = threading.Event()
-        self.engine_id = engine_id(settings.threads)
+        self.engine_id = engine_id(settings.threads) if "job" in kinds else None  # reads all of core
         roster.sweep(settings.work_dir)
         self._roster = roster.Roster(settings.work_dir)
         self._threads: list[threading.Thread] = []

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Unpack
 
 from ladapress import types
 from ladapress.modes import Mode, operation
-from ladapress.pages import Asked, listing
+from ladapress.pages import Asked, Window, listing
 from ladapress.resource import Resource
 from ladapress.transport import given, place
 
@@ -40,20 +41,9 @@ class ApiKeys(Resource[Mode]):
         return await self._ask(types.ApiKey, "GET", place("api_keys", key_id))
 
     @listing
-    def list(
-        self,
-        *,
-        created_after: datetime | str | None = None,
-        created_before: datetime | str | None = None,
-        limit: int = 20,
-        after: str | None = None,
-        before: str | None = None,
-    ) -> Asked[types.ApiKey]:
+    def list(self, **window: Unpack[Window]) -> Asked[types.ApiKey]:
         """Newest first, `limit` a page; those that have ended, too."""
-        return self._list(
-            types.ApiKey, place("api_keys"), created_after=created_after, created_before=created_before, limit=limit,
-            after=after, before=before,
-        )  # fmt: skip
+        return self._list(types.ApiKey, place("api_keys"), window)
 
     @operation
     async def rotate(

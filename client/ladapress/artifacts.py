@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from datetime import datetime
 from pathlib import Path
+from typing import Unpack
 
 from ladapress import types
 from ladapress.download import fetch
 from ladapress.modes import Mode, operation
-from ladapress.pages import Asked, listing
+from ladapress.pages import Asked, Window, listing
 from ladapress.resource import Moved, Resource, nobody
 from ladapress.transport import place
 
@@ -27,17 +28,10 @@ class Artifacts(Resource[Mode]):
         self,
         *,
         job_id: str | None = None,
-        created_after: datetime | str | None = None,
-        created_before: datetime | str | None = None,
-        limit: int = 20,
-        after: str | None = None,
-        before: str | None = None,
+        **window: Unpack[Window],
     ) -> Asked[types.Artifact]:
         """Newest first, `limit` a page; those of one job where it is named."""
-        return self._list(
-            types.Artifact, place("artifacts"), job_id=job_id, created_after=created_after,
-            created_before=created_before, limit=limit, after=after, before=before,
-        )  # fmt: skip
+        return self._list(types.Artifact, place("artifacts"), window, job_id=job_id)
 
     @operation
     async def keep(self, artifact_id: str, *, expires_at: datetime | str | None) -> types.Artifact:

@@ -14,9 +14,8 @@ async with AsyncClient() as client:
 from __future__ import annotations
 
 import os
-from datetime import datetime
 from types import TracebackType
-from typing import Generic
+from typing import Generic, Unpack
 
 import httpx2
 
@@ -28,7 +27,7 @@ from ladapress.inputs import Datasets, Models
 from ladapress.jobs import Jobs
 from ladapress.keys import Keys, key_set
 from ladapress.modes import Async, Mode, Sync, operation
-from ladapress.pages import Asked, listing
+from ladapress.pages import Asked, Window, listing
 from ladapress.plans import Inspections, Plans
 from ladapress.ports import Blocking, Port, Waiting
 from ladapress.pushes import Pushes
@@ -92,11 +91,7 @@ class Service(Resource[Mode], Generic[Mode]):
         action: str | None = None,
         object_id: str | None = None,
         who: str | None = None,
-        created_after: datetime | str | None = None,
-        created_before: datetime | str | None = None,
-        limit: int = 20,
-        after: str | None = None,
-        before: str | None = None,
+        **window: Unpack[Window],
     ) -> Asked[types.AuditEntry]:
         """What was done in the project, newest first, `limit` a page. Needs the scope "admin".
 
@@ -105,10 +100,7 @@ class Service(Resource[Mode], Generic[Mode]):
             object_id: only what was done to this object.
             who: only what this key or person did.
         """
-        return self._list(
-            types.AuditEntry, place("audit"), action=action, object_id=object_id, who=who, created_after=created_after,
-            created_before=created_before, limit=limit, after=after, before=before,
-        )  # fmt: skip
+        return self._list(types.AuditEntry, place("audit"), window, action=action, object_id=object_id, who=who)
 
     @operation
     async def signing_keys(self) -> Keys:

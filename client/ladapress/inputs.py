@@ -7,12 +7,12 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from ladapress import resumable, types, uploads
 from ladapress.errors import LadapressError
 from ladapress.modes import Mode, operation
-from ladapress.pages import Asked, listing
+from ladapress.pages import Asked, Window, listing
 from ladapress.resource import Moved, Resource, nobody
 from ladapress.transport import Transport, given, parsed, place
 
@@ -72,20 +72,9 @@ class Models(Resource[Mode]):
         return await self._ask(types.Model, "GET", place("models", model_id))
 
     @listing
-    def list(
-        self,
-        *,
-        created_after: datetime | str | None = None,
-        created_before: datetime | str | None = None,
-        limit: int = 20,
-        after: str | None = None,
-        before: str | None = None,
-    ) -> Asked[types.Model]:
+    def list(self, **window: Unpack[Window]) -> Asked[types.Model]:
         """Newest first, `limit` a page."""
-        return self._list(
-            types.Model, place("models"), created_after=created_after, created_before=created_before, limit=limit,
-            after=after, before=before,
-        )  # fmt: skip
+        return self._list(types.Model, place("models"), window)
 
     @operation
     async def keep(self, model_id: str, *, expires_at: datetime | str | None) -> types.Model:
@@ -154,20 +143,9 @@ class Datasets(Resource[Mode]):
         return await self._ask(types.Dataset, "GET", place("datasets", dataset_id))
 
     @listing
-    def list(
-        self,
-        *,
-        created_after: datetime | str | None = None,
-        created_before: datetime | str | None = None,
-        limit: int = 20,
-        after: str | None = None,
-        before: str | None = None,
-    ) -> Asked[types.Dataset]:
+    def list(self, **window: Unpack[Window]) -> Asked[types.Dataset]:
         """Newest first, `limit` a page."""
-        return self._list(
-            types.Dataset, place("datasets"), created_after=created_after, created_before=created_before, limit=limit,
-            after=after, before=before,
-        )  # fmt: skip
+        return self._list(types.Dataset, place("datasets"), window)
 
     @operation
     async def keep(self, dataset_id: str, *, expires_at: datetime | str | None) -> types.Dataset:

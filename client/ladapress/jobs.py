@@ -5,14 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
-from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 from ladapress import events, types
 from ladapress.errors import LadapressError
 from ladapress.handle import JobHandle
 from ladapress.modes import Mode, operation, stream
-from ladapress.pages import Asked, listing, query
+from ladapress.pages import Asked, Window, listing, query
 from ladapress.resource import Resource
 from ladapress.transport import given, place
 
@@ -95,11 +94,7 @@ class Jobs(Resource[Mode]):
         name: str | None = None,
         model: str | None = None,
         metadata: Mapping[str, str] | None = None,
-        created_after: datetime | str | None = None,
-        created_before: datetime | str | None = None,
-        limit: int = 20,
-        after: str | None = None,
-        before: str | None = None,
+        **window: Unpack[Window],
     ) -> Asked[JobHandle[Mode]]:
         """Newest first, `limit` a page; `after` is the last id of the page before.
 
@@ -108,10 +103,7 @@ class Jobs(Resource[Mode]):
             model: id of the model that a job compresses.
             metadata: pairs that a job must have all.
         """
-        asked = query(
-            status=status, name=name, model=model, metadata=metadata, created_after=created_after,
-            created_before=created_before, limit=limit, after=after, before=before,
-        )  # fmt: skip
+        asked = query(window, status=status, name=name, model=model, metadata=metadata)
         return Asked(place("jobs"), lambda row: JobHandle.of(self._transport, row, "GET /v1/jobs"), asked)
 
     @operation

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mappin
 from dataclasses import dataclass
 from datetime import datetime
 from functools import wraps
-from typing import Any, Concatenate, Generic, TypeVar, overload
+from typing import Any, Concatenate, Generic, TypedDict, TypeVar, overload
 
 from pydantic import BaseModel
 
@@ -28,6 +28,17 @@ class Envelope(BaseModel):
     has_more: bool = False
     first_id: str | None = None
     last_id: str | None = None
+
+
+class Window(TypedDict, total=False):
+    """What every list takes: rows made from `created_after` on and before `created_before`; `limit` a page, 20 where it
+    is not given; from the page after or just before a row's id on."""
+
+    created_after: datetime | str | None
+    created_before: datetime | str | None
+    limit: int
+    after: str | None
+    before: str | None
 
 
 @dataclass
@@ -125,9 +136,11 @@ class listing(Generic[P, Row]):  # noqa: N801  # a decorator
         return call
 
 
-def query(*, metadata: Mapping[str, str] | None = None, **filters: Any) -> dict[str, Any]:
+def query(window: Window, *, metadata: Mapping[str, str] | None = None, **filters: Any) -> dict[str, Any]:
     """Filters as they stand in an address: times in RFC 3339, `metadata[key]=value` each; None is left out."""
-    told = {name: _told(value) for name, value in given(filters).items()}
+    if unknown := sorted(window.keys() - Window.__annotations__.keys()):
+        raise TypeError(f"a list takes no {', '.join(unknown)}")
+    told = {name: _told(value) for name, value in given({**filters, "limit": 20, **window}).items()}
     return told | {f"metadata[{key}]": value for key, value in (metadata or {}).items()}
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from datetime import datetime
+from typing import Unpack
 
 from ladapress import types
 from ladapress.errors import LadapressError
 from ladapress.modes import Mode, operation
-from ladapress.pages import Asked, listing
+from ladapress.pages import Asked, Window, listing
 from ladapress.resource import Resource
 from ladapress.transport import given, place
 
@@ -58,17 +58,10 @@ class Pushes(Resource[Mode]):
         self,
         *,
         artifact_id: str | None = None,
-        created_after: datetime | str | None = None,
-        created_before: datetime | str | None = None,
-        limit: int = 20,
-        after: str | None = None,
-        before: str | None = None,
+        **window: Unpack[Window],
     ) -> Asked[types.Push]:
         """Newest first, `limit` a page; those of one artifact where it is named."""
-        return self._list(
-            types.Push, place("pushes"), artifact_id=artifact_id, created_after=created_after,
-            created_before=created_before, limit=limit, after=after, before=before,
-        )  # fmt: skip
+        return self._list(types.Push, place("pushes"), window, artifact_id=artifact_id)
 
     @operation
     async def delete(self, push_id: str) -> None:

@@ -6,8 +6,8 @@ class Webhooks(Resource[Mode]):
         return await self._ask(types.WebhookEndpoint, "POST", place("webhook_endpoints"), json={"url": url})
 
     @listing
-    def list(self, *, limit: int = 20, after: str | None = None) -> Asked[types.WebhookEndpoint]:
-        return self._list(types.WebhookEndpoint, place("webhook_endpoints"), limit=limit, after=after)
+    def list(self, **window: Unpack[Window]) -> Asked[types.WebhookEndpoint]:
+        return self._list(types.WebhookEndpoint, place("webhook_endpoints"), window)
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from ladapress.modes import Mode, Moded
-from ladapress.pages import Asked, query
+from ladapress.pages import Asked, Window, query
 from ladapress.transport import Transport, parsed, rfc3339
 
 Kind = TypeVar("Kind", bound=BaseModel)
@@ -49,6 +49,13 @@ class Resource(Moded[Mode]):
         await self._transport.delete(path)
 
     def _list(
-        self, kind: type[Kind], path: str, *, metadata: Mapping[str, str] | None = None, **filters: Any
+        self,
+        kind: type[Kind],
+        path: str,
+        window: Window,
+        *,
+        metadata: Mapping[str, str] | None = None,
+        **filters: Any,
     ) -> Asked[Kind]:
-        return Asked(path, lambda row: parsed(kind, row, f"GET {path}"), query(metadata=metadata, **filters))
+        asked = query(window, metadata=metadata, **filters)
+        return Asked(path, lambda row: parsed(kind, row, f"GET {path}"), asked)

@@ -10,15 +10,14 @@ import hashlib
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
-from datetime import datetime
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Unpack
 
 from ladapress import types
 from ladapress.backoff import FIRST_DELAY_S
 from ladapress.errors import LadapressError
 from ladapress.modes import Mode, operation
-from ladapress.pages import Asked, listing
+from ladapress.pages import Asked, Window, listing
 from ladapress.resource import Moved, Resource
 from ladapress.transport import Transport, place
 
@@ -38,20 +37,9 @@ class Uploads(Resource[Mode]):
         return await self._ask(types.Upload, "GET", place("uploads", upload_id))
 
     @listing
-    def list(
-        self,
-        *,
-        created_after: datetime | str | None = None,
-        created_before: datetime | str | None = None,
-        limit: int = 20,
-        after: str | None = None,
-        before: str | None = None,
-    ) -> Asked[types.Upload]:
+    def list(self, **window: Unpack[Window]) -> Asked[types.Upload]:
         """Newest first, `limit` a page."""
-        return self._list(
-            types.Upload, place("uploads"), created_after=created_after, created_before=created_before, limit=limit,
-            after=after, before=before,
-        )  # fmt: skip
+        return self._list(types.Upload, place("uploads"), window)
 
     @operation
     async def delete(self, upload_id: str) -> None:

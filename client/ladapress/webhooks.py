@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from typing import Unpack
 
 from ladapress import types
 from ladapress.modes import Mode, operation
-from ladapress.pages import Asked, listing
+from ladapress.pages import Asked, Window, listing
 from ladapress.resource import Resource
 from ladapress.transport import given, place
 
@@ -42,20 +42,9 @@ class Webhooks(Resource[Mode]):
         return await self._ask(types.WebhookEndpoint, "GET", place("webhook_endpoints", endpoint_id))
 
     @listing
-    def list(
-        self,
-        *,
-        created_after: datetime | str | None = None,
-        created_before: datetime | str | None = None,
-        limit: int = 20,
-        after: str | None = None,
-        before: str | None = None,
-    ) -> Asked[types.WebhookEndpoint]:
+    def list(self, **window: Unpack[Window]) -> Asked[types.WebhookEndpoint]:
         """Newest first, `limit` a page."""
-        return self._list(
-            types.WebhookEndpoint, place("webhook_endpoints"), created_after=created_after,
-            created_before=created_before, limit=limit, after=after, before=before,
-        )  # fmt: skip
+        return self._list(types.WebhookEndpoint, place("webhook_endpoints"), window)
 
     @operation
     async def update(
@@ -97,17 +86,12 @@ class Webhooks(Resource[Mode]):
         endpoint_id: str,
         *,
         status: str | None = None,
-        created_after: datetime | str | None = None,
-        created_before: datetime | str | None = None,
-        limit: int = 20,
-        after: str | None = None,
-        before: str | None = None,
+        **window: Unpack[Window],
     ) -> Asked[types.WebhookDelivery]:
         """What was, is and will be sent to an endpoint, newest first, `limit` a page."""
         return self._list(
-            types.WebhookDelivery, place("webhook_endpoints", endpoint_id, "deliveries"), status=status,
-            created_after=created_after, created_before=created_before, limit=limit, after=after, before=before,
-        )  # fmt: skip
+            types.WebhookDelivery, place("webhook_endpoints", endpoint_id, "deliveries"), window, status=status
+        )
 
     @operation
     async def delivery(self, endpoint_id: str, delivery_id: str) -> types.WebhookDeliveryDetail:

@@ -7,7 +7,7 @@ from pathlib import Path
 from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.orm import Session
 
-from jobs.clock import db_now
+from jobs.clock import db_now, now
 from jobs.ids import new_id
 from jobs.problem import refuse
 from jobs.scope import Scope, audit, get
@@ -113,8 +113,7 @@ def ping(s: Session, scope: Scope, endpoint_id: str) -> WebhookDelivery:
         Refused: not_found; endpoint_disabled.
     """
     row = enabled(s, scope, endpoint_id)
-    now = s.scalars(select(db_now())).one()
-    columns = message(scope.project_id, row.id, PING, {"object": "webhook_endpoint", "id": row.id}, now)
+    columns = message(scope.project_id, row.id, PING, {"object": "webhook_endpoint", "id": row.id}, now(s))
     s.execute(insert(WebhookDelivery), [columns])
     audit(s, scope, "webhook_endpoint.test", endpoint_id)
     return get(s, scope, WebhookDelivery, columns["id"])
