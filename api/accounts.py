@@ -5,11 +5,11 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, AwareDatetime, Field
+from pydantic import AfterValidator, Field
 from sqlalchemy.orm import Session
 
 from api import views
-from api.schemas import Answer, Page
+from api.schemas import Answer, Page, Time
 from core.method import Closed
 from jobs import quotas, tables, usage
 from jobs.clock import now
@@ -38,7 +38,7 @@ class KeyCreate(Closed):
         max_length=len(SCOPES),
         description='"read", "write": everything of the project; "jobs:write" ...: one area. "admin": keys and audit.',
     )
-    expires_at: AwareDatetime | None = Field(None, description="When the key ends by itself; absent: never.")
+    expires_at: Time | None = Field(None, description="When the key ends by itself; absent: never.")
 
 
 class KeyRotate(Closed):

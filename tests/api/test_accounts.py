@@ -110,6 +110,7 @@ def test_a_key_ends_when_it_was_to_end(admin: tuple[TestClient, dict[str, str]])
         ({"name": "x", "scopes": ["root"]}, "/scopes/0"),
         ({"name": "x", "expires_at": "2001-01-01T00:00:00Z"}, "/expires_at"),
         ({"name": "x", "expires_at": "2101-01-01T00:00:00"}, "/expires_at"),
+        ({"name": "x", "expires_at": 4e9}, "/expires_at"),
         ({"name": "x", "project_id": "proj_x"}, "/project_id"),
     ],
 )
