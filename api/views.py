@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from api import schemas
+from api import schemas, schemas_events
 from core.forecast import Forecast
 from jobs import tables
 from jobs.clock import now
@@ -243,24 +243,26 @@ def signing_key(row: tables.SigningKey) -> schemas.SigningKey:
     )
 
 
-def event(row: tables.Event) -> schemas.JobEvent:
+def event(row: tables.Event) -> schemas_events.JobEvent:
     """One event of a job."""
-    return schemas.JobEvent(id=row.id, job_id=row.job_id, seq=row.seq, type=row.type, at=time(row.at), data=row.data)
+    return schemas_events.JobEvent(
+        id=row.id, job_id=row.job_id, seq=row.seq, type=row.type, at=time(row.at), data=row.data
+    )
 
 
-def gaps(rows: Sequence[tables.Event], after: int) -> list[schemas.Gap]:
+def gaps(rows: Sequence[tables.Event], after: int) -> list[schemas_events.Gap]:
     """The sequence numbers between `after` and the last row that no row has."""
     seen = [after, *(row.seq for row in rows)]
-    return [schemas.Gap(first=one + 1, last=two - 1) for one, two in pairwise(seen) if two > one + 1]
+    return [schemas_events.Gap(first=one + 1, last=two - 1) for one, two in pairwise(seen) if two > one + 1]
 
 
-def curves(rows: Sequence[tables.Event]) -> list[schemas.JobCurve]:
+def curves(rows: Sequence[tables.Event]) -> list[schemas_events.JobCurve]:
     """Curves from the "metric" events of a job."""
-    found: dict[str, list[schemas.JobCurvePoint]] = {}
+    found: dict[str, list[schemas_events.JobCurvePoint]] = {}
     for row in rows:
-        told = schemas.JobCurvePoint(seq=row.seq, at=time(row.at), **_only(row.data, "step", "value"))
+        told = schemas_events.JobCurvePoint(seq=row.seq, at=time(row.at), **_only(row.data, "step", "value"))
         found.setdefault(row.data["name"], []).append(told)
-    return [schemas.JobCurve(name=name, points=points) for name, points in sorted(found.items())]
+    return [schemas_events.JobCurve(name=name, points=points) for name, points in sorted(found.items())]
 
 
 def is_last(row: tables.Event) -> bool:

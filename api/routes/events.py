@@ -19,7 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.routing import Match
 from starlette.types import Scope as AsgiScope
 
-from api import schemas, views
+from api import schemas_events, views
 from api.auth import Reader, still_welcome
 from api.context import Context, Ctx
 from api.errors import StreamEnded, responses
@@ -59,11 +59,11 @@ def list_events(
     limit: Annotated[int, Query(ge=1, le=1000, description="Events of one page.")] = 100,
     after: After = 0,
     last_event_id: LastEventId = None,
-) -> schemas.EventList:
+) -> schemas_events.EventList:
     """Events of a job, oldest first. With `Accept: text/event-stream`: each as it happens, until the job's end."""
     rows = _read(context, scope, job_id, max(after, sequence(last_event_id)), limit + 1)
     shown = rows[:limit]
-    return schemas.EventList(
+    return schemas_events.EventList(
         data=[views.event(row) for row in shown],
         has_more=len(rows) > limit,
         first_id=shown[0].seq if shown else None,
@@ -78,12 +78,12 @@ def list_metrics(
     context: Ctx,
     scope: Reader,
     name: Annotated[str | None, Query(max_length=80, description="Only this curve.")] = None,
-) -> schemas.JobCurveList:
+) -> schemas_events.JobCurveList:
     """The curves of a job so far: loss, agreement and what else its methods tell while they train."""
     with context.database.readers() as s:
         rows = service.metrics(s, scope, job_id)
     curves = views.curves(rows)
-    return schemas.JobCurveList(data=[curve for curve in curves if name in (None, curve.name)])
+    return schemas_events.JobCurveList(data=[curve for curve in curves if name in (None, curve.name)])
 
 
 def start(job_id: Id, context: Ctx, scope: Reader, after: After = 0, last_event_id: LastEventId = None) -> int:
