@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import socket
 from types import FrameType
 
 import uvicorn
+from anyio.to_thread import run_sync
 
 from api.app import create_app
 from api.context import Context
@@ -22,6 +24,11 @@ class Server(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         self.context.closing = True
         super().handle_exit(sig, frame)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Spans that wait go out here: uvicorn raises the signal again when it is done, and nothing follows."""
+        await super().shutdown(sockets)
+        await run_sync(traces.flush)
 
 
 def main() -> None:
@@ -48,7 +55,6 @@ def main() -> None:
     server = Server(config)
     server.context = app.state.context
     server.run()
-    traces.flush()
     if not server.started:
         raise SystemExit(3)
 

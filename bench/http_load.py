@@ -76,9 +76,8 @@ class Api:
     """The API process; `restart` ends it as an operator does and starts another."""
 
     def __init__(self, settings: Settings) -> None:
-        asked = {"DATA_DIR": settings.data_dir, "DATABASE_URL": settings.database_url, "PORT": settings.port}
-        more = {"RATE_LIMITS": "off", "INSPECT_WAIT_S": 0}
-        self._environment = {**os.environ, **{f"LADAPRESS_{k}": str(v) for k, v in {**asked, **more}.items()}}
+        set_ = settings.model_copy(update={"rate_limits": False, "inspect_wait_s": 0})
+        self._environment = {**os.environ, **set_.environment()}
         self._port = settings.port
         self.most_bytes = 0
         self.start()

@@ -5,6 +5,7 @@ Reading them has no side effect: folders are made and connections opened by whoe
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from pathlib import Path
@@ -190,6 +191,17 @@ class Settings(BaseSettings):
     def quotas(self) -> dict[str, int | None]:
         """What a project may have where `ladapress projects quota` says nothing else, by the name of the quota."""
         return {name: getattr(self, f"quota_{name}") for name in QUOTAS}
+
+    def environment(self) -> dict[str, str]:
+        """Variables under which another process has these settings; what is None stays out."""
+        shown = self.model_dump(mode="json", exclude_none=True)
+        secrets = {name: value for name, value in self if isinstance(value, SecretStr)}
+        return {
+            f"LADAPRESS_{name.upper()}": value.get_secret_value()
+            if (value := secrets.get(name))
+            else (text if isinstance(text, str) else json.dumps(text))
+            for name, text in shown.items()
+        }
 
     def source_places(self) -> tuple[str, ...]:
         """The entries of `sources`."""

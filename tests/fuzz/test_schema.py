@@ -18,8 +18,9 @@ import pytest
 
 from jobs.keys import bootstrap, new_token
 from jobs.settings import Settings
+from tests.api.live import serve
 from tests.api.results import finished
-from tests.fuzz.served import served
+from tests.fuzz.workers import workers
 from tests.jobs.world import World
 
 ROOT = Path(__file__).parents[2]
@@ -54,9 +55,10 @@ def fuzz(folder: Path, url: str | None, *, examples: int, seed: str, phases: str
     secret = new_token()
     key_file.write_text(secret)
     settings = Settings(data_dir=folder / "data", inspect_wait_s=0.2, bootstrap_key_file=key_file, **given)
-    with served(settings) as live:
+    with serve(settings) as live:
         with live.world.db.sessions.begin() as s:
             bootstrap(s, settings)
+        # before the workers start: they would take the jobs that are to end here
         (folder / "ids.json").write_text(json.dumps(planted(live.world)))
         environment = {
             **os.environ,
@@ -64,15 +66,16 @@ def fuzz(folder: Path, url: str | None, *, examples: int, seed: str, phases: str
             "LADAPRESS_FUZZ_IDS": str(folder / "ids.json"),
             "PYTHONPATH": str(ROOT),
         }
-        done = subprocess.run(
-            [
-                str(Path(sys.executable).parent / "st"), "run", f"{live.url}/openapi.json",
-                "--header", f"Authorization: Bearer {secret}", "--max-examples", str(examples), "--seed", seed,
-                "--phases", phases, "--exclude-checks", ",".join(NOT_CHECKED), "--request-timeout", "30", "--no-color",
-                "--generation-database", "none", "--continue-on-failure",
-            ],
-            cwd=folder, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False,
-        )  # fmt: skip
+        with workers(live.world):
+            done = subprocess.run(
+                [
+                    str(Path(sys.executable).parent / "st"), "run", f"{live.url}/openapi.json",
+                    "--header", f"Authorization: Bearer {secret}", "--max-examples", str(examples), "--seed", seed,
+                    "--phases", phases, "--exclude-checks", ",".join(NOT_CHECKED), "--request-timeout", "30",
+                    "--no-color", "--generation-database", "none", "--continue-on-failure",
+                ],
+                cwd=folder, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False,
+            )  # fmt: skip
     assert done.returncode == 0, done.stdout[-30_000:] + done.stderr[-3_000:]
     made = re.search(r"(\d+) generated", done.stdout)
     assert made is not None, done.stdout[-3_000:]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 from sqlalchemy import inspect, text
 from sqlalchemy.exc import DBAPIError
 
@@ -135,6 +135,14 @@ def test_settings_come_from_the_environment_and_hang_on_data_dir(monkeypatch: py
     assert (settings.store_dir, settings.work_dir) == (Path("/srv/lada/store"), Path("/srv/lada/work"))
     with pytest.raises(ValidationError):
         settings.lease_s = 7  # type: ignore[misc]
+
+
+def test_settings_give_the_environment_they_would_come_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lists, numbers, paths, switches and secrets."""
+    settings = Settings(data_dir=Path("/srv/lada"), store_secret_access_key=SecretStr("s3cret"), rate_limits=False)
+    for name, value in settings.environment().items():
+        monkeypatch.setenv(name, value)
+    assert Settings() == settings
 
 
 def test_reading_settings_touches_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,7 +38,9 @@ class Collector:
             named = {one.key: one.value.string_value for one in resource.resource.attributes}
             for scope in resource.scope_spans:
                 for one in scope.spans:
-                    attributes = {each.key: str(each.value) for each in one.attributes}
+                    attributes = {
+                        each.key: str(getattr(each.value, each.value.WhichOneof("value"))) for each in one.attributes
+                    }
                     ids = (one.trace_id.hex(), one.span_id.hex(), one.parent_span_id.hex())
                     times = (one.start_time_unix_nano, one.end_time_unix_nano)
                     self.spans.append(Span(named["service.name"], one.name, *ids, *times, attributes))

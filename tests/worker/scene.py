@@ -170,14 +170,9 @@ def worker(
     With `only_jobs` and a broker, it is one of the two processes that the operator's would start.
     """
     node = ("--node", "job", "--parent", str(os.getpid())) if only_jobs and scene.settings.broker_url else ()
-    fields = scene.settings.model_dump(mode="json", exclude_none=True)
-    named = {
-        f"LADAPRESS_{name.upper()}": value if isinstance(value, str) else json.dumps(value)
-        for name, value in fields.items()
-    }
     process = subprocess.Popen(
         [sys.executable, str(START), *node, *options],
-        env={**os.environ, **named},
+        env={**os.environ, **scene.settings.environment()},
         stderr=stderr,
         start_new_session=True,
     )

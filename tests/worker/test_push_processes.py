@@ -8,7 +8,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from sqlalchemy import select
@@ -57,9 +56,8 @@ def test_a_worker_pushes_what_its_jobs_publish(make_scene: MakeScene, form: str,
 def alone(server: Hub, tmp_path: Path, sqlite_url: str) -> Iterator[tuple[PushScene, subprocess.Popen[bytes]]]:
     """`python -m worker --only push` on a database with a queued push. A secret of the operator's stands around."""
     scene = PushScene.make(tmp_path, sqlite_url, registries(tmp_path, server).read_text())
-    fields = scene.settings.model_dump(mode="json", exclude_none=True)
-    named = {f"LADAPRESS_{name.upper()}": str(value) for name, value in fields.items()}
-    environment: dict[str, Any] = {**os.environ, **named, "HF_TOKEN": "hf_somebodyElses", "HF_HUB_OFFLINE": "1"}
+    environment = {**os.environ, **scene.settings.environment()}
+    environment |= {"HF_TOKEN": "hf_somebodyElses", "HF_HUB_OFFLINE": "1"}
     command = [sys.executable, "-m", "worker", "--only", "push"]
     process = subprocess.Popen(command, env=environment, cwd=Path(__file__).parents[2], start_new_session=True)
     yield scene, process

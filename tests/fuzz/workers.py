@@ -1,4 +1,4 @@
-"""A live service whose jobs go through: the API on a port, and a stand-in for the workers that takes milliseconds."""
+"""A stand-in for the workers that takes milliseconds, beside a live service: every job goes through."""
 
 from __future__ import annotations
 
@@ -9,17 +9,15 @@ from contextlib import contextmanager, suppress
 from sqlalchemy.exc import SQLAlchemyError
 
 from jobs import service
-from jobs.settings import Settings
-from tests.api.live import Live, serve
 from tests.api.results import inspector, publish
 from tests.jobs.world import World
 
 
 @contextmanager
-def served(settings: Settings) -> Iterator[Live]:
-    """The service until the context ends; every inspection is good and every second job succeeds."""
-    with serve(settings) as live, inspector(live.world), finisher(live.world):
-        yield live
+def workers(world: World) -> Iterator[None]:
+    """Until the context ends every inspection is good and every second job succeeds."""
+    with inspector(world), finisher(world):
+        yield
 
 
 @contextmanager
