@@ -16,6 +16,7 @@ from core.verify import shipped
 from tests.families import models
 
 ALWAYS = "modernbert", "onnx-fp16"  # angles that half precision cannot hold; all others take some minutes together
+HALF = torch.finfo(torch.float16).eps
 CELLS = [
     pytest.param(name, output, marks=[] if (name, output) == ALWAYS else pytest.mark.long)
     for name in models.NAMES
@@ -38,5 +39,6 @@ def test_a_file_is_the_model_as_its_format_rounds_it(name: str, output: Output, 
         with plain_inputs(twin):
             spread = (models.logits(twin, batch).float() - rounded).abs().max()  # of two runs in int8
         if WRITERS[output].rounds:
-            spread = 2 * (rounded - exact).abs().max()
+            # both are rounded, each its own way: how far depends on the processor's kernels
+            spread = torch.maximum(2 * (rounded - exact).abs().max(), 4 * HALF * exact.abs().max())
         torch.testing.assert_close(torch.from_numpy(found), rounded, rtol=0, atol=max(1e-3, float(spread)))
