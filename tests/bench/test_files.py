@@ -63,6 +63,7 @@ def test_a_row_that_stands_is_not_made_again(teacher: Path, task: Task, tmp_path
     assert made == 2
 
 
+@pytest.mark.long
 def test_what_makes_a_file_sees_no_graded_row(teacher: Path, task: Task, tmp_path: Path) -> None:
     seen: list[Material] = []
 

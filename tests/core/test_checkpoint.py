@@ -18,6 +18,7 @@ from core.progress import Silent
 from core.recipe import Ladder, Recipe, Target
 from core.report import Comparison, Point
 
+LONG = pytest.mark.long
 STEPS = (
     {"method": "weighted_svd", "calibration_rows": 64},
     {"method": "obs", "calibration_rows": 64, "increments": 4},
@@ -93,7 +94,9 @@ def killed(run: Run, folder: Path, training: int, step: int) -> list[Path]:
     return [path for path in reversed(told) if path.exists()]
 
 
-@pytest.mark.parametrize(("training", "step"), [(1, 5), (1, 21), (2, 13)])
+@pytest.mark.parametrize(
+    ("training", "step"), [pytest.param(1, 5, marks=LONG), pytest.param(1, 21, marks=LONG), (2, 13)]
+)
 def test_a_resumed_run_equals_the_uninterrupted_one_bit_for_bit(
     run: Run, whole: list[str], tmp_path: Path, training: int, step: int
 ) -> None:
@@ -118,7 +121,7 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(run: Run, whole:
     assert any(f"goes on at step {step};" in warning for warning in watcher.warnings)
 
 
-@pytest.mark.parametrize("what", ["seed", "ladder", "columns"])
+@pytest.mark.parametrize("what", ["seed", pytest.param("ladder", marks=LONG), pytest.param("columns", marks=LONG)])
 def test_a_checkpoint_of_another_job_is_not_used(run: Run, rows: dict[str, Path], tmp_path: Path, what: str) -> None:
     named = Data(rows["train"], rows["eval"], columns=Columns(text="text"))
     others = {"seed": 1, "ladder": Ladder(parameter_ratio=(1.7, 2.0)), "data": named}
@@ -129,6 +132,7 @@ def test_a_checkpoint_of_another_job_is_not_used(run: Run, rows: dict[str, Path]
         run(watcher, checkpoints=Checkpoints(None, tuple(left)), **other)
 
 
+@pytest.mark.long
 def test_without_any_sound_checkpoint_the_run_begins_anew(run: Run, whole: list[str], tmp_path: Path) -> None:
     left = killed(run, tmp_path, 1, 5)
     (left[0] / INDEX).write_text("{")

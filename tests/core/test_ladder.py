@@ -35,6 +35,7 @@ def test_every_rung_is_a_point_with_its_own_target(ladder: tuple[Result, Watcher
     assert ladder[0].headline is points[0]
 
 
+@pytest.mark.long
 def test_a_point_of_a_ladder_is_what_the_same_target_gives_alone(
     ladder: tuple[Result, Watcher], teacher: Path, rows: dict[str, Path], tmp_path: Path
 ) -> None:

@@ -132,6 +132,7 @@ def test_progress_never_falls_and_passes_every_stage(result: Result, watcher: Wa
     assert [stage.name for stage in result.report.stages] == watcher.stages
 
 
+@pytest.mark.long
 def test_the_same_seed_gives_the_same_file(
     teacher: Path, rows: dict[str, Path], result: Result, tmp_path: Path
 ) -> None:
@@ -140,6 +141,7 @@ def test_the_same_seed_gives_the_same_file(
     assert data_files.digest(again.folder / "model.onnx") == data_files.digest(result.folder / "model.onnx")
 
 
+@pytest.mark.long
 def test_a_select_file_replaces_the_cut_and_a_missed_target_says_by_how_much(
     teacher: Path, rows: dict[str, Path], tmp_path: Path
 ) -> None:

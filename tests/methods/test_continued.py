@@ -180,6 +180,7 @@ def test_nobody_goes_on_from_a_student_that_was_near_enough_untrained(trained: T
     assert trained(recipe(WIDE), point=0).trained is not None
 
 
+@pytest.mark.long
 def test_a_ladder_goes_on_and_says_so_also_where_it_died_in_the_second_rung(teacher: Path, tmp_path: Path) -> None:
     train, held = (tiny.write_csv(tmp_path / f"{n}.csv", tiny.sentences(n, seed=n)) for n in (100, 40))
     asked = recipe(None, keep="auto", align=4)  # type: ignore[arg-type]

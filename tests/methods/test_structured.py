@@ -142,7 +142,11 @@ STEPS = [
 ]
 
 
-@pytest.mark.parametrize("steps", [STEPS, [STEPS[0], {"method": "int8", "group": 16}]], ids=["gptq", "int8"])
+@pytest.mark.parametrize(
+    "steps",
+    [pytest.param(STEPS, marks=pytest.mark.long), [STEPS[0], {"method": "int8", "group": 16}]],
+    ids=["gptq", "int8"],
+)
 def test_other_methods_go_on_with_what_is_left(steps: list[dict[str, object]], teacher: Path, tmp_path: Path) -> None:
     train, held = (tiny.write_csv(tmp_path / f"{n}.csv", tiny.sentences(n, seed=n)) for n in (100, 40))
     recipe = Recipe.model_validate({"steps": steps})

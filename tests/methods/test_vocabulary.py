@@ -106,7 +106,9 @@ OTHERS = {
 }
 
 
-@pytest.mark.parametrize("others", OTHERS.values(), ids=OTHERS)
+@pytest.mark.parametrize(
+    "others", [pytest.param(OTHERS["planned bits"], marks=pytest.mark.long), OTHERS["narrow"]], ids=OTHERS
+)
 def test_other_methods_go_on_with_the_rows_that_stay(
     others: list[dict[str, object]], teacher: Path, tmp_path: Path
 ) -> None:

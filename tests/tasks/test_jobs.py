@@ -26,7 +26,13 @@ STEPS = {
     ],
 }
 JOBS = [
-    pytest.param("bert", task, "bits" if number % 2 else "int8", id=f"bert-{task}")
+    pytest.param(
+        "bert",
+        task,
+        "bits" if number % 2 else "int8",
+        id=f"bert-{task}",
+        marks=pytest.mark.long if task in ("multi_label", "regression") else [],
+    )
     for number, task in enumerate(TASKS)
     if task != "classification"
 ]

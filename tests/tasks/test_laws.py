@@ -83,6 +83,7 @@ def test_factors_of_full_rank_change_nothing(loaded: Loaded, shared: Shared, spl
     torch.testing.assert_close(found, before, rtol=0, atol=CLOSE)
 
 
+@pytest.mark.long
 def test_both_files_are_the_model(
     cell: Cell, loaded: Loaded, shared: Shared, folder: Path, split: Split, tmp_path: Path
 ) -> None:
