@@ -3,6 +3,9 @@
     python tests/suites.py [SUITE ...] [--since EPOCH_SECONDS]     every suite, or the named ones
     python tests/suites.py --long                                  only tests marked `long`
 
+The checks come first, then all other suites in one pytest run: torch and its like are loaded once, and no process
+waits at the end of each suite for the other. A suite's minutes are its tests' seconds over the number of processes.
+
 Exit status 1 if anything failed, or if a suite that has files ran no test. Time alone fails nothing: a suite above
 its budget is named. The last line counts tests: `tests: 12 passed, 0 failed`.
 """
@@ -17,23 +20,19 @@ import xml.etree.ElementTree as ET
 from dataclasses import dataclass
 from pathlib import Path
 
+PROCESSES = 2
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
 
 
 @dataclass(frozen=True)
 class Suite:
-    """Commands that come first, then one pytest run over those of `paths` that hold tests.
-
-    Files start in the order of their number of tests, most first; with `in_order` in that of `paths`, so that the
-    minutes of a file with a single test do not come last, beside a process that has nothing left to do.
-    """
+    """Test files, and commands that come before any of them."""
 
     name: str
     budget_minutes: float
     paths: tuple[str, ...]
     commands: tuple[tuple[str, ...], ...] = ()
-    in_order: bool = False
 
     def files(self) -> list[Path]:
         """Give the suite's test files."""
@@ -46,7 +45,7 @@ class Outcome:
     """What one suite came to. Counts are tests; `broken` holds commands that failed."""
 
     suite: Suite
-    minutes: float
+    minutes: float = 0
     passed: int = 0
     failed: int = 0
     skipped: int = 0
@@ -54,10 +53,11 @@ class Outcome:
 
     @property
     def good(self) -> bool:
-        """Tell whether everything passed and something ran."""
-        return not self.failed and not self.broken and self.passed > 0
+        """Tell whether everything passed."""
+        return not self.failed and not self.broken
 
 
+# Files start in this order, so that at the end no process is left alone with a file of minutes.
 SUITES = (
     Suite(
         "checks",  # its minutes include the installation
@@ -65,21 +65,17 @@ SUITES = (
         ("test_architecture.py", "test_house.py"),
         (("ruff", "format", "--check", "."), ("ruff", "check", "."), ("mypy",)),
     ),
+    Suite("end to end", 4, ("e2e", "demo", "worker")),
     Suite("unit", 5, ("core", "bench")),
-    Suite("http and database", 5, ("jobs", "api", "client", "corpus", "test_ephemeral.py")),
-    Suite(
-        "end to end",
-        4,
-        ("e2e/test_killed.py", "e2e/test_sessions.py", "e2e/test_documents.py", "demo", "worker"),
-        in_order=True,
-    ),
     Suite("methods", 5, ("methods",)),
-    Suite("families", 4, ("families",)),
     Suite("tasks", 3, ("tasks",)),
+    Suite("families", 4, ("families",)),
     Suite("chaos", 3, ("chaos",)),
     Suite("fuzz", 2, ("fuzz",)),
     Suite("browser", 2, ("browser",)),
+    Suite("http and database", 5, ("corpus", "jobs", "client", "api", "test_ephemeral.py")),
 )
+REST = Suite("start and wait", 1, ())  # what the joint run took beyond its tests
 
 
 def main(arguments: list[str]) -> int:
@@ -92,26 +88,27 @@ def main(arguments: list[str]) -> int:
     if unknown := set(options.suites) - {suite.name for suite in SUITES}:
         parser.error(f"no such suite: {', '.join(sorted(unknown))}")
     if options.long:
-        everything = tuple(path for suite in SUITES for path in suite.paths)
-        chosen = [Suite("long", 60, everything)]
+        chosen = [Suite("long", 60, tuple(path for suite in SUITES for path in suite.paths))]
     else:
         chosen = [suite for suite in SUITES if suite.name in (options.suites or [s.name for s in SUITES])]
-    outcomes = []
+    chosen = [suite for suite in chosen if suite.files()]
+    outcomes: list[Outcome] = []
     start = options.since
-    for suite in chosen:
-        if suite.files():
-            outcomes.append(run(suite, start, marker="long" if options.long else "not long and not fuzz"))
-        start = time.time()
+    for together in ([one for one in chosen if one.commands], [one for one in chosen if not one.commands]):
+        if together:
+            outcomes += run(together, start, marker="long" if options.long else "not long and not fuzz")
+            start = time.time()
     print(table(outcomes), flush=True)
     return 0 if outcomes and all(outcome.good for outcome in outcomes) else 1
 
 
-def run(suite: Suite, start: float, *, marker: str) -> Outcome:
-    """Run one suite; `start` is when its minutes began, epoch seconds."""
-    print(f"\n=== {suite.name} ===", flush=True)
-    broken = tuple(" ".join(command) for command in suite.commands if call(command) != 0)
-    paths = [str(file.relative_to(ROOT)) for file in suite.files()]
-    order = ["--no-loadscope-reorder"] if suite.in_order else []
+def run(suites: list[Suite], start: float, *, marker: str) -> list[Outcome]:
+    """Run these in one go, commands first; `start` is when it began, epoch seconds. REST comes last."""
+    print(f"\n=== {', '.join(suite.name for suite in suites)} ===", flush=True)
+    outcomes = [Outcome(suite) for suite in suites]
+    for outcome in outcomes:
+        outcome.broken = tuple(" ".join(command) for command in outcome.suite.commands if call(command) != 0)
+    files = [str(file.relative_to(ROOT)) for suite in suites for file in suite.files()]
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
         # -v once: takes back the -q of pyproject.toml, so that pytest ends with its usual line
@@ -120,21 +117,29 @@ def run(suite: Suite, start: float, *, marker: str) -> Outcome:
                 "pytest",
                 "-v",
                 "-n",
-                "2",
+                str(PROCESSES),
                 "--dist",
                 "loadfile",
-                *order,
+                "--no-loadscope-reorder",
                 "-m",
                 marker,
                 "--no-header",
                 f"--junit-xml={report}",
-                *paths,
+                *files,
             )
         )
-        counts = count(report) if report.exists() else (0, 0, 0)
-    if status != 0:
-        broken += ("pytest" if status != 5 else "pytest ran no test",)
-    return Outcome(suite, (time.time() - start) / 60, *counts, broken)
+        strays = count(report, outcomes) if report.exists() else 0
+    for outcome in outcomes:
+        if not outcome.passed + outcome.failed + outcome.skipped:
+            outcome.broken += ("pytest ran no test",)
+    left = (time.time() - start) / 60 - sum(outcome.minutes for outcome in outcomes)
+    broken = ("pytest",) if status != 0 and not strays and all(outcome.good for outcome in outcomes) else ()
+    if len(outcomes) == 1:  # all of the time is its own
+        outcomes[0].minutes += left
+        outcomes[0].failed += strays
+        outcomes[0].broken += broken
+        return outcomes
+    return [*outcomes, Outcome(REST, left, failed=strays, broken=broken)]
 
 
 def call(command: tuple[str, ...]) -> int:
@@ -144,16 +149,26 @@ def call(command: tuple[str, ...]) -> int:
     return subprocess.run([BIN / command[0], *command[1:]], cwd=ROOT, env=environment, check=False).returncode
 
 
-def count(report: Path) -> tuple[int, int, int]:
-    """Give (passed, failed or broken, skipped) of pytest's JUnit file."""
-    passed = failed = skipped = 0
-    for suite in ET.parse(report).getroot().iter("testsuite"):
-        bad = int(suite.get("failures", 0)) + int(suite.get("errors", 0))
-        omitted = int(suite.get("skipped", 0))
-        failed += bad
-        skipped += omitted
-        passed += max(int(suite.get("tests", 0)) - bad - omitted, 0)
-    return passed, failed, skipped
+def count(report: Path, outcomes: list[Outcome]) -> int:
+    """Add pytest's JUnit file to the suites its tests are of. Returns how many failed outside of all, at collection."""
+    of = {
+        ".".join(file.relative_to(ROOT).with_suffix("").parts): outcome
+        for outcome in outcomes
+        for file in outcome.suite.files()
+    }
+    strays = 0
+    for case in ET.parse(report).getroot().iter("testcase"):
+        found = {child.tag for child in case}
+        bad = bool(found & {"failure", "error"})
+        outcome = of.get(case.get("classname", ""))
+        if outcome is None:
+            strays += bad
+            continue
+        outcome.minutes += float(case.get("time", 0)) / 60 / PROCESSES
+        outcome.failed += bad
+        outcome.skipped += not bad and "skipped" in found
+        outcome.passed += not found & {"failure", "error", "skipped"}
+    return strays
 
 
 def table(outcomes: list[Outcome]) -> str:
