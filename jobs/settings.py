@@ -60,6 +60,8 @@ class Settings(BaseSettings):
     store_redirect_s: int = Field(
         300, ge=0, le=900, description="Life of the addresses that downloads are sent to; 0 streams through the API."
     )
+    hub_endpoint: str = Field("https://huggingface.co", description="The hub that sources hf://... are asked of.")
+    hub_token: SecretStr | None = Field(None, repr=False, description="Read token for that hub; none asks as anybody.")
     sources: str = Field(
         "",
         description="Places that uploads may be taken from instead: file:///FOLDER,s3://BUCKET[/PREFIX].",
@@ -211,7 +213,10 @@ class Settings(BaseSettings):
     @classmethod
     def _sources(cls, value: str) -> str:
         for one in value.split(","):
-            if one.strip():
+            if one.strip().startswith("hf:"):
+                if not re.fullmatch(r"hf://(datasets/)?[\w.-]+(/[\w.-]+)?/?", one.strip()):
+                    raise ValueError(f"{one!r}: legal: hf://OWNER[/NAME] or hf://datasets/OWNER[/NAME]")
+            elif one.strip():
                 cls._store(one.strip())
                 if urlsplit(one.strip()).path.strip("/") == "" and one.strip().startswith("file:"):
                     raise ValueError(f"{one!r} would open the whole machine; name a folder")
@@ -228,7 +233,7 @@ class Settings(BaseSettings):
             raise ValueError(f"{value!r}: legal: file:///FOLDER or s3://BUCKET[/PREFIX]")
         return value
 
-    @field_validator("store_endpoint", "store_public_endpoint")
+    @field_validator("store_endpoint", "store_public_endpoint", "hub_endpoint")
     @classmethod
     def _address(cls, value: str | None) -> str | None:
         parts = urlsplit(value or "https://none")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import unquote, urlsplit
 
+from jobs import hub_source
 from jobs.problem import Refused, refuse
 from jobs.settings import Settings
 from jobs.store import CHUNK
@@ -37,7 +38,7 @@ class Sources:
         self._allowed = settings.source_places()
 
     def files(self, source: str, *, param: str) -> list[SourceFile]:
-        """The files of a folder or below an s3:// prefix, not deeper; or the one file that `source` names.
+        """The files of a folder, of a repository or below an s3:// prefix, not deeper; or the one file that is named.
 
         Raises:
             Refused: source_unknown where it is not below a place that is open, or not there: nobody learns which.
@@ -51,6 +52,8 @@ class Sources:
                     found = self._folder(Path(path))
                 elif parts.scheme == "s3" and parts.netloc:
                     found = self._bucket(parts.netloc, path.strip("/"))
+                elif parts.scheme == "hf":
+                    found = self._hub(f"{parts.netloc}{path}".rstrip("/"))
             except (OSError, ValueError):
                 found = []
         if not found:
@@ -92,6 +95,13 @@ class Sources:
         return [
             SourceFile(str(one["path"]).rpartition("/")[2], int(one["size"]), chunks(str(one["path"]))) for one in found
         ]
+
+    def _hub(self, path: str) -> list[SourceFile]:
+        """A revision keeps its @, also where the address has it behind the owner's name."""
+        allowed = tuple(one.removeprefix("hf://").strip("/") for one in self._allowed if one.startswith("hf:"))
+        if not hub_source.is_open(path, allowed):
+            return []
+        return [SourceFile(*one) for one in hub_source.listed(self._settings, path)]
 
     def _unknown(self, param: str) -> Refused:
         legal = ", ".join(self._allowed) or "none: the operator has opened no source"

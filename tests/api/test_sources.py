@@ -6,11 +6,12 @@ import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import obstore
 import pytest
 from fastapi.testclient import TestClient
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
 from jobs.settings import Settings
 from jobs.stores import bucket_at
@@ -18,6 +19,7 @@ from tests.api.conftest import local
 from tests.api.problems import problem
 from tests.api.test_uploads import CODE, SAFETENSORS, left_behind
 from tests.s3 import BUCKET, S3
+from tests.worker.hub import Hub, Repository, hub
 
 CSV = b"text,label\ngood,1\n"
 
@@ -101,6 +103,54 @@ def test_a_bucket_is_a_source_too(sourced: TestClient, opened: Settings) -> None
     problem(sourced.post("/v1/datasets", params={"source": "s3://another/open/models/rows.csv"}), 422, "source_unknown")
 
 
+@pytest.fixture
+def repositories() -> Iterator[Hub]:
+    """A hub with a model of two revisions, a dataset, and a model of somebody else."""
+    with hub("read-only") as made:
+        for name in ("acme/bert", "acme/reviews", "other/bert"):
+            made.repositories[name] = Repository(private=True)
+        files = {"config.json": b"{}", "model.safetensors": SAFETENSORS, "optimizer.pt": CODE["zip"]}
+        made.repositories["acme/bert"].commit("v1", "one", {"config.json": b"{}", "model.safetensors": SAFETENSORS})
+        made.repositories["acme/bert"].commit("main", "two", {**files, "vocab.txt": b"[PAD]", "onnx/model.onnx": b"x"})
+        made.repositories["other/bert"].commit("main", "one", files)
+        made.repositories["acme/reviews"].commit("main", "one", {"rows.csv": CSV})
+        yield made
+
+
+def from_hub(settings: Settings, made: Hub, **more: Any) -> Settings:
+    given = {"hub_endpoint": made.url, "hub_token": SecretStr("read-only"), "sources": "hf://acme,hf://datasets/acme"}
+    return settings.model_copy(update={**given, **more})
+
+
+def test_a_hub_is_a_source_too(client: TestClient, settings: Settings, repositories: Hub) -> None:
+    """Of the owners that are open, at the revision that is asked for, only what a model may have."""
+    with local(from_hub(settings, repositories)) as sourced:
+        for source, files in {
+            "hf://acme/bert": ["config.json", "model.safetensors", "vocab.txt"],
+            "hf://acme/bert@v1": ["config.json", "model.safetensors"],
+        }.items():
+            answer = sourced.post("/v1/models", json={"source": source})
+            assert answer.status_code == 201, answer.text
+            model = answer.json()
+            assert (model["status"], [file["path"] for file in model["files"]]) == ("ready", files)
+            assert model["files"][1]["sha256"] == hashlib.sha256(SAFETENSORS).hexdigest()
+        answer = sourced.post("/v1/datasets", params={"source": "hf://datasets/acme/reviews/rows.csv"})
+        assert (answer.status_code, answer.json()["sha256"]) == (201, hashlib.sha256(CSV).hexdigest())
+        asked = len(repositories.requests)
+        for source in ("hf://other/bert", "hf://acme", "hf://acmeother/bert", "hf://datasets/other/reviews"):
+            problem(sourced.post("/v1/models", json={"source": source}), 422, "source_unknown")
+        assert len(repositories.requests) == asked  # nobody was asked about what is not open
+        for source in ("hf://acme/none", "hf://acme/bert@v9", "hf://acme/bert/none.json"):
+            problem(sourced.post("/v1/models", json={"source": source}), 422, "source_unknown")
+        repositories.failing = 500
+        problem(sourced.post("/v1/models", json={"source": "hf://acme/bert"}), 503, "unavailable")
+    repositories.failing = None
+    with local(from_hub(settings, repositories, hub_token=None)) as anybody:
+        problem(anybody.post("/v1/models", json={"source": "hf://acme/bert"}), 422, "source_unknown")
+    with local(from_hub(settings, repositories, hub_endpoint="http://127.0.0.1:9")) as lost:
+        problem(lost.post("/v1/models", json={"source": "hf://acme/bert"}), 503, "unavailable")
+
+
 def test_nothing_leads_out_of_a_source(sourced: TestClient, opened: Settings, place: Path) -> None:
     """Links, dots, pipes, other schemes; what is outside is answered like what does not exist."""
     tried = [
@@ -150,7 +200,9 @@ def test_no_source_is_open_unless_the_operator_says_so(client: TestClient, place
     assert "the operator has opened no source" in found["detail"]
 
 
-@pytest.mark.parametrize("sources", ["file:///", "/srv", "s3://", "http://host/a", "file:///srv, hub"])
+@pytest.mark.parametrize(
+    "sources", ["file:///", "/srv", "s3://", "http://host/a", "file:///srv, hub", "hf://", "hf://a/b/c"]
+)
 def test_a_source_that_is_none_is_refused(sources: str) -> None:
     with pytest.raises(ValidationError):
         Settings(sources=sources)

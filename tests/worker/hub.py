@@ -255,14 +255,14 @@ _ID = r"([\w.-]+/[\w.-]+)"
 _ROUTES: tuple[tuple[str, str, Callable[..., Answer]], ...] = (
     ("POST", "/api/repos/create", _create),
     ("POST", f"/api/models/{_ID}/branch/(.+)", _branch),
-    ("GET", f"/api/models/{_ID}", lambda hub, name, body: _info(hub, name, "main", body)),
-    ("GET", f"/api/models/{_ID}/revision/([^/]+)", _info),
-    ("GET", f"/api/models/{_ID}/tree/([^/]+)/?", _tree),
+    ("GET", f"/api/(?:models|datasets)/{_ID}", lambda hub, name, body: _info(hub, name, "main", body)),
+    ("GET", f"/api/(?:models|datasets)/{_ID}/revision/([^/]+)", _info),
+    ("GET", f"/api/(?:models|datasets)/{_ID}/tree/([^/]+)/?", _tree),
     ("POST", "/api/validate-yaml", _yaml),
     ("POST", f"/api/models/{_ID}/preupload/([^/]+)", _preupload),
     ("POST", rf"/{_ID}\.git/info/lfs/objects/batch", _batch),
     ("PUT", "/storage/([0-9a-f]{64})", _store),
     ("POST", f"/api/models/{_ID}/commit/([^/]+)", _commit),
-    ("GET", f"/{_ID}/resolve/([^/]+)/(.+)", _resolve),
+    ("GET", f"/(?:datasets/)?{_ID}/resolve/([^/]+)/(.+)", _resolve),
     ("HEAD", f"/{_ID}/resolve/([^/]+)/(.+)", _resolve),
 )
