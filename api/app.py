@@ -23,6 +23,7 @@ from api.rates import RateHeaders
 from api.request_id import RequestId
 from api.routes import (
     accounts,
+    archives,
     artifacts,
     catalogue,
     datasets,
@@ -51,6 +52,7 @@ ROUTERS = (
     jobs.router,
     events.router,
     artifacts.router,
+    archives.router,
     pushes.router,
     webhooks.router,
     catalogue.router,

@@ -174,7 +174,7 @@ def download_file(
     if not head and seconds and (address := context.store.presigned(scope.project_id, file.sha256, seconds)):
         # The address is a key of its own: it is kept nowhere.
         return Response(status_code=307, headers={"Location": address, "Cache-Control": "private, no-store"})
-    blob = _blob(context, scope, file)
+    blob = opened(context, scope, file)
     return encoded(blob, file, head=head) if coded else BlobResponse(blob, file, partial=ranged)
 
 
@@ -189,7 +189,7 @@ def _matches(if_none_match: str, tag: str) -> bool:
     return "*" in given or tag in given
 
 
-def _blob(context: Context, scope: Scope, file: tables.ArtifactFile) -> Callable[[], BinaryIO]:
+def opened(context: Context, scope: Scope, file: tables.ArtifactFile) -> Callable[[], BinaryIO]:
     """Raises Refused (artifact_damaged, unavailable) before anything of the answer has gone."""
     try:
         size = context.store.size(scope.project_id, file.sha256)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
+import zipfile
 
 import httpx2
 import pytest
@@ -52,6 +54,23 @@ def test_a_file_comes_whole_with_its_digests_over_a_socket(live: Live) -> None:
             assert one.headers["content-length"] == str(SIZE)
             assert one.headers["content-disposition"] == 'attachment; filename="model.onnx"'
             assert one.headers["x-content-type-options"] == "nosniff"
+
+
+def test_an_artifact_comes_as_one_archive(live: Live) -> None:
+    """Every file below one folder, byte for byte, of the length that was announced; not once the files are gone."""
+    with live.client() as client:
+        artifact = client.get(f"/v1/artifacts/{finished(live.world)[1]}").json()
+        answer = client.get(f"/v1/artifacts/{artifact['id']}/archive")
+        assert (answer.status_code, answer.headers["content-type"]) == (200, "application/zip")
+        assert int(answer.headers["content-length"]) == len(answer.content)
+        assert answer.headers["content-disposition"] == f'attachment; filename="{artifact["id"]}.zip"'
+        with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
+            assert archive.testzip() is None
+            found = {name: hashlib.sha256(archive.read(name)).hexdigest() for name in archive.namelist()}
+        assert found == {f"{artifact['id']}/{file['path']}": file["sha256"] for file in artifact["files"]}
+        client.delete(f"/v1/artifacts/{artifact['id']}").raise_for_status()
+        problem(client.get(f"/v1/artifacts/{artifact['id']}/archive"), 410, "expired")
+        problem(client.get("/v1/artifacts/art_0/archive"), 404, "not_found")
 
 
 @pytest.mark.parametrize(
