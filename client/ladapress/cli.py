@@ -16,6 +16,8 @@ from rich.console import Console
 
 from ladapress import outcome, verifier
 from ladapress import reproduce as reproducing
+from ladapress.account_commands import usage as usage_command
+from ladapress.account_commands import webhooks
 from ladapress.client import Client
 from ladapress.completion import completion, words
 from ladapress.compress import Order, ask, one_of, recipe_file, run, rungs, targets, usage
@@ -248,11 +250,12 @@ def reproduce(
 
 app.command("push", no_args_is_help=True)(push_command)
 app.command()(mcp)
+app.command("usage")(usage_command)
 app.command("watch", no_args_is_help=True)(watch)
 app.command("cancel", no_args_is_help=True)(cancel)
 app.command("download", no_args_is_help=True)(download)
 app.command("completion", no_args_is_help=True)(completion)
-for group in (jobs, models, datasets):
+for group in (jobs, models, datasets, webhooks):
     app.add_typer(group)
 
 

@@ -206,3 +206,41 @@ def test_bad_options_of_a_job_are_code_2(
 ) -> None:  # fmt: skip
     assert call(monkeypatch, service.url, *compress(inputs, tmp_path / "out", SUCCEED, *change)) == 2
     assert legal in capsys.readouterr().err
+
+
+def test_webhooks_are_added_changed_asked_about_and_forgotten(
+    service: Service, monkeypatch: Patch, capsys: Captured
+) -> None:
+    """The secret is in what adding and rotating print, and nowhere else."""
+
+    def told(*command: object) -> Any:
+        assert call(monkeypatch, service.url, "webhooks", *command, "--json") == 0
+        return said(capsys)
+
+    made = told("add", "https://93.184.216.34/hook", "--event", "job.failed", "--event", "job.succeeded")
+    assert made["secret"].startswith("whsec_")
+    changed = told("update", made["id"], "--disable", "--description", "on call")
+    assert (changed["enabled"], changed["description"]) == (False, "on call")
+    assert changed["events"] == made["events"] == ["job.failed", "job.succeeded"]
+    assert "secret" not in told("show", made["id"])
+    assert told("rotate", made["id"], "--grace-s", 0)["secret"] != made["secret"]
+    assert made["id"] in [one["id"] for one in told("list")["data"]]
+    assert told("deliveries", made["id"], "--status", "failed")["data"] == []
+    assert call(monkeypatch, service.url, "webhooks") == 0
+    assert made["id"] in capsys.readouterr().out
+    assert call(monkeypatch, service.url, "webhooks", "replay", made["id"], "msg_0") == 1
+    assert told("delete", made["id"]) == {"id": made["id"], "deleted": True}
+    assert call(monkeypatch, service.url, "webhooks", "show", made["id"]) == 1
+
+
+def test_usage_tells_seconds_bytes_and_quotas(
+    service: Service, uploaded: Uploaded, monkeypatch: Patch, capsys: Captured
+) -> None:
+    assert uploaded
+    assert call(monkeypatch, service.url, "usage", "--json") == 0
+    found = said(capsys)
+    assert (found["object"], found["cpu_s"] >= 0) == ("usage", True)
+    assert found["stored_bytes"]["datasets"] > 0
+    assert call(monkeypatch, service.url, "usage", "--month", "2026-01") == 0
+    assert "2026-01" in capsys.readouterr().out
+    assert call(monkeypatch, service.url, "usage", "--month", "yesterday") == 1
