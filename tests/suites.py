@@ -3,8 +3,8 @@
     python tests/suites.py [SUITE ...] [--since EPOCH_SECONDS]     every suite, or the named ones
     python tests/suites.py --long                                  only tests marked `long`
 
-The checks come first, then all other suites in one pytest run: torch and its like are loaded once, and no process
-waits at the end of each suite for the other. A suite's minutes are its tests' seconds over the number of processes.
+Checks and browser come first, then all other suites in one pytest run: torch and its like are loaded once, and no
+process waits at the end of each suite for the other. A suite's minutes are its tests' seconds over the processes.
 
 Exit status 1 if anything failed, or if a suite that has files ran no test. Time alone fails nothing: a suite above
 its budget is named. The last line counts tests: `tests: 12 passed, 0 failed`.
@@ -27,12 +27,13 @@ BIN = Path(sys.executable).parent
 
 @dataclass(frozen=True)
 class Suite:
-    """Test files, and commands that come before any of them."""
+    """Test files, and commands that come before any of them. `alone`: in a pytest run of its own."""
 
     name: str
     budget_minutes: float
     paths: tuple[str, ...]
     commands: tuple[tuple[str, ...], ...] = ()
+    alone: bool = False
 
     def files(self) -> list[Path]:
         """Give the suite's test files."""
@@ -64,15 +65,16 @@ SUITES = (
         4,
         ("test_architecture.py", "test_house.py"),
         (("ruff", "format", "--check", "."), ("ruff", "check", "."), ("mypy",)),
+        alone=True,
     ),
     Suite("end to end", 4, ("e2e", "demo", "worker")),
     Suite("unit", 5, ("core", "bench")),
-    Suite("methods", 5, ("methods",)),
-    Suite("tasks", 3, ("tasks",)),
-    Suite("families", 4, ("families",)),
+    Suite("methods", 3, ("methods",)),
+    Suite("tasks", 1, ("tasks",)),
+    Suite("families", 1, ("families",)),
     Suite("chaos", 3, ("chaos",)),
     Suite("fuzz", 2, ("fuzz",)),
-    Suite("browser", 2, ("browser",)),
+    Suite("browser", 2, ("browser",), alone=True),  # Playwright leaves an event loop running in its process
     Suite("http and database", 5, ("corpus", "jobs", "client", "api", "test_ephemeral.py")),
 )
 REST = Suite("start and wait", 1, ())  # what the joint run took beyond its tests
@@ -94,7 +96,7 @@ def main(arguments: list[str]) -> int:
     chosen = [suite for suite in chosen if suite.files()]
     outcomes: list[Outcome] = []
     start = options.since
-    for together in ([one for one in chosen if one.commands], [one for one in chosen if not one.commands]):
+    for together in (*([one] for one in chosen if one.alone), [one for one in chosen if not one.alone]):
         if together:
             outcomes += run(together, start, marker="long" if options.long else "not long and not fuzz")
             start = time.time()

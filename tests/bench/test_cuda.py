@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 import pyarrow as pa
 from pyarrow import parquet
 
@@ -9,6 +11,7 @@ from bench import cuda
 from tests import tiny
 
 
+@pytest.mark.long
 def test_a_row_holds_every_point_with_its_stages(tmp_path: Path) -> None:
     data, scratch = tmp_path / "toys", tmp_path / "scratch"
     data.mkdir()

@@ -109,6 +109,7 @@ def test_the_lines_of_the_model_card_run(result: Result) -> None:
     assert f"{size:,} bytes" in text
 
 
+@pytest.mark.long
 def test_a_file_that_is_not_its_student_fails_the_job_with_the_numbers(
     teacher: Path, rows: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

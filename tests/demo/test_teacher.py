@@ -72,6 +72,7 @@ def few_rows(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.long
 def test_the_same_rows_give_the_same_teacher(few_rows: Path, tmp_path: Path) -> None:
     first, second = (fine_tune(few_rows, tmp_path / name) for name in ("first", "second"))
     for name in ("model.safetensors", "config.json", "tokenizer.json"):

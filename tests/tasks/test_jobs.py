@@ -31,7 +31,7 @@ JOBS = [
         task,
         "bits" if number % 2 else "int8",
         id=f"bert-{task}",
-        marks=pytest.mark.long if task in ("multi_label", "regression") else [],
+        marks=pytest.mark.long if task in ("multi_label", "regression", "token_classification") else [],
     )
     for number, task in enumerate(TASKS)
     if task != "classification"
