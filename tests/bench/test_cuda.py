@@ -2,9 +2,8 @@
 
 from pathlib import Path
 
-import pytest
-
 import pyarrow as pa
+import pytest
 from pyarrow import parquet
 
 from bench import cuda
