@@ -12,7 +12,7 @@ FIND_LINKS = UV_FIND_LINKS="$${UV_FIND_LINKS:-$$PIP_FIND_LINKS}"
 BACKEND = $$([ -n "$$UV_FIND_LINKS$$PIP_FIND_LINKS" ] || echo --torch-backend $(TORCH_BACKEND))
 
 .DEFAULT_GOAL := setup
-.PHONY: setup demo demo-celery up test test-long fuzz check bench constraints clean
+.PHONY: setup demo demo-celery up test test-long chaos fuzz check bench constraints clean
 
 setup: $(STAMP) ## the environment in .venv; a second run is instant
 
@@ -38,6 +38,9 @@ test: $(STAMP) ## checks, then every suite; servers that the tests need are star
 
 test-long: $(STAMP) ## what takes minutes a test
 	$(BIN)/python tests/suites.py --long
+
+chaos: $(STAMP) ## a thousand jobs while workers, Redis and PostgreSQL are killed; LADAPRESS_CHAOS_SEED repeats a run
+	$(BIN)/pytest -m chaos -v -s tests/chaos
 
 fuzz: $(STAMP) ## ten thousand new requests against each database; LADAPRESS_FUZZ_SEED repeats a run
 	$(BIN)/pytest -m fuzz -v -s tests/fuzz

@@ -30,6 +30,20 @@ ATTEMPTS = 5
 """A free port may be taken between the moment that we find it and the moment that the server binds it."""
 
 
+# What a killed PostgreSQL leaves in its folder would keep the next one from starting.
+AGAIN = """
+pause=$1; shift
+trap 'kill -QUIT $server; wait $server; exit 0' TERM QUIT
+while :; do
+  rm -f data/postmaster.pid .s.PGSQL.*
+  "$@" & server=$!
+  echo $server > server.pid
+  wait $server
+  sleep "$pause"
+done
+"""
+
+
 class NoServerError(RuntimeError):
     """No server could be found or started; the message says what to do."""
 
@@ -94,8 +108,12 @@ def redis_binary(path: str) -> Path:
 
 
 @contextmanager
-def start_postgresql(binaries: Path) -> Iterator[str]:
-    """Run a PostgreSQL of our own from `binaries` until the block ends; trust authentication on loopback."""
+def start_postgresql(binaries: Path, *, again_s: float | None = None) -> Iterator[str]:
+    """Run a PostgreSQL of our own from `binaries` until the block ends; trust authentication on loopback.
+
+    Args:
+        again_s: a server that dies is started again after so many seconds; else that ends it.
+    """
     user = _unprivileged()  # initdb and postgres refuse to run as root
     uid, gid = (user.pw_uid, user.pw_gid) if user else (None, None)
     groups: list[int] | None = [] if user else None
@@ -116,10 +134,11 @@ def start_postgresql(binaries: Path) -> Iterator[str]:
             "listen_addresses": "127.0.0.1", "unix_socket_directories": str(folder), "max_connections": "200",
             "fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "timezone": "UTC",
         }  # fmt: skip
-        return [
+        command = [
             str(programs / "postgres"), "-D", str(folder / "data"),
             *(word for name, value in settings.items() for word in ("-c", f"{name}={value}")), "-p",
         ]  # fmt: skip
+        return _again(command, again_s)
 
     def answers(folder: Path, port: int) -> str | None:
         import psycopg
@@ -138,14 +157,18 @@ def start_postgresql(binaries: Path) -> Iterator[str]:
 
 
 @contextmanager
-def start_redis(binary: Path) -> Iterator[str]:
-    """Run a Redis of our own until the block ends; it keeps nothing on disk and never evicts a key."""
+def start_redis(binary: Path, *, again_s: float | None = None) -> Iterator[str]:
+    """Run a Redis of our own until the block ends; it keeps nothing on disk and never evicts a key.
+
+    `again_s` as of `start_postgresql`.
+    """
 
     def prepare(folder: Path) -> list[str]:
-        return [
+        command = [
             str(binary), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", str(folder),
             "--maxmemory-policy", "noeviction", "--port",
         ]  # fmt: skip
+        return _again(command, again_s)
 
     def answers(folder: Path, port: int) -> str | None:
         from redis import Redis
@@ -196,6 +219,11 @@ def _server(
         finally:
             guard.communicate()  # closes the pipe, which is the sign to stop, and waits
     raise NoServerError(f"{name} did not answer in {ATTEMPTS} attempts")
+
+
+def _again(command: list[str], again_s: float | None) -> list[str]:
+    """The command, or one that runs it again whenever it has died; the number of the process is in `server.pid`."""
+    return command if again_s is None else ["/bin/sh", "-c", AGAIN, "again", str(again_s), *command]
 
 
 def _reachable(binaries: Path, folder: Path, uid: int | None, gid: int | None) -> Path:

@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
 import httpx2
 import pytest
@@ -93,15 +94,16 @@ def test_two_api_processes_share_uploads(live: Live) -> None:
         path = made(one, ROWS)
         assert patch(two, path, 0, ROWS[:1000]).status_code == 204
         host, port = live.url.removeprefix("http://").split(":")
-        with socket.create_connection((host, int(port)), timeout=20) as open_connection:
-            head = (
-                f"PATCH {path} HTTP/1.1\r\nHost: {host}:{port}\r\nTus-Resumable: 1.0.0\r\nUpload-Offset: 1000\r\n"
-                f"Content-Type: {OCTETS}\r\nContent-Length: 1000\r\n\r\n"
-            )
-            open_connection.sendall(head.encode())
-            busy = patch(two, path, 1000, b"")
-            while busy.status_code == 204:  # the first has not begun
-                time.sleep(0.02)  # or the rate limit ends this
+        head = (
+            f"PATCH {path} HTTP/1.1\r\nHost: {host}:{port}\r\nTus-Resumable: 1.0.0\r\nUpload-Offset: 1000\r\n"
+            f"Content-Type: {OCTETS}\r\nContent-Length: 1000\r\n\r\n"
+        )
+        with ExitStack() as stack:
+            busy = None
+            while busy is None or busy.status_code == 204:  # the other has not begun, or met ours and was refused
+                address = (host, int(port))
+                stack.enter_context(socket.create_connection(address, timeout=20)).sendall(head.encode())
+                time.sleep(0.3)
                 busy = patch(two, path, 1000, b"")
             problem(busy, 409, "upload_busy")
             assert busy.headers["retry-after"]

@@ -24,6 +24,7 @@ from jobs.settings import Settings
 from tests.client.hand import point
 
 NOT_CALLED = {
+    "download_archive": "download takes the files one by one: checked, and resumed where they were cut",
     "get_health": "for whoever restarts the process; a client finds out by asking for what it wants",
     "get_readiness": "for load balancers",
 }

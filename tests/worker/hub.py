@@ -162,7 +162,8 @@ def _info(hub: Hub, name: str, revision: str, _body: bytes) -> Answer:
     if isinstance(found[0], int):
         return found  # type: ignore[return-value]
     sha, _, files = found[1]
-    return 200, {"_id": "1", "id": name, "sha": sha, "private": True, "siblings": [{"rfilename": f} for f in files]}
+    siblings = [{"rfilename": file, "size": len(content)} for file, content in files.items()]
+    return 200, {"_id": "1", "id": name, "sha": sha, "private": True, "siblings": siblings}
 
 
 def _tree(hub: Hub, name: str, revision: str, _body: bytes) -> Answer:

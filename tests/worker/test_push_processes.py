@@ -18,6 +18,7 @@ from tests.worker.conftest import MakeScene
 from tests.worker.hub import GITATTRIBUTES, Hub, hub
 from tests.worker.pushing import TOKEN, PushScene, artifact_files
 from tests.worker.scene import Scene, until, worker
+from worker import kernel
 
 
 @pytest.fixture
@@ -99,7 +100,7 @@ def test_a_killed_pusher_takes_its_child_along_and_the_next_one_goes_on(
     (child,) = children(process.pid)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    until(lambda: not Path(f"/proc/{child}").exists(), 30)
+    until(lambda: kernel.process_start(child) is None, 30)
     let_go.set()
     assert scene.row(push).state == "running"
     until(scene.once, 30)  # when the lease has run out

@@ -1,0 +1,83 @@
+"""Processes that are killed and started again, as a supervisor of the operator's would."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+
+START = Path(__file__).with_name("start.py")
+
+
+class Crew:
+    """So many workers of one service, each a process with those below it. `environment` marks all of them."""
+
+    def __init__(self, count: int, environment: Mapping[str, str]) -> None:
+        self._environment = {**os.environ, **environment}
+        self._members = [self._start() for _ in range(count)]
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [sys.executable, str(START)], env=self._environment, start_new_session=True,
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+
+    def tend(self) -> None:
+        """Start again what has died."""
+        self._members = [one if one.poll() is None else self._start() for one in self._members]
+
+    def kill_one(self, rng: random.Random) -> None:
+        """SIGKILL to one process that works for the service: a worker, or one of a worker's two Celery processes."""
+        worker = rng.choice(self._members).pid
+        victim = rng.choice([worker, *(pid for pid in children(worker) if b"--node" in command(pid))])
+        self._signal(victim, signal.SIGKILL)
+
+    def pause_one(self, rng: random.Random, seconds: float) -> None:
+        """SIGSTOP to one that takes jobs, and SIGCONT after so many seconds; its child works on."""
+        worker = rng.choice(self._members).pid
+        nodes = [pid for pid in children(worker) if b"job" in command(pid).split(b"\0")]
+        victim = nodes[0] if nodes else worker
+        self._signal(victim, signal.SIGSTOP)
+        threading.Timer(seconds, self._signal, (victim, signal.SIGCONT)).start()
+
+    @staticmethod
+    def _signal(pid: int, number: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+    def leave(self) -> list[int]:
+        """SIGTERM to all, also to who sleeps. Exit codes."""
+        for one in self._members:
+            for pid in (one.pid, *children(one.pid)):
+                self._signal(pid, signal.SIGCONT)
+            one.terminate()
+        return [one.wait(60) for one in self._members]
+
+
+def children(pid: int) -> list[int]:
+    with contextlib.suppress(OSError):
+        return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return []
+
+
+def command(pid: int) -> bytes:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b""
+
+
+def marked(word: str) -> list[int]:
+    """Living processes in whose environment the word stands, this one left out."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError, ValueError):
+            if word.encode() in (entry / "environ").read_bytes() and int(entry.name) != os.getpid():
+                state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
+                found += [int(entry.name)] * (state != "Z")
+    return found

@@ -1,0 +1,50 @@
+"""PostgreSQL and Redis that come back after `kill -9`, as an operator's supervisor would have it."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+from redis import Redis
+
+from demo import ephemeral
+
+
+@dataclass(frozen=True)
+class Server:
+    """`folder` is where it lives; `url` stays the same over all of its lives."""
+
+    url: str
+    folder: Path
+
+    def kill(self) -> None:
+        """SIGKILL, if it lives at this moment. It is started again after the pause that it was given."""
+        try:
+            os.kill(int((self.folder / "server.pid").read_text()), signal.SIGKILL)
+        except (ProcessLookupError, ValueError):  # between two lives
+            return
+
+
+@contextmanager
+def postgresql(*, away_s: float) -> Iterator[Server]:
+    """A server that is away for about so many seconds when it was killed."""
+    binaries = ephemeral.postgresql_binaries(os.environ.get("PATH", ""), ephemeral.DEBIAN_POSTGRESQL)
+    with ephemeral.start_postgresql(binaries, again_s=away_s) as url:
+        with psycopg.connect(url.replace("+psycopg", "")) as connection:
+            row = connection.execute("SHOW data_directory").fetchone()
+        assert row is not None
+        yield Server(url, Path(row[0]).parent)
+
+
+@contextmanager
+def redis(*, away_s: float) -> Iterator[Server]:
+    """The same; whatever it held is lost."""
+    with ephemeral.start_redis(ephemeral.redis_binary(os.environ.get("PATH", "")), again_s=away_s) as url:
+        with Redis.from_url(url, decode_responses=True) as client:
+            folder = Path(client.config_get("dir")["dir"])
+        yield Server(url, folder)
