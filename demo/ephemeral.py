@@ -132,7 +132,8 @@ def start_postgresql(binaries: Path, *, again_s: float | None = None) -> Iterato
             raise NoServerError(f"initdb failed: {made.stdout[-2000:]}")
         settings = {
             "listen_addresses": "127.0.0.1", "unix_socket_directories": str(folder), "max_connections": "200",
-            "fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "timezone": "UTC",
+            "fsync": "off", "full_page_writes": "off", "timezone": "UTC",
+            "synchronous_commit": "off" if again_s is None else "on",  # who is killed must have what it committed
         }  # fmt: skip
         command = [
             str(programs / "postgres"), "-D", str(folder / "data"),

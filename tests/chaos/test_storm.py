@@ -12,7 +12,7 @@ from tests.chaos.storm import storm
 SEED = int(os.environ.get("LADAPRESS_CHAOS_SEED", "1"))
 SMALL = {
     "embedded": (30, {"worker": 4.0}),
-    "celery": (30, {"worker": 5.0, "redis": 7.0, "postgresql": 9.0}),
+    "celery": (30, {"worker": 5.0, "redis": 6.0, "postgresql": 7.0}),
 }
 SLEEPERS = {"steps": 8, "step_s": 0.1}
 LARGE = {
