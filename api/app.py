@@ -80,6 +80,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         app.openapi()  # made once, before anybody waits for it
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(expire, context)
+            tasks.start_soon(context.feeds.run, context)
             yield
             tasks.cancel_scope.cancel()
         context.closing = True

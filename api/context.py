@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from fastapi import Depends, Request
 
+from api.feeds import Feeds
 from api.metrics import Metrics
 from api.rates import Rates
 from jobs.db import Database, connect
@@ -31,6 +32,7 @@ class Context:
         self.staging = Staging(settings.upload_dir)
         self.registries = Registries.load(settings)
         self.guard = Guard.of(settings)
+        self.feeds = Feeds(self.database)
         self.metrics = Metrics(self.database, settings.lease_s)
         self.keys_in_use = False  # once true, true for good: a revoked key still counts
         self.rates = Rates(settings)

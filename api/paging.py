@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
 from fastapi import Depends, Path, Query, Request
@@ -42,6 +43,9 @@ def window(
 Window = Annotated[dict[str, Any], Depends(window)]
 
 
+_known: dict[Callable[..., Any], dict[str, bool]] = {}  # by endpoint; a route cannot be a key
+
+
 async def known_parameters(request: Request) -> None:
     """Refuse a query parameter that the route does not have: `?statsu=failed` must not list everything.
 
@@ -61,9 +65,12 @@ async def known_parameters(request: Request) -> None:
 
 def _parameters(route: APIRoute) -> dict[str, bool]:
     """The query parameters of a route -> whether it is a map, `name[KEY]=value`."""
-    plain = dict.fromkeys(_queries(route.dependant), False)
-    extra = (route.openapi_extra or {}).get("parameters", [])
-    return plain | {one["name"]: one.get("style") == "deepObject" for one in extra if one["in"] == "query"}
+    if route.endpoint not in _known:
+        plain = dict.fromkeys(_queries(route.dependant), False)
+        extra = (route.openapi_extra or {}).get("parameters", [])
+        deep = {one["name"]: one.get("style") == "deepObject" for one in extra if one["in"] == "query"}
+        _known[route.endpoint] = plain | deep
+    return _known[route.endpoint]
 
 
 def _queries(dependant: Dependant) -> set[str]:

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from api import schemas, schemas_events
 from core.forecast import Forecast
-from jobs import tables
+from jobs import service, tables
 from jobs.clock import now
 from jobs.problem import Problem
 from jobs.scope import Scope, scoped
@@ -243,16 +243,16 @@ def signing_key(row: tables.SigningKey) -> schemas.SigningKey:
     )
 
 
-def event(row: tables.Event) -> schemas_events.JobEvent:
+def event(row: service.Told) -> schemas_events.JobEvent:
     """One event of a job."""
     return schemas_events.JobEvent(
         id=row.id, job_id=row.job_id, seq=row.seq, type=row.type, at=time(row.at), data=row.data
     )
 
 
-def gaps(rows: Sequence[tables.Event], after: int) -> list[schemas_events.Gap]:
-    """The sequence numbers between `after` and the last row that no row has."""
-    seen = [after, *(row.seq for row in rows)]
+def gaps(numbers: Sequence[int], after: int) -> list[schemas_events.Gap]:
+    """The sequence numbers between `after` and the last of `numbers` that are not among them."""
+    seen = [after, *numbers]
     return [schemas_events.Gap(first=one + 1, last=two - 1) for one, two in pairwise(seen) if two > one + 1]
 
 
@@ -265,7 +265,7 @@ def curves(rows: Sequence[tables.Event]) -> list[schemas_events.JobCurve]:
     return [schemas_events.JobCurve(name=name, points=points) for name, points in sorted(found.items())]
 
 
-def is_last(row: tables.Event) -> bool:
+def is_last(row: service.Told) -> bool:
     """Whether nothing can follow this event."""
     return row.type == "state" and row.data.get("state") in TERMINAL
 

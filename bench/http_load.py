@@ -13,6 +13,7 @@ import asyncio
 import itertools
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -36,7 +37,7 @@ from jobs.db import connect, upgrade
 from jobs.settings import Settings
 from tests.jobs.world import World
 
-SUBMITS_S, RATE = 60, 20
+SUBMITS_S, RATE = 5, 20
 READERS, JOBS, READ_S, EVENTS_A_SECOND = 200, 20, 60, 2
 GIVE_UP_S = 30
 
@@ -80,10 +81,13 @@ class Api:
         self._environment = {**os.environ, **set_.environment()}
         self._port = settings.port
         self.most_bytes = 0
+        self.cpu_s = 0.0
         self.start()
 
     def start(self) -> None:
-        self.process = subprocess.Popen([sys.executable, "-m", "api"], env=self._environment)
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "api"], env=self._environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         deadline = time.monotonic() + GIVE_UP_S
         while True:
             try:
@@ -100,10 +104,12 @@ class Api:
         self.process.wait(GIVE_UP_S)
 
     def weigh(self) -> None:
-        """Note the resident memory of the process."""
+        """Note the resident memory of the process and its processor time."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         line = next(one for one in status.splitlines() if one.startswith("VmHWM"))
         self.most_bytes = max(self.most_bytes, int(line.split()[1]) * 1024)
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        self.cpu_s = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 @contextmanager
@@ -171,6 +177,7 @@ async def read(world: World, settings: Settings, api: Api) -> dict[str, Any]:
     tasks += [
         asyncio.create_task(poll(settings.port, held[n % JOBS].job_id, one, ends)) for n, one in enumerate(pollers)
     ]
+    begun = time.process_time()
     await asyncio.sleep(READ_S / 2)
     restarted = time.perf_counter()
     await asyncio.to_thread(api.stop)
@@ -198,6 +205,8 @@ async def read(world: World, settings: Settings, api: Api) -> dict[str, Any]:
         "stream_lag": quantiles("ms", [1e3 * lag for one in streams for lag in one.lags]),
         "poll": quantiles("ms", [1e3 * each for one in pollers for each in one.times]),
         "api_bytes": api.most_bytes,
+        "api_cpu_s_after_restart": api.cpu_s,
+        "client_and_writers_cpu_s": round(time.process_time() - begun, 1),
     }
 
 
@@ -220,7 +229,7 @@ async def follow(port: int, job: str, told: Reader, ends: float) -> None:
         except (OSError, asyncio.IncompleteReadError):
             pass
         told.reconnects += 1
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(random.uniform(0.5, 1.5))  # about as the stream's `retry` asks
 
 
 async def _follow(port: int, job: str, told: Reader) -> None:
@@ -244,19 +253,37 @@ async def _follow(port: int, job: str, told: Reader) -> None:
 
 
 async def poll(port: int, job: str, told: Reader, ends: float) -> None:
-    """The job's page of new events once a second; what an absent API refuses is asked again."""
-    last = 0
+    """The job's page of new events once a second, on one connection as long as it lasts; a refusal is asked again."""
+    while time.time() < ends:
+        await asyncio.sleep(random.uniform(0, 1))  # two hundred clients keep no step
+        try:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        except OSError:
+            told.reconnects += 1
+            continue
+        try:
+            await _poll(port, job, told, ends, reader, writer)
+        except (OSError, asyncio.IncompleteReadError):
+            told.reconnects += 1
+        finally:
+            writer.close()
+
+
+async def _poll(
+    port: int, job: str, told: Reader, ends: float, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+) -> None:
     while time.time() < ends:
         begun = time.perf_counter()
-        try:
-            status, body = await once(port, "GET", f"/v1/jobs/{job}/events?after={last}&limit=1000")
-        except (OSError, ConnectionError):
-            told.reconnects += 1
-            await asyncio.sleep(0.5)
-            continue
+        after = told.seen[-1] if told.seen else 0
+        head = f"GET /v1/jobs/{job}/events?after={after}&limit=1000 HTTP/1.1\r\nHost: localhost:{port}\r\n\r\n"
+        writer.write(head.encode())
+        answer = (await reader.readuntil(b"\r\n\r\n")).lower()
+        length = int(answer.partition(b"content-length: ")[2].partition(b"\r\n")[0])
+        page = json.loads(await reader.readexactly(length))
         told.times.append(time.perf_counter() - begun)
-        if status != 200:
-            raise RuntimeError(body)
+        if not answer.startswith(b"http/1.1 200"):
+            raise RuntimeError(page)
+        told.seen += [event["seq"] for event in page["data"]]
         await asyncio.sleep(max(0.0, 1 - (time.perf_counter() - begun)))
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import insert, select, update
 from sqlalchemy.orm import Session
@@ -23,6 +23,20 @@ from jobs.webhooks.outbox import tell_job
 MAX_STRING = 4_096  # characters of one value; a child's log line is not trusted to be short
 MAX_ITEMS = 100
 ETA_FROM = 0.03  # below this fraction an estimate would be a guess
+
+
+class Told(NamedTuple):
+    """An event as it is read: plain values, for readers are many. `at`: seconds since 1970."""
+
+    id: str
+    job_id: str
+    seq: int
+    type: str
+    at: float
+    data: dict[str, Any]
+
+
+COLUMNS = tuple(getattr(Event, name) for name in Told._fields)
 
 
 def record(s: Session, job_id: str, fence: int, events: Sequence[tuple[str, dict[str, Any]]]) -> bool:
@@ -79,18 +93,35 @@ def append(s: Session, job: Job, events: Sequence[tuple[str, dict[str, Any]]]) -
     s.refresh(job, ["event_seq"])
 
 
-def events_after(s: Session, scope: Scope, job_id: str, after: int = 0, limit: int = 100) -> list[Event]:
+def events_after(s: Session, scope: Scope, job_id: str, after: int = 0, limit: int = 100) -> list[Told]:
     """Up to `limit` events with a number above `after`, in order.
 
     Raises:
         Refused: not_found.
     """
-    get(s, scope, Job, job_id)
-    return list(
-        s.scalars(
-            scoped(Event, scope).where(Event.job_id == job_id, Event.seq > after).order_by(Event.seq).limit(limit)
-        )
-    )
+    newer = scoped(Event, scope).where(Event.job_id == job_id, Event.seq > after).order_by(Event.seq).limit(limit)
+    rows = [Told(*row) for row in s.execute(newer.with_only_columns(*COLUMNS))]
+    if not rows and s.scalars(scoped(Job, scope).where(Job.id == job_id).with_only_columns(Job.id)).first() is None:
+        get(s, scope, Job, job_id)  # says that there is none
+    return rows
+
+
+def news(s: Session, known: Mapping[str, int | None], limit: int) -> dict[str, tuple[int, Sequence[Told]]]:
+    """Job id -> (its last number, up to `limit` events above the one that is known, in order) of those that exist.
+
+    Of every project: whoever passes these on has asked whether the reader may see the job. Where no number is known
+    yet no event is read.
+    """
+    heads = s.execute(select(Job.id, Job.event_seq).where(Job.id.in_(known))).all()
+    found: dict[str, tuple[int, Sequence[Told]]] = {}
+    for job_id, head in heads:
+        after = known[job_id]
+        rows: Sequence[Told] = ()
+        if after is not None and head > after:
+            newer = select(*COLUMNS).where(Event.job_id == job_id, Event.seq > after).order_by(Event.seq)
+            rows = [Told(*row) for row in s.execute(newer.limit(limit))]
+        found[job_id] = (head, rows)
+    return found
 
 
 def metrics(s: Session, scope: Scope, job_id: str) -> list[Event]:

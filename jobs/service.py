@@ -5,7 +5,7 @@ Each function takes a session and works in the caller's transaction: `with db.se
 
 from jobs.checkpoints import checkpoints, keep_checkpoint
 from jobs.claim import Claim, Control, claim, control, heartbeat
-from jobs.events import events_after, metrics, record, transitions
+from jobs.events import Told, events_after, metrics, news, record, transitions
 from jobs.expiry import drop_files, keep_until
 from jobs.finish import PublishedFile, PublishedPoint, fail, finish_cancel, publish, published, release
 from jobs.inputs import InputData, InputFile, Order, order
@@ -93,6 +93,7 @@ __all__ = [
     "PublishedFile",
     "PublishedPoint",
     "PushClaim",
+    "Told",
     "Wanted",
     "add_findings",
     "advance",
@@ -145,6 +146,7 @@ __all__ = [
     "kept_track",
     "metrics",
     "model_files",
+    "news",
     "order",
     "pause",
     "ping",

@@ -7,22 +7,27 @@ Both read the event table, whose numbers have no gap. The number is the stream's
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import aclosing
+from itertools import pairwise
 from typing import Annotated
 
 import anyio
 from anyio.to_thread import run_sync
 from fastapi import APIRouter, Depends, FastAPI, Header, Query, Request
+from fastapi.responses import StreamingResponse
 from fastapi.routing import APIRoute
-from fastapi.sse import EventSourceResponse, ServerSentEvent
+from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.routing import Match
 from starlette.types import Scope as AsgiScope
+from starlette.types import Send
 
 from api import schemas_events, views
 from api.auth import Reader, still_welcome
 from api.context import Context, Ctx
 from api.errors import StreamEnded, responses
+from api.feeds import LOOK_S, Line, line
 from api.paging import Id
 from jobs import service, tables
 from jobs.problem import Refused, refuse
@@ -30,10 +35,11 @@ from jobs.scope import Scope, get
 from jobs.states import TERMINAL
 
 router = APIRouter(tags=["jobs"])
-POLL_S = 0.4
+IDLE_S = 15.0  # without anything new, until the key is looked at again
 BATCH = 200
 RECHECK_S = 60.0  # a key that is revoked ends its streams after this time
 RECONNECT_MS = 1000
+STREAM_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}  # nor may a proxy keep events back
 INT64 = 2**63
 PATH = "/v1/jobs/{job_id}/events"
 
@@ -68,7 +74,7 @@ def list_events(
         has_more=len(rows) > limit,
         first_id=shown[0].seq if shown else None,
         last_id=shown[-1].seq if shown else None,
-        gaps=views.gaps(shown, max(after, sequence(last_event_id))),
+        gaps=views.gaps([row.seq for row in shown], max(after, sequence(last_event_id))),
     )
 
 
@@ -98,28 +104,61 @@ def start(job_id: Id, context: Ctx, scope: Reader, after: After = 0, last_event_
 
 async def stream_events(
     job_id: Id, request: Request, context: Ctx, scope: Reader, begin: Annotated[int, Depends(start)]
-) -> AsyncIterator[ServerSentEvent]:
+) -> Stream:
     """Every event after `begin`, as it is committed, to the one that ends the job; `gap` where some have gone."""
+    return Stream(_follow(job_id, request, context, scope, begin), headers=STREAM_HEADERS)
+
+
+class Stream(StreamingResponse):
+    """Server-sent events. Not FastAPI's own: its two tasks and two queues a stream took most of a core for 200."""
+
+    media_type = "text/event-stream"
+
+    async def stream_response(self, send: Send) -> None:
+        """As its parent; the generator ends with it, not when the collector finds it."""
+        async with aclosing(self.body_iterator):  # type: ignore[type-var]
+            await super().stream_response(send)
+
+
+async def _follow(job_id: str, request: Request, context: Context, scope: Scope, begin: int) -> AsyncIterator[bytes]:
     checked = time.monotonic()
-    yield ServerSentEvent(retry=RECONNECT_MS)
-    while not context.closing:
-        try:
-            rows = await run_sync(_read, context, scope, job_id, begin, BATCH)
-        except (Refused, SQLAlchemyError):
-            return  # deleted, or the database is away: whoever reconnects gets that as a problem
-        for row in rows:
-            for gap in views.gaps([row], begin):  # without an id: whoever reconnects is told again
-                yield ServerSentEvent(event="gap", data=gap)
-            begin = row.seq
-            yield ServerSentEvent(event=row.type, id=str(row.seq), data=views.event(row))
-            if views.is_last(row):
-                return
-        if time.monotonic() - checked > RECHECK_S:
-            checked = time.monotonic()
-            if not await run_sync(still_welcome, request, context):
-                return
-        if len(rows) < BATCH:
-            await anyio.sleep(POLL_S)
+    yield format_sse_event(retry=RECONNECT_MS)
+    with context.feeds.follow(job_id) as feed:
+        while not context.closing:
+            lines = feed.after(begin)
+            if lines is None:
+                try:
+                    lines = await run_sync(_lines, context, scope, job_id, begin)
+                except (Refused, SQLAlchemyError):
+                    return
+            if lines:
+                yield b"".join(_with_gaps(lines, begin))
+                begin = lines[-1].seq
+                if lines[-1].last:
+                    return
+            if feed.over:
+                return  # deleted, or the database is away: whoever reconnects gets that as a problem
+            if time.monotonic() - checked > RECHECK_S:
+                checked = time.monotonic()
+                if not await run_sync(still_welcome, request, context):
+                    return
+            if not lines:
+                with anyio.move_on_after(LOOK_S if feed.more(begin) else IDLE_S) as waited:  # more came meanwhile
+                    await feed.change()
+                if waited.cancelled_caught:
+                    yield KEEPALIVE_COMMENT
+
+
+def _lines(context: Context, scope: Scope, job_id: str, begin: int) -> list[Line]:
+    return [line(row) for row in _read(context, scope, job_id, begin, BATCH)]
+
+
+def _with_gaps(lines: Sequence[Line], begin: int) -> Iterator[bytes]:
+    """What is told of events that are gone has no id: whoever reconnects is told again."""
+    for before, one in pairwise([Line(begin, False, b""), *lines]):
+        for gap in views.gaps([one.seq], before.seq):
+            yield format_sse_event(event="gap", data_str=gap.model_dump_json())
+        yield one.text
 
 
 class StreamRoute(APIRoute):
@@ -138,7 +177,7 @@ def install_stream(app: FastAPI) -> None:
         PATH,
         stream_events,
         methods=["GET"],
-        response_class=EventSourceResponse,
+        response_class=Stream,
         include_in_schema=False,
         route_class_override=StreamRoute,
     )
@@ -155,6 +194,6 @@ def sequence(last_event_id: str | None) -> int:
     raise refuse("header_invalid", "Last-Event-ID: legal is the id of an event, a number", param="header.last-event-id")
 
 
-def _read(context: Context, scope: Scope, job_id: str, after: int, limit: int) -> Sequence[tables.Event]:
+def _read(context: Context, scope: Scope, job_id: str, after: int, limit: int) -> Sequence[service.Told]:
     with context.database.readers() as s:
         return service.events_after(s, scope, job_id, after=after, limit=limit)

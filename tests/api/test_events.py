@@ -145,7 +145,7 @@ def test_a_stream_after_the_last_event_is_204(client: TestClient, world: World) 
 
 def test_a_silent_stream_is_kept_alive(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
     """A comment now and then, so that proxies do not close the line."""
-    monkeypatch.setattr("fastapi.routing._PING_INTERVAL", 0.05)
+    monkeypatch.setattr("api.routes.events.IDLE_S", 0.05)
     held = live.world.claimed()
     with (
         live.client() as client,

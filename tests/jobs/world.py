@@ -17,7 +17,7 @@ from jobs.requests import JobRequest
 from jobs.scope import DEFAULT_PROJECT, Scope
 from jobs.settings import Settings
 from jobs.store import Blob
-from jobs.tables import Base, Event, Inspection, Job, Project
+from jobs.tables import Base, Inspection, Job, Project
 
 SHAPE = {
     "family": "bert",
@@ -153,6 +153,6 @@ class World:
         with self.db.sessions.begin() as s:
             s.execute(update(Job).where(Job.id == job_id).values(**columns))
 
-    def events(self, job_id: str) -> list[Event]:
+    def events(self, job_id: str) -> list[service.Told]:
         with self.db.readers() as s:
             return service.events_after(s, self.scope, job_id, limit=10_000)
