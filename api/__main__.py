@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import sys
 from types import FrameType
 
 import uvicorn
@@ -15,7 +14,6 @@ from jobs import logs, traces
 from jobs.settings import Settings
 
 SHUTDOWN_S = 8  # for answers that are under way; streams end by themselves before
-SWITCH_S = 5e-4  # the event loop waits no longer for a thread that computes; by default it is ten times that
 
 
 class Server(uvicorn.Server):
@@ -43,7 +41,6 @@ def main() -> None:
         secrets=logs.passwords(settings.database_url, settings.broker_url),
     )
     traces.configure("api")
-    sys.setswitchinterval(SWITCH_S)
     app = create_app(settings)
     config = uvicorn.Config(
         app,

@@ -37,7 +37,7 @@ from jobs.db import connect, upgrade
 from jobs.settings import Settings
 from tests.jobs.world import World
 
-SUBMITS_S, RATE = 5, 20
+SUBMITS_S, RATE = 60, 20
 READERS, JOBS, READ_S, EVENTS_A_SECOND = 200, 20, 60, 2
 GIVE_UP_S = 30
 
@@ -48,7 +48,7 @@ class Reader:
 
     seen: list[int] = field(default_factory=list)
     lags: list[float] = field(default_factory=list)
-    times: list[float] = field(default_factory=list)
+    times: list[tuple[float, float]] = field(default_factory=list)  # (when, seconds)
     reconnects: int = 0
 
 
@@ -203,7 +203,10 @@ async def read(world: World, settings: Settings, api: Api) -> dict[str, Any]:
         "reconnects": sum(one.reconnects for one in streams),
         "away_s": round(away_s, 2),
         "stream_lag": quantiles("ms", [1e3 * lag for one in streams for lag in one.lags]),
-        "poll": quantiles("ms", [1e3 * each for one in pollers for each in one.times]),
+        "poll": quantiles("ms", [1e3 * each for one in pollers for _, each in one.times]),
+        "poll_before_restart": quantiles(
+            "ms", [1e3 * took for one in pollers for at, took in one.times if at < restarted]
+        ),
         "api_bytes": api.most_bytes,
         "api_cpu_s_after_restart": api.cpu_s,
         "client_and_writers_cpu_s": round(time.process_time() - begun, 1),
@@ -280,7 +283,7 @@ async def _poll(
         answer = (await reader.readuntil(b"\r\n\r\n")).lower()
         length = int(answer.partition(b"content-length: ")[2].partition(b"\r\n")[0])
         page = json.loads(await reader.readexactly(length))
-        told.times.append(time.perf_counter() - begun)
+        told.times.append((begun, time.perf_counter() - begun))
         if not answer.startswith(b"http/1.1 200"):
             raise RuntimeError(page)
         told.seen += [event["seq"] for event in page["data"]]
