@@ -186,6 +186,14 @@ def test_every_test_file_belongs_to_one_suite() -> None:
     assert sorted(listed) == sorted((ROOT / "tests").rglob("test_*.py"))
 
 
+def test_every_promise_of_the_reliability_page_names_tests_that_are_there() -> None:
+    page = (ROOT / "docs/reliability.md").read_text()
+    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", page)
+    assert len(named) > 20
+    for file, test in named:
+        assert f"def {test}(" in (ROOT / file).read_text(), f"{file}::{test}"
+
+
 def test_nothing_is_left_for_later_and_no_machine_is_named() -> None:
     """No marker of unfinished work, no skipped test, no path of one machine, no registry's host."""
     for file in tracked("*.py", "*.toml", "*.yml", "*.yaml", "*.Dockerfile", "Makefile", ".ci/run", "*.md"):
