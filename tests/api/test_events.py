@@ -131,6 +131,37 @@ def test_a_stream_that_is_cut_again_and_again_has_no_gap_and_no_repetition(live:
     assert seen == [row.seq for row in live.world.events(held.job_id)]
 
 
+def test_readers_of_one_job_share_what_is_read(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever each began: it reads the table until it has caught up, and nobody misses an event or sees one twice."""
+    monkeypatch.setattr(events, "BATCH", 3)
+    reads: list[int] = []
+    lines = events._lines
+    monkeypatch.setattr(events, "_lines", lambda *given: reads.append(given[-1]) or lines(*given))
+    held = live.world.claimed()
+    say(live.world, held, 8)
+    got: dict[int, list[int]] = {begin: [] for begin in (0, 4, 7, 9, 10)}
+
+    def follow(begin: int) -> None:
+        with live.client() as client, streaming(client, held.job_id, begin) as messages:
+            got[begin].extend(int(message["id"]) for message in messages)
+
+    followers = [threading.Thread(target=follow, args=(begin,)) for begin in got]
+    for follower in followers:
+        follower.start()
+    until(lambda: all(seen[-1:] == [10] for begin, seen in got.items() if begin < 10), "what was there")
+    time.sleep(1)  # all have caught up, and their feed has had its first look
+    caught_up = len(reads)
+    for step in range(8, 20):
+        say(live.world, held, 1, first=step)
+        time.sleep(0.05)
+    publish(live.world, held)
+    for follower in followers:
+        follower.join(20)
+    last = live.world.job(held.job_id).event_seq
+    assert got == {begin: list(range(begin + 1, last + 1)) for begin in got}
+    assert len(reads) == caught_up
+
+
 def test_a_stream_after_the_last_event_is_204(client: TestClient, world: World) -> None:
     """An EventSource takes that as: do not come back."""
     job_id, _ = finished(world)
