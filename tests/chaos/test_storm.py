@@ -11,8 +11,8 @@ from tests.chaos.storm import storm
 
 SEED = int(os.environ.get("LADAPRESS_CHAOS_SEED", "1"))
 SMALL = {
-    "embedded": (30, {"worker": 4.0}),
-    "celery": (30, {"worker": 5.0, "redis": 6.0, "postgresql": 7.0}),
+    "embedded": (20, {"worker": 4.0}),
+    "celery": (20, {"worker": 4.0, "redis": 5.0, "postgresql": 5.0}),
 }
 SLEEPERS = {"steps": 8, "step_s": 0.1}
 LARGE = {

@@ -25,14 +25,21 @@ PUSHED = {"url": "https://hub.example/acme/small/tree/1", "commit": "1", "versio
 TO = ("--registry", "hub", "--to", "acme/small")
 
 
+@pytest.fixture(autouse=True)
+def nothing_queued(service: Service) -> None:
+    """What another file has left in the queue would take the outcomes of ours."""
+    database = connect(service.settings)
+    with database.sessions.begin() as s:
+        while (held := jobs_service.claim_push(s, "hand", 60, 3600)) is not None:
+            jobs_service.finish_push(s, held.push_id, held.fence, PUSHED)
+    database.dispose()
+
+
 @contextmanager
 def pusher(service: Service, *outcomes: Problem | dict[str, Any]) -> Iterator[list[dict[str, Any]]]:
     """Ends the pushes that come, one outcome for each attempt; yields what was asked for."""
     asked: list[dict[str, Any]] = []
     database, stop, waiting = connect(service.settings), threading.Event(), list(outcomes)
-    with database.sessions.begin() as s:  # what another file has left in the queue would take the outcomes
-        while (held := jobs_service.claim_push(s, "hand", 60, 3600)) is not None:
-            jobs_service.finish_push(s, held.push_id, held.fence, PUSHED)
 
     def work() -> None:
         while waiting and not stop.wait(0.02):

@@ -38,6 +38,7 @@ def result(teacher: Path, rows: dict[str, Path], tmp_path_factory: pytest.TempPa
     )  # fmt: skip
 
 
+@pytest.mark.long
 def test_every_file_is_listed_proved_in_its_closure_and_measured(result: Result) -> None:
     manifest = Manifest.model_validate_json((result.folder / "manifest.json").read_bytes())
     point = result.report.point
@@ -61,12 +62,14 @@ def test_every_file_is_listed_proved_in_its_closure_and_measured(result: Result)
     assert not {"torch"} & {entry.partition("==")[0] for entry in manifest.needs["outputs/openvino/model.xml"]}
 
 
+@pytest.mark.long
 def test_ratios_are_those_of_the_default_file(result: Result) -> None:
     point = result.report.point
     assert point.bytes_ratio == 4 * point.sizes_teacher.parameters / point.sizes.bytes_on_disk["model.onnx"]
     assert point.student == point.student_by_file["model.onnx"]
 
 
+@pytest.mark.long
 def test_verify_checks_each_of_them_and_finds_the_one_that_answers_otherwise(
     result: Result, rows: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -88,6 +91,7 @@ def test_verify_checks_each_of_them_and_finds_the_one_that_answers_otherwise(
             assert f"ok      {name}: accuracy {value:.6f} on 120 rows; report.json says {value:.6f}\n" in said
 
 
+@pytest.mark.long
 def test_the_lines_of_the_model_card_run(result: Result) -> None:
     """Every format has its lines and what pip is told to install, and all give the same class."""
     text = (result.folder / "README.md").read_text()
@@ -145,6 +149,7 @@ def test_a_worker_without_the_runtime_refuses_before_anything_is_read(
     outputs.check_outputs(["onnx-fp16", "onnx-int8", "torch-export"])
 
 
+@pytest.mark.long
 def test_the_report_of_a_job_without_them_names_none(result: Result) -> None:
     """Older reports are read as such."""
     report = json.loads((result.folder / "report.json").read_text())

@@ -30,7 +30,7 @@ class Place:
     def __init__(self, client: Client, folder: Path) -> None:
         self.client, self.folder = client, folder
         self.model = client.models.upload(tiny.write_model(folder / "model", steps=60))
-        self.train = client.datasets.upload(tiny.write_csv(folder / "train.csv", tiny.sentences(600, seed=1)))
+        self.train = client.datasets.upload(tiny.write_csv(folder / "train.csv", tiny.sentences(300, seed=1)))
         self.eval = client.datasets.upload(tiny.write_csv(folder / "eval.csv", tiny.sentences(100, seed=2)))
 
     def submit(self) -> str:

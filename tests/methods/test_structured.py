@@ -157,6 +157,7 @@ def test_other_methods_go_on_with_what_is_left(steps: list[dict[str, object]], t
     assert all(np.isfinite(part.max_difference) for part in point.parity)
 
 
+@pytest.mark.long
 def test_milliseconds_out_of_reach_end_with_the_fastest_and_the_shortfall(teacher: Path, tmp_path: Path) -> None:
     train, held = (tiny.write_csv(tmp_path / f"{n}.csv", tiny.sentences(n, seed=n)) for n in (100, 40))
     steps = [{"method": "structured", "calibration_rows": 64}, {"method": "int8", "group": 16, "products": "auto"}]
