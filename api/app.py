@@ -63,7 +63,7 @@ ROUTERS = (
 )
 # FastAPI's own spans, which it makes where `jobs.traces` has named a collector; figures and lines are ours.
 TELEMETRY: TelemetryConfig = {"metrics": False, "logs": False, "auto_configure": False, "exclude": unobserved}
-RAW = re.compile(r"POST /v1/datasets|PUT /v1/models/[^/]*/files/.*|PATCH /v1/uploads/[^/]*", re.DOTALL)
+RAW = re.compile(r"POST /v1/datasets|\w+ /v1/models/[^/]*/files/.*|\w+ /v1/uploads/[^/]+", re.DOTALL)
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
