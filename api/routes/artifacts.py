@@ -32,7 +32,9 @@ from jobs.scope import Scope, get, page, scoped
 
 router = APIRouter(tags=["artifacts"])
 ANY = {"schema": {"type": "string", "format": "binary"}}
-BYTES = {"content": {"application/octet-stream": ANY, "*/*": ANY}}  # a file comes as what it is
+BYTES = {
+    "content": {"application/octet-stream": ANY, "*/*": {"schema": {"description": "The bytes of the file."}}}
+}  # a file comes as what it is
 # A blob never changes; which coding it comes in depends on who asks.
 KEPT = {"Cache-Control": "private, immutable, max-age=31536000", "Vary": "Accept-Encoding"}
 FILE = "/v1/artifacts/{artifact_id}/files/{path:path}"

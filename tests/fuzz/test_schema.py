@@ -54,7 +54,9 @@ def fuzz(folder: Path, url: str | None, *, examples: int, seed: str, phases: str
     key_file = folder / "key"
     secret = new_token()
     key_file.write_text(secret)
-    settings = Settings(data_dir=folder / "data", inspect_wait_s=0.2, bootstrap_key_file=key_file, **given)
+    settings = Settings(
+        data_dir=folder / "data", inspect_wait_s=0.2, bootstrap_key_file=key_file, rate_limits=False, **given
+    )
     with serve(settings) as live:
         with live.world.db.sessions.begin() as s:
             bootstrap(s, settings)
