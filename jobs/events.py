@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from jobs.account import account
 from jobs.clock import db_now
 from jobs.ids import new_id
-from jobs.scope import Scope, get, scoped, storable
+from jobs.scope import Scope, can_be_stored, get, scoped
 from jobs.states import HELD
 from jobs.tables import Event, Job
 from jobs.webhooks.outbox import tell_job
@@ -107,7 +107,7 @@ def events_after(s: Session, scope: Scope, job_id: str, after: int = 0, limit: i
         Refused: not_found.
     """
     asked = {"job": job_id, "after": after, "project": scope.project_id, "most": limit}
-    if storable(job_id):
+    if can_be_stored(job_id):
         if rows := [Told(*row) for row in s.connection().execute(_NEWER, asked)]:
             return rows
         if s.scalars(scoped(Job, scope).where(Job.id == job_id).with_only_columns(Job.id)).first() is not None:

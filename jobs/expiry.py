@@ -24,6 +24,12 @@ CHATTER = ("progress", "metric", "log")  # of no use for long; what happened sta
 DELETE: dict[type[Any], Any] = {Model: delete_model, Dataset: delete_dataset}
 
 
+def require_files(row: Artifact) -> None:
+    """Raises Refused (expired) where only the figures of an artifact are left."""
+    if row.expired_at is not None:
+        raise refuse("expired", "the files of this artifact are gone; only its figures are left")
+
+
 def keep_until(s: Session, scope: Scope, table: type[Any], id_: str, expires_at: float | None) -> Any:
     """Set when a model, dataset or artifact goes by itself; None = never. Seconds since 1970.
 
@@ -31,8 +37,8 @@ def keep_until(s: Session, scope: Scope, table: type[Any], id_: str, expires_at:
         Refused: not_found; request_invalid where the time has passed; expired where the files are gone already.
     """
     row = get(s, scope, table, id_, lock=True)
-    if table is Artifact and row.expired_at is not None:
-        raise refuse("expired", "the files of this artifact are gone; only its figures are left")
+    if isinstance(row, Artifact):
+        require_files(row)
     if expires_at is not None and expires_at <= now(s):
         raise refuse("request_invalid", "/expires_at: this time has passed; legal: a later one", param="/expires_at")
     row.expires_at = expires_at

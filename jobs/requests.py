@@ -12,6 +12,7 @@ from core.method import Closed
 from core.outputs import FORMATS, Output
 from core.recipe import PRESETS, Ladder, Recipe, Target
 from core.task import TASKS, Metric, TaskName
+from jobs.scope import can_be_stored
 from jobs.webhooks.kinds import JobKind
 
 DEFAULT_PRESET = "hybrid"
@@ -19,7 +20,7 @@ DEFAULT_PRESET = "hybrid"
 
 def storable(value: str) -> str:
     """Neither database stores these."""
-    if "\x00" in value or any("\ud800" <= char <= "\udfff" for char in value):
+    if not can_be_stored(value):
         raise ValueError("must not contain U+0000 or lone surrogates")
     return value
 

@@ -61,7 +61,9 @@ def get(s: Session, scope: Scope, table: type[Row], id_: str, *, lock: bool = Fa
         Refused: not_found, the same for absent ids and for ids of other projects.
     """
     query = scoped(table, scope).where(table.id == id_).execution_options(populate_existing=True)
-    found: Row | None = s.scalars(query.with_for_update() if lock else query).one_or_none() if storable(id_) else None
+    found: Row | None = (
+        s.scalars(query.with_for_update() if lock else query).one_or_none() if can_be_stored(id_) else None
+    )
     if found is None:
         raise refuse(
             "not_found", f"no {table.__tablename__.replace('_', ' ')} has this id in this project", param=param
@@ -90,7 +92,7 @@ def page(
         query = query.where(made >= created_after)
     if created_before is not None:
         query = query.where(made < created_before)
-    if not storable((after or "") + (before or "")):
+    if not can_be_stored((after or "") + (before or "")):
         return [], False
     if before is not None:
         rows = list(s.scalars(query.where(table.id > before).order_by(table.id)))
@@ -115,6 +117,6 @@ def audit(s: Session, scope: Scope, action: str, object_id: str) -> None:
     s.add(Audit(id=new_id("aud"), project_id=scope.project_id, who=scope.who, action=action, object=object_id))
 
 
-def storable(text: str) -> bool:
+def can_be_stored(text: str) -> bool:
     """PostgreSQL refuses these with an error of its own."""
     return "\x00" not in text and not any("\ud800" <= char <= "\udfff" for char in text)

@@ -6,7 +6,7 @@ Each function takes a session and works in the caller's transaction: `with db.se
 from jobs.checkpoints import checkpoints, keep_checkpoint
 from jobs.claim import Claim, Control, claim, control, heartbeat
 from jobs.events import Told, events_after, metrics, news, record, transitions
-from jobs.expiry import drop_files, keep_until
+from jobs.expiry import drop_files, keep_until, require_files
 from jobs.finish import PublishedFile, PublishedPoint, fail, finish_cancel, publish, published, release
 from jobs.inputs import InputData, InputFile, Order, order
 from jobs.inspections import (
@@ -164,6 +164,7 @@ __all__ = [
     "replay_delivery",
     "request_inspection",
     "request_push",
+    "require_files",
     "resume",
     "retry",
     "rotate_secret",

@@ -132,7 +132,7 @@ def run(suites: list[Suite], start: float, *, marker: str) -> list[Outcome]:
         )
         strays = count(report, outcomes) if report.exists() else 0
     for outcome in outcomes:
-        if not outcome.passed + outcome.failed + outcome.skipped:
+        if not outcome.passed + outcome.failed:
             outcome.broken += ("pytest ran no test",)
     left = (time.time() - start) / 60 - sum(outcome.minutes for outcome in outcomes)
     broken = ("pytest",) if status != 0 and not strays and all(outcome.good for outcome in outcomes) else ()

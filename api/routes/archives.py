@@ -14,8 +14,7 @@ from api.context import Ctx
 from api.errors import responses
 from api.paging import Id
 from api.routes.artifacts import opened
-from jobs import tables
-from jobs.problem import refuse
+from jobs import service, tables
 from jobs.scope import get, scoped
 from jobs.store import CHUNK
 
@@ -39,9 +38,7 @@ def download_archive(artifact_id: Id, context: Ctx, scope: Reader) -> StreamingR
     Its length is known before it begins; ranges are not served, so over a weak line take the files one by one.
     """
     with context.database.readers() as s:
-        artifact = get(s, scope, tables.Artifact, artifact_id)
-        if artifact.expired_at is not None:
-            raise refuse("expired", "the files of this artifact are gone; only its figures are left")
+        service.require_files(get(s, scope, tables.Artifact, artifact_id))
         mine = scoped(tables.ArtifactFile, scope).where(tables.ArtifactFile.artifact_id == artifact_id)
         files = s.scalars(mine.order_by(tables.ArtifactFile.path)).all()
     archive = ZipStream(sized=True)

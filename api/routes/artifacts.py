@@ -213,6 +213,6 @@ def _file(context: Context, scope: Scope, artifact_id: str, path: str) -> tables
             if (file := s.scalars(query).one_or_none()) is not None:
                 return file
             gone = scoped(tables.Artifact, scope).where(tables.Artifact.id == artifact_id)
-            if (row := s.scalars(gone).one_or_none()) is not None and row.expired_at is not None:
-                raise refuse("expired", "the files of this artifact are gone; only its figures are left")
+            if (row := s.scalars(gone).one_or_none()) is not None:
+                service.require_files(row)
     raise refuse("not_found", "no artifact of this project has this id and a file of this name")

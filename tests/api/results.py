@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -94,17 +94,28 @@ def finished(world: World) -> tuple[str, str]:
 @contextmanager
 def inspector(world: World, verdict: dict[str, Any] | None = None) -> Iterator[None]:
     """A worker that judges every inspection at once, until the context ends."""
+
+    def turn() -> None:
+        with world.db.sessions.begin() as s:
+            held = service.claim_inspection(s, "inspector", 60)
+        if held is not None:
+            with world.db.sessions.begin() as s:
+                service.finish_inspection(s, held.inspection_id, held.fence, verdict or GOOD)
+
+    with in_turns("inspector", 0.02, turn):
+        yield
+
+
+@contextmanager
+def in_turns(name: str, every_s: float, turn: Callable[[], None]) -> Iterator[None]:
+    """A thread that does this again and again, until the context ends."""
     stop = threading.Event()
 
     def work() -> None:
-        while not stop.wait(0.02):
-            with world.db.sessions.begin() as s:
-                held = service.claim_inspection(s, "inspector", 60)
-            if held is not None:
-                with world.db.sessions.begin() as s:
-                    service.finish_inspection(s, held.inspection_id, held.fence, verdict or GOOD)
+        while not stop.wait(every_s):
+            turn()
 
-    thread = threading.Thread(target=work, name="inspector")
+    thread = threading.Thread(target=work, name=name)
     thread.start()
     try:
         yield

@@ -9,10 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import psycopg
-from redis import Redis
-
 from demo import ephemeral
+from tests.test_ephemeral import data_directory
 
 
 @dataclass(frozen=True)
@@ -35,16 +33,11 @@ def postgresql(*, away_s: float) -> Iterator[Server]:
     """A server that is away for about so many seconds when it was killed."""
     binaries = ephemeral.postgresql_binaries(os.environ.get("PATH", ""), ephemeral.DEBIAN_POSTGRESQL)
     with ephemeral.start_postgresql(binaries, again_s=away_s) as url:
-        with psycopg.connect(url.replace("+psycopg", "")) as connection:
-            row = connection.execute("SHOW data_directory").fetchone()
-        assert row is not None
-        yield Server(url, Path(row[0]).parent)
+        yield Server(url, data_directory(url))
 
 
 @contextmanager
 def redis(*, away_s: float) -> Iterator[Server]:
     """The same; whatever it held is lost."""
     with ephemeral.start_redis(ephemeral.redis_binary(os.environ.get("PATH", "")), again_s=away_s) as url:
-        with Redis.from_url(url, decode_responses=True) as client:
-            folder = Path(client.config_get("dir")["dir"])
-        yield Server(url, folder)
+        yield Server(url, data_directory(url))

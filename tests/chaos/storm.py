@@ -33,6 +33,7 @@ from jobs.states import TERMINAL, State
 from jobs.tables import Event, Job
 from tests.chaos import servers
 from tests.chaos.crew import Crew, marked
+from tests.worker.conftest import QUICK
 from tests.worker.scene import Scene, until
 
 # What the fake engine is asked to do; every dataset holds one of these.
@@ -42,7 +43,6 @@ WISHES: tuple[dict[str, Any], ...] = (
     {"steps": 5, "step_s": 0.05, "spawn": True},
     {"steps": 3, "babble": True},
 )
-QUICK = {"lease_s": 2, "tick_s": 0.3, "poll_s": 1, "hint_after_s": 2, "kill_grace_s": 1, "threads": 1}
 MAX_ATTEMPTS = 3
 SUBMITTERS = 3
 PACE_S = 1.0  # before each submit of a submitter

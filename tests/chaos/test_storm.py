@@ -21,24 +21,23 @@ LARGE = {
 }
 
 
-@pytest.mark.parametrize("form", SMALL)
-def test_jobs_outlive_whatever_is_killed(form: str, tmp_path: Path) -> None:
-    jobs, every_s = SMALL[form]
-    made = storm(form, tmp_path, jobs=jobs, every_s=every_s, seed=SEED)
+def survived(form: str, folder: Path, jobs: int, every_s: dict[str, float]) -> None:
+    made = storm(form, folder, jobs=jobs, every_s=every_s, seed=SEED)
     print(made.summary())
     assert set(made.kills) == set(every_s)
     assert not made.broken
+
+
+@pytest.mark.parametrize("form", SMALL)
+def test_jobs_outlive_whatever_is_killed(form: str, tmp_path: Path) -> None:
+    survived(form, tmp_path, *SMALL[form])
 
 
 @pytest.mark.chaos
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("form", LARGE)
 def test_a_thousand_jobs_outlive_whatever_is_killed(form: str, tmp_path: Path) -> None:
-    jobs, every_s = LARGE[form]
-    made = storm(form, tmp_path, jobs=jobs, every_s=every_s, seed=SEED)
-    print(made.summary())
-    assert set(made.kills) == set(every_s)
-    assert not made.broken
+    survived(form, tmp_path, *LARGE[form])
 
 
 @pytest.mark.chaos

@@ -14,6 +14,7 @@ from sqlalchemy import select
 
 from jobs.settings import Settings
 from jobs.tables import Push
+from tests.chaos.crew import children
 from tests.worker.conftest import MakeScene
 from tests.worker.hub import GITATTRIBUTES, Hub, hub
 from tests.worker.pushing import TOKEN, PushScene, artifact_files
@@ -107,11 +108,6 @@ def test_a_killed_pusher_takes_its_child_along_and_the_next_one_goes_on(
     row = scene.row(push)
     assert (row.state, row.attempt) == ("succeeded", 2)
     assert len(server.repositories["acme/small"].commits) == 2
-
-
-def children(pid: int) -> list[int]:
-    found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [int(one) for one in found]
 
 
 def test_a_worker_does_not_start_on_a_file_that_is_not_in_order(tmp_path: Path) -> None:
