@@ -19,6 +19,7 @@ from api.auth import open_door
 from api.context import Context
 from api.observed import Observed, unobserved
 from api.paging import known_parameters
+from api.process import heard
 from api.rates import RateHeaders
 from api.request_id import RequestId
 from api.routes import (
@@ -40,17 +41,18 @@ from api.routes import (
     well_known,
 )
 from api.strict_json import StrictJson
+from jobs import traces
 from jobs.db import upgrade
 from jobs.settings import Settings
 
 ROUTERS = (
+    events.router,  # first, as it is asked most
     models.router,
     datasets.router,
     uploads.router,
     inspections.router,
     plans.router,
     jobs.router,
-    events.router,
     artifacts.router,
     archives.router,
     pushes.router,
@@ -63,6 +65,7 @@ ROUTERS = (
 )
 # FastAPI's own spans, which it makes where `jobs.traces` has named a collector; figures and lines are ours.
 TELEMETRY: TelemetryConfig = {"metrics": False, "logs": False, "auto_configure": False, "exclude": unobserved}
+THREADS = 8  # of blocking calls; more only wait for the interpreter, and each of them for a connection
 RAW = re.compile(r"POST /v1/datasets|\w+ /v1/models/[^/]*/files/.*|\w+ /v1/uploads/[^/]+", re.DOTALL)
 
 
@@ -73,18 +76,24 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     """
     context = Context(settings or Settings())
 
+    def close() -> None:
+        context.closing = True
+
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         await run_sync(upgrade, context.settings)
         await run_sync(open_door, context)
         app.openapi()  # made once, before anybody waits for it
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(expire, context)
-            tasks.start_soon(context.feeds.run, context)
-            yield
-            tasks.cancel_scope.cancel()
-        context.closing = True
+        anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
+        with heard(close):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(expire, context)
+                tasks.start_soon(context.feeds.run, context)
+                yield
+                tasks.cancel_scope.cancel()
+        close()
         await run_sync(context.database.dispose)
+        await run_sync(traces.flush)  # uvicorn raises the signal again when it is done, and nothing follows
 
     app = FastAPI(
         title="ladapress",

@@ -100,8 +100,8 @@ def admitted(request: Request, context: Context, credentials: HTTPAuthorizationC
     return None if scope is None else replace(scope, quotas=context.settings.quotas)
 
 
-def reader(request: Request, scope: Annotated[Scope, Depends(caller)]) -> Scope:
-    """A caller who may read what the route shows. Raises Refused (forbidden)."""
+async def reader(request: Request, scope: Annotated[Scope, Depends(caller)]) -> Scope:
+    """A caller who may read what the route shows. Async only to cost no thread. Raises Refused (forbidden)."""
     scope.need("read", _area(request))
     return scope
 

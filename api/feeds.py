@@ -51,10 +51,11 @@ class Feed:
         self._changed = anyio.Event()
 
     def after(self, seq: int) -> Sequence[Line] | None:
-        """The events above `seq`, none where there is nothing new; None where they are to be read from the table."""
-        if self.seq is None:
-            return None
-        if seq >= self.seq:
+        """The events above `seq`, none where there is nothing new; None where they are to be read from the table.
+
+        Before the first look nothing is new: who begins has just read the table, and is told of the look.
+        """
+        if self.seq is None or seq >= self.seq:
             return ()
         if not self._rows or self._rows[0].seq > seq + 1:
             return None

@@ -7,18 +7,22 @@ The figures of jobs are the same on every API process, whoever did the work and 
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Iterable, Iterator
 from itertools import accumulate
+from pathlib import Path
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
 from sqlalchemy.exc import SQLAlchemyError
 
+from api.process import FIGURES
 from jobs import gauges, tallies
 from jobs.db import Database
 
@@ -30,11 +34,12 @@ disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series fo
 
 
 class Metrics:
-    """The figures of one app, in a registry of its own."""
+    """The figures of one app, in a registry of its own; of all processes together where they share a folder."""
 
     def __init__(self, database: Database, lease_s: float) -> None:
         self.registry = CollectorRegistry()
-        own: dict[str, Any] = {"namespace": SPACE, "registry": self.registry}
+        shared = os.environ.get(FIGURES)
+        own: dict[str, Any] = {"namespace": SPACE, "registry": CollectorRegistry() if shared else self.registry}
         labels = ["method", "route", "status"]
         told = "Time to answer; of a stream, to its first byte."
         self.requests = Histogram("http_request_seconds", told, labels, buckets=SECONDS, **own)
@@ -42,8 +47,38 @@ class Metrics:
         self.received = Counter("http_received_bytes", told, ["route"], **own)
         told = "Bytes of bodies that went out, downloads above all."
         self.sent = Counter("http_sent_bytes", told, ["route"], **own)
-        self.streams = Gauge("sse_streams", "Event streams that are open.", **own)
+        told = "Event streams that are open."
+        self.streams = Gauge("sse_streams", told, multiprocess_mode="livesum", **own)
+        if shared:
+            self.registry.register(_Processes(Path(shared)))
         self.registry.register(_Jobs(database, lease_s))
+
+
+class _Processes(Collector):
+    """What every process of this API has counted; what lives only with a process goes with it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._all = MultiProcessCollector(None, str(folder))  # type: ignore[no-untyped-call]
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing, as above."""
+        return []
+
+    def collect(self) -> Iterable[Metric]:
+        for file in self._folder.glob("gauge_live*_*.db"):
+            pid = int(file.stem.rpartition("_")[2])
+            if not _lives(pid):
+                mark_process_dead(pid, str(self._folder))  # type: ignore[no-untyped-call]
+        return self._all.collect()  # type: ignore[no-any-return, no-untyped-call]
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 class _Jobs(Collector):

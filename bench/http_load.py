@@ -1,9 +1,11 @@
 """`python -m bench.http_load [--database URL]`: the API under load, by raw sockets. One JSON in `bench/results/http/`.
 
 Submits: 20 a second, each with a stored verdict, so that an answer is one transaction. Readers: 200 event streams and
-200 pollers (one request a second each) on 20 jobs whose events are written all the time, while the API process is
-ended and started again half-way. Lag: from the commit of an event, by the database's clock, to its last byte at the
-reader; the service runs on this machine, so that both clocks are one.
+200 pollers (one request a second each) on 20 jobs whose events are written all the time, while the API is started again
+half-way: one process is ended and started, several (`--processes`) are replaced one by one (SIGHUP).
+
+Lag: from the commit of an event, by the database's clock, to its last byte at the reader; the service runs on this
+machine, so that both clocks are one.
 """
 
 from __future__ import annotations
@@ -55,11 +57,12 @@ class Reader:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.http_load", description=__doc__)
     parser.add_argument("--database", help="SQLAlchemy URL of an empty database; a SQLite file where absent")
+    parser.add_argument("--processes", type=int, default=1, help="API processes")
     given = parser.parse_args()
     with TemporaryDirectory(prefix="bench-") as folder:
         kept = {} if given.database is None else {"database_url": given.database}
         port = free_port()
-        settings = Settings(data_dir=Path(folder), port=port, **kept)
+        settings = Settings(data_dir=Path(folder), port=port, api_processes=given.processes, **kept)
         upgrade(settings)
         world = World(connect(settings), settings, itertools.count(1))
         with serving(settings) as server:
@@ -68,18 +71,20 @@ def main() -> None:
             readers = asyncio.run(read(world, settings, server))
             print("readers", readers, flush=True)
     kind = "postgresql" if given.database else "sqlite"
-    row = {"database": kind, "submits": submits, "readers": readers, "git_sha": rows.git_sha()}
+    row = {"database": kind, "processes": given.processes, "submits": submits, "readers": readers}
+    row["git_sha"] = rows.git_sha()
     row["hardware"] = hardware(device="cpu", threads=1).model_dump(mode="json")
-    rows.write(rows.RESULTS / "http" / f"{kind}.json", row)
+    rows.write(rows.RESULTS / "http" / f"{kind}@{given.processes}.json", row)
 
 
 class Api:
-    """The API process; `restart` ends it as an operator does and starts another."""
+    """The API; `restart` replaces it as an operator does."""
 
     def __init__(self, settings: Settings) -> None:
         set_ = settings.model_copy(update={"rate_limits": False, "inspect_wait_s": 0})
         self._environment = {**os.environ, **set_.environment()}
         self._port = settings.port
+        self._several = settings.api_processes > 1
         self.most_bytes = 0
         self.cpu_s = 0.0
         self.start()
@@ -103,13 +108,36 @@ class Api:
         self.process.send_signal(signal.SIGTERM)
         self.process.wait(GIVE_UP_S)
 
+    def restart(self) -> None:
+        """End it and start it again; several processes give way to new ones while somebody answers."""
+        if not self._several:
+            self.stop()
+            self.start()
+            return
+        self.weigh()
+        before = self._pids()
+        self.process.send_signal(signal.SIGHUP)
+        deadline = time.monotonic() + GIVE_UP_S
+        while (len(now := self._pids()) != len(before) or set(now) & set(before)) and time.monotonic() < deadline:
+            time.sleep(0.1)
+
     def weigh(self) -> None:
-        """Note the resident memory of the process and its processor time."""
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        line = next(one for one in status.splitlines() if one.startswith("VmHWM"))
-        self.most_bytes = max(self.most_bytes, int(line.split()[1]) * 1024)
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        self.cpu_s = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        """Note the resident memory of the largest process and the processor time of all that run."""
+        self.cpu_s = 0.0
+        for pid in self._pids():
+            status = Path(f"/proc/{pid}/status").read_text()
+            line = next(one for one in status.splitlines() if one.startswith("VmHWM"))
+            self.most_bytes = max(self.most_bytes, int(line.split()[1]) * 1024)
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            self.cpu_s += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def _pids(self) -> list[int]:
+        """The processes that serve."""
+        if not self._several:
+            return [self.process.pid]
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        told = {int(pid): Path(f"/proc/{pid}/cmdline").read_text() for pid in children}
+        return [pid for pid, command in told.items() if "spawn_main" in command]
 
 
 @contextmanager
@@ -180,9 +208,8 @@ async def read(world: World, settings: Settings, api: Api) -> dict[str, Any]:
     begun = time.process_time()
     await asyncio.sleep(READ_S / 2)
     restarted = time.perf_counter()
-    await asyncio.to_thread(api.stop)
-    await asyncio.to_thread(api.start)
-    away_s = time.perf_counter() - restarted
+    await asyncio.to_thread(api.restart)
+    restart_s = time.perf_counter() - restarted
     await asyncio.sleep(max(0.0, ends - time.time() - 5))
     stop.set()
     for each in writers:
@@ -201,7 +228,7 @@ async def read(world: World, settings: Settings, api: Api) -> dict[str, Any]:
         "delivered": sum(len(one.seen) for one in streams),
         "missing_or_twice": sum(map(len, wrong)),
         "reconnects": sum(one.reconnects for one in streams),
-        "away_s": round(away_s, 2),
+        "restart_s": round(restart_s, 2),
         "stream_lag": quantiles("ms", [1e3 * lag for one in streams for lag in one.lags]),
         "poll": quantiles("ms", [1e3 * each for one in pollers for _, each in one.times]),
         "poll_before_restart": quantiles(
@@ -224,6 +251,7 @@ def write(world: World, claim: service.Claim, stop: threading.Event) -> None:
 
 async def follow(port: int, job: str, told: Reader, ends: float) -> None:
     """A stream that comes back with Last-Event-ID wherever it is cut, until `ends` (epoch seconds)."""
+    await asyncio.sleep(random.uniform(0, 1))  # as the pollers: four hundred clients keep no step
     while time.time() < ends:
         try:
             await asyncio.wait_for(_follow(port, job, told), max(0.1, ends - time.time()))
@@ -258,7 +286,7 @@ async def _follow(port: int, job: str, told: Reader) -> None:
 async def poll(port: int, job: str, told: Reader, ends: float) -> None:
     """The job's page of new events once a second, on one connection as long as it lasts; a refusal is asked again."""
     while time.time() < ends:
-        await asyncio.sleep(random.uniform(0, 1))  # two hundred clients keep no step
+        await asyncio.sleep(random.uniform(0, 1))
         try:
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
         except OSError:

@@ -78,6 +78,9 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", description="Address that the API binds.")
     port: int = Field(8642, ge=0, le=65535, description="Port that the API binds.")
+    api_processes: int = Field(
+        1, ge=1, le=64, description="API processes that share the port; SIGHUP replaces one after the other."
+    )
     bootstrap_key_file: Path | None = Field(
         None, description="File with the first API key; written with a fresh one where it does not exist."
     )

@@ -10,12 +10,12 @@ import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import aclosing
 from itertools import pairwise
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import anyio
 from anyio.to_thread import run_sync
 from fastapi import APIRouter, Depends, FastAPI, Header, Query, Request
-from fastapi.responses import StreamingResponse
+from fastapi.responses import Response, StreamingResponse
 from fastapi.routing import APIRoute
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 from sqlalchemy.exc import SQLAlchemyError
@@ -49,6 +49,7 @@ LastEventId = Annotated[str | None, Header(description="Of the stream: the last 
 
 @router.get(
     PATH,
+    response_model=schemas_events.EventList,
     responses={
         200: {
             "description": "A page of events, or the stream of all events to the job's end.",
@@ -65,17 +66,18 @@ def list_events(
     limit: Annotated[int, Query(ge=1, le=1000, description="Events of one page.")] = 100,
     after: After = 0,
     last_event_id: LastEventId = None,
-) -> schemas_events.EventList:
+) -> Response:
     """Events of a job, oldest first. With `Accept: text/event-stream`: each as it happens, until the job's end."""
     rows = _read(context, scope, job_id, max(after, sequence(last_event_id)), limit + 1)
     shown = rows[:limit]
-    return schemas_events.EventList(
+    page = schemas_events.EventList(
         data=[views.event(row) for row in shown],
         has_more=len(rows) > limit,
         first_id=shown[0].seq if shown else None,
         last_id=shown[-1].seq if shown else None,
         gaps=views.gaps([row.seq for row in shown], max(after, sequence(last_event_id))),
     )
+    return Response(page.model_dump_json(), media_type="application/json")  # as it is: FastAPI would check it again
 
 
 @router.get("/v1/jobs/{job_id}/metrics", responses=responses(404, 422))
@@ -92,18 +94,26 @@ def list_metrics(
     return schemas_events.JobCurveList(data=[curve for curve in curves if name in (None, curve.name)])
 
 
-def start(job_id: Id, context: Ctx, scope: Reader, after: After = 0, last_event_id: LastEventId = None) -> int:
-    """The number to begin after. Runs before the first byte is sent, so that refusals are problems."""
+class Start(NamedTuple):
+    """The number to begin after, and the first events above it."""
+
+    after: int
+    lines: Sequence[Line]
+
+
+def start(job_id: Id, context: Ctx, scope: Reader, after: After = 0, last_event_id: LastEventId = None) -> Start:
+    """Where to begin. Runs before the first byte is sent, so that refusals are problems."""
     begin = max(after, sequence(last_event_id))
     with context.database.readers() as s:
         job = get(s, scope, tables.Job, job_id)
-    if job.state in TERMINAL and begin >= job.event_seq:
-        raise StreamEnded
-    return begin
+        if job.state in TERMINAL and begin >= job.event_seq:
+            raise StreamEnded
+        rows = service.events_after(s, scope, job_id, after=begin, limit=BATCH)
+    return Start(begin, [line(row) for row in rows])
 
 
 async def stream_events(
-    job_id: Id, request: Request, context: Ctx, scope: Reader, begin: Annotated[int, Depends(start)]
+    job_id: Id, request: Request, context: Ctx, scope: Reader, begin: Annotated[Start, Depends(start)]
 ) -> Stream:
     """Every event after `begin`, as it is committed, to the one that ends the job; `gap` where some have gone."""
     return Stream(_follow(job_id, request, context, scope, begin), headers=STREAM_HEADERS)
@@ -120,12 +130,13 @@ class Stream(StreamingResponse):
             await super().stream_response(send)
 
 
-async def _follow(job_id: str, request: Request, context: Context, scope: Scope, begin: int) -> AsyncIterator[bytes]:
+async def _follow(job_id: str, request: Request, context: Context, scope: Scope, start: Start) -> AsyncIterator[bytes]:
     checked = time.monotonic()
     yield format_sse_event(retry=RECONNECT_MS)
+    begin, first = start
     with context.feeds.follow(job_id) as feed:
         while not context.closing:
-            lines = feed.after(begin)
+            lines, first = first or feed.after(begin), ()
             if lines is None:
                 try:
                     lines = await run_sync(_lines, context, scope, job_id, begin)

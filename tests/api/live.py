@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import httpx2
 import uvicorn
 
-from api.__main__ import Server
 from api.app import create_app
 from jobs.settings import Settings
 from tests.jobs.world import World
@@ -25,7 +24,7 @@ class Live:
 
     url: str
     world: World
-    server: Server
+    server: uvicorn.Server
 
     def client(self) -> httpx2.Client:
         return httpx2.Client(base_url=self.url, timeout=20)
@@ -46,8 +45,8 @@ def serve(settings: Settings) -> Iterator[Live]:
     """Run the app until the context ends."""
     app = create_app(settings)
     config = uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning", timeout_graceful_shutdown=5)
-    server = Server(config)
-    server.context = app.state.context
+    server = uvicorn.Server(config)
+    context = app.state.context
     thread = threading.Thread(target=server.run, name="live api")
     thread.start()
     try:
@@ -56,8 +55,8 @@ def serve(settings: Settings) -> Iterator[Live]:
             time.sleep(0.02)
         assert server.started, "the server did not start"
         port = server.servers[0].sockets[0].getsockname()[1]
-        yield Live(f"http://127.0.0.1:{port}", World(server.context.database, settings, itertools.count(1)), server)
+        yield Live(f"http://127.0.0.1:{port}", World(context.database, settings, itertools.count(1)), server)
     finally:
-        server.context.closing = True
+        context.closing = True
         server.should_exit = True
         thread.join(30)

@@ -221,14 +221,3 @@ def test_a_revoked_key_ends_its_streams(fresh: Settings, monkeypatch: pytest.Mon
                 revoke_key(s, Scope(), key.id)
             assert len(list(messages)) <= 2
             problem(client.get(f"/v1/jobs/{held.job_id}/events", headers={**STREAM, **auth}), 401, "unauthorized")
-
-
-def test_a_server_that_stops_ends_its_streams(fresh: Settings) -> None:
-    """They close cleanly, with the time after which to come back; nobody waits for a job of hours."""
-    with serve(fresh) as live:
-        held = live.world.claimed()
-        with live.client() as client, streaming(client, held.job_id) as messages:
-            next(messages)
-            live.server.handle_exit(15, None)
-            assert len(list(messages)) <= 2
-    assert not live.server.force_exit
