@@ -7,7 +7,6 @@ a loopback peer, a `Host` that names this machine (a rebound DNS name does not),
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import time
 from dataclasses import replace
@@ -20,7 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from api import once
 from api.context import Context, Ctx
 from api.rates import KEY, Bucket, neighbourhood
-from jobs.keys import TOUCH_S, any_key, authenticate, bootstrap, touch
+from jobs.keys import TOUCH_S, any_key, authenticate, bootstrap, is_loopback, touch
 from jobs.problem import Refused, refuse
 from jobs.projects import living
 from jobs.scope import PROJECT_HEADER, Scope
@@ -133,14 +132,6 @@ def still_welcome(request: Request, context: Context) -> bool:
 Reader = Annotated[Scope, Depends(reader)]
 Writer = Annotated[Scope, Depends(writer)]
 Admin = Annotated[Scope, Depends(admin)]
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a name or address of `Host` or of a bind is this machine's own. Other names are not looked up."""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
 
 
 def _area(request: Request) -> str:

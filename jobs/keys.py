@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import ipaddress
 import re
 import secrets
 from collections.abc import Sequence
@@ -111,6 +112,14 @@ def revoke_key(s: Session, scope: Scope, key_id: str) -> ApiKey:
 def any_key(s: Session) -> bool:
     """Whether keys are in use. A revoked key counts: revoking the last one must not open the door."""
     return s.scalars(select(ApiKey.id).limit(1)).first() is not None
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a name or address of `Host` or of a bind is this machine's own. Other names are not looked up."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
 
 
 def bootstrap(s: Session, settings: Settings) -> str | None:
