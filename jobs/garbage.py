@@ -22,12 +22,13 @@ def sweep(s: Session, store: Store, grace_s: float = GRACE_S) -> int:
     """Remove blobs without a row that nobody has put for `grace_s`, and half-written files; how many."""
     removed = store.drop_parts(grace_s)
     for project, blobs in groupby(list(store.blobs()), key=lambda blob: blob[0]):
-        wanted = _referenced(s, project)
+        wanted = referenced(s, project)
         removed += sum(store.delete_stale(project, sha, grace_s) for _, sha in blobs if sha not in wanted)
     return removed
 
 
-def _referenced(s: Session, project_id: str) -> set[str]:
+def referenced(s: Session, project_id: str) -> set[str]:
+    """The sha256 of every blob that a row of the project names."""
     tables = (ModelFile, Dataset, ArtifactFile)
     rows = union(*(select(table.sha256).where(table.project_id == project_id) for table in tables))
     listed = s.scalars(select(Checkpoint.files).where(Checkpoint.project_id == project_id))

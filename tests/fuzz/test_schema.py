@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 CONFIG = Path(__file__).with_name("schemathesis.toml")
 EXAMPLES = 6  # of each operation, in each phase
 LONG = 14
-FUZZ = int(os.environ.get("LADAPRESS_FUZZ_EXAMPLES", "70"))
+FUZZ = int(os.environ.get("LADAPRESS_FUZZ_EXAMPLES", "90"))
 
 
 def planted(world: World) -> dict[str, list[str]]:
