@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import re
 from contextlib import suppress
 
@@ -16,20 +17,23 @@ from anyio.to_thread import run_sync
 from fastapi import Request
 from fastapi.responses import Response
 from fastapi.routing import APIRoute
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.context import Context
 from jobs import replays
+from jobs.ids import new_id
 from jobs.problem import refuse
 from jobs.scope import Scope as Caller
 
+log = logging.getLogger("ladapress.api")
 NAME = "idempotency-key"
 KEY = re.compile(r"[\x21-\x7e]{1,255}")
 LEGAL = "the same key and body act once and have one answer, for two days; 1 to 255 visible ASCII characters"
 KEPT_HEADERS = ("content-type", "location", "tus-resumable", "upload-offset", "upload-expires")
 TOLD_IN_HEADERS = ("content-type", "content-length", "content-digest", "upload-length", "upload-metadata")
+PAUSES_S = (0.05, 0.5, 1.5)  # between attempts to keep an answer
 RENEW_S = replays.IN_FLIGHT_S / 3
 ASK_AGAIN = {"x-ask-again": True}  # of a route whose 202 asks for the same POST again: that is no answer to keep
 SECRET = {"x-secret": True}  # `openapi_extra` of a route whose answer is shown once and stored nowhere
@@ -64,11 +68,19 @@ def enter(request: Request, context: Context, caller: Caller) -> None:
     told = [request.headers.get(name, "") for name in TOLD_IN_HEADERS]  # all that is known of raw bytes to come
     body = getattr(request.state, "body_sha256", "")
     fingerprint = _digest("\n".join([request.url.query, body, *told]))
-    with context.database.sessions.begin() as s:
-        found = replays.begin(s, caller, _digest(request.url.path), key, fingerprint)
+    new = new_id("rep")
+    try:
+        found = _begin(context, caller, request.url.path, key, fingerprint, new)
+    except OperationalError:  # whether it was noted nobody knows: if it was, then as this one
+        found = _begin(context, caller, request.url.path, key, fingerprint, new)
     if isinstance(found, replays.Answer):
         raise Replayed(found)
     request.state.once = found
+
+
+def _begin(context: Context, caller: Caller, path: str, key: str, fingerprint: str, new: str) -> replays.Answer | str:
+    with context.database.sessions.begin() as s:
+        return replays.begin(s, caller, _digest(path), key, fingerprint, new)
 
 
 def keeps_its_own(route: APIRoute) -> bool:
@@ -145,9 +157,25 @@ class Once:
             sent = Headers(raw=start["headers"])
             headers = {name: sent[name] for name in KEPT_HEADERS if name in sent}
             answer = replays.Answer(start["status"], headers, None if extra.get("x-secret", False) else body.decode())
-        await run_sync(self._write, scope["state"]["once"], answer)
+        await self._write(scope["state"]["once"], answer)
 
-    def _write(self, replay_id: str, answer: replays.Answer | None) -> None:
+    async def _write(self, replay_id: str, answer: replays.Answer | None) -> None:
+        """Writing it again changes nothing, so a commit of which nobody knows what came is made again.
+
+        Where it cannot be written the caller gets the answer all the same: what was asked for is done.
+        """
+        for pause in (*PAUSES_S, None):
+            try:
+                await run_sync(self._write_now, replay_id, answer)
+            except SQLAlchemyError as error:
+                if pause is None:
+                    log.warning("the answer to %s was not kept: %s", replay_id, type(error).__name__)
+                    return
+                await asyncio.sleep(pause)
+            else:
+                return
+
+    def _write_now(self, replay_id: str, answer: replays.Answer | None) -> None:
         with self.context.database.sessions.begin() as s:
             replays.end(s, replay_id, answer)
 

@@ -30,13 +30,16 @@ class Answer:
     body: str | None
 
 
-def begin(s: Session, scope: Scope, path: str, key: str, fingerprint: str) -> Answer | str:
+def begin(s: Session, scope: Scope, path: str, key: str, fingerprint: str, new: str | None = None) -> Answer | str:
     """The answer that the same request had, or the id under which this one is noted as in flight.
+
+    Args:
+        new: that id. Again with the same one after a commit of which nobody knows what came of it.
 
     Raises:
         Refused: idempotency_key_reused (another request), idempotency_in_flight.
     """
-    new = new_id("rep")
+    new = new or new_id("rep")
     row = {"project_id": scope.project_id, "path": path, "key": key}
     values = {"fingerprint": fingerprint, "lease_until": db_now() + IN_FLIGHT_S, "created_at": db_now()}
     if insert_once(s, Replay, id=new, **row, **values):
@@ -44,6 +47,8 @@ def begin(s: Session, scope: Scope, path: str, key: str, fingerprint: str) -> An
     found = s.scalars(
         scoped(Replay, scope).filter_by(path=path, key=key).with_for_update().execution_options(populate_existing=True)
     ).one_or_none()
+    if found is not None and found.id == new:
+        return new
     if found is None:
         raise refuse("idempotency_in_flight", "the first request with this Idempotency-Key just ended", retryable=True)
     if found.fingerprint != fingerprint:

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import func, select, update
+from sqlalchemy.exc import OperationalError
 
+from api import once
 from jobs import replays
 from jobs.clock import db_now
 from jobs.problem import Refused
@@ -84,6 +86,46 @@ def test_an_answer_that_failed_half_way_frees_the_key(
     problem(client.post("/v1/models", json=MODEL, headers=key("a")), 500, "internal")
     monkeypatch.undo()
     assert client.post("/v1/models", json=MODEL, headers=key("a")).status_code == 201
+
+
+@pytest.mark.parametrize(("failures", "kept"), [(1, True), (99, False)])
+def test_what_was_done_is_answered_though_the_answer_cannot_be_kept(
+    client: TestClient, world: World, monkeypatch: pytest.MonkeyPatch, failures: int, kept: bool
+) -> None:
+    """It is written again, for a commit may have failed in its answer alone; at last the caller gets it unkept."""
+    left = iter(range(failures))
+    end = replays.end
+
+    def fail(s: Any, replay_id: str, answer: replays.Answer | None) -> None:
+        end(s, replay_id, answer)
+        if next(left, None) is not None:
+            raise OperationalError("COMMIT", {}, Exception("server closed the connection"))
+
+    monkeypatch.setattr(once, "PAUSES_S", (0, 0))
+    monkeypatch.setattr(replays, "end", fail)
+    made = client.post("/v1/models", json=MODEL, headers=key("a"))
+    assert made.status_code == 201
+    with world.db.readers() as s:
+        assert s.scalars(select(Replay.status)).all() == [201 if kept else None]
+
+
+def test_a_note_that_may_have_been_written_stands_in_nobodys_way(
+    client: TestClient, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The commit of "in flight" was carried out, its answer lost: the request itself goes on, and so does no other."""
+    begin, times = replays.begin, iter(range(9))
+
+    def fail(s: Any, *arguments: Any) -> replays.Answer | str:
+        found = begin(s, *arguments)
+        if next(times) == 0:
+            s.commit()
+            raise OperationalError("COMMIT", {}, Exception("server closed the connection"))
+        return found
+
+    monkeypatch.setattr(replays, "begin", fail)
+    assert client.post("/v1/models", json=MODEL, headers=key("a")).status_code == 201
+    assert client.post("/v1/models", json=MODEL, headers=key("a")).headers["idempotent-replayed"] == "true"
+    assert count(world, Model) == 1
 
 
 def test_twenty_at_once_make_one(client: TestClient, world: World) -> None:

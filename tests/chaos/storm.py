@@ -33,6 +33,7 @@ from jobs.states import TERMINAL, State
 from jobs.tables import Event, Job
 from tests.chaos import servers
 from tests.chaos.crew import Crew, marked
+from tests.chaos.doubt import doubt
 from tests.worker.conftest import QUICK
 from tests.worker.scene import Scene, until
 
@@ -59,6 +60,7 @@ class Storm:
     accepted: dict[str, str] = field(default_factory=dict)
     refused: Counter[int] = field(default_factory=Counter)  # answers that were not 201, by status
     kills: Counter[str] = field(default_factory=Counter)
+    cut: Counter[str] = field(default_factory=Counter)  # COMMITs without an answer
     seconds: float = 0.0
     silences: list[float] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
@@ -67,7 +69,7 @@ class Storm:
         """One line of figures. Silences: seconds from the last word of a lost attempt to the first of the next."""
         p50, p99 = (round(float(np.percentile(self.silences or [0.0], share)), 2) for share in (50, 99))
         return {
-            "jobs": len(self.accepted), "kills": dict(self.kills), "not_201": dict(self.refused),
+            "jobs": len(self.accepted), "kills": dict(self.kills), "cut": dict(self.cut), "not_201": dict(self.refused),
             "attempts_lost": len(self.silences), "silence_s_p50": p50, "silence_s_p99": p99,
             "seconds": round(self.seconds, 1),
         }  # fmt: skip
@@ -75,18 +77,22 @@ class Storm:
 
 @contextmanager
 def place(form: str, folder: Path, *, away_s: float = 1.0) -> Iterator[tuple[Settings, dict[str, Any]]]:
-    """Settings of a service of its own, and the servers that may be killed, by name."""
+    """Settings of a service of its own, and the servers that may be killed, by name.
+
+    Forms: "embedded" is SQLite, "celery" PostgreSQL and Redis, "postgresql" that alone.
+    """
     fields: dict[str, Any] = {
         **QUICK, "data_dir": folder, "port": ephemeral.free_port(), "rate_limits": False, "inspect_wait_s": 0.01,
         "max_attempts": MAX_ATTEMPTS,
     }  # fmt: skip
     with ExitStack() as stack:
         killed: dict[str, Any] = {}
-        if form == "celery":
+        if form != "embedded":
             killed["postgresql"] = stack.enter_context(servers.postgresql(away_s=away_s))
+            fields["database_url"] = killed["postgresql"].url
+        if form == "celery":
             killed["redis"] = stack.enter_context(servers.redis(away_s=away_s))
-            fields |= {"database_url": killed["postgresql"].url, "broker_url": killed["redis"].url}
-            fields |= {"celery_prefix": "chaos-"}
+            fields |= {"broker_url": killed["redis"].url, "celery_prefix": "chaos-"}
         settings = Settings(**fields)
         upgrade(settings)
         yield settings, killed
@@ -102,22 +108,32 @@ def storm(
     workers: int = 2,
     wishes: Sequence[Mapping[str, Any]] = WISHES,
     unfenced: bool = False,
+    doubtful: float = 0.0,
 ) -> Storm:
     """Submit so many jobs while each target of `every_s` is struck about that often, and wait until all have ended.
 
     Targets: a worker is killed, or put to sleep past its lease ("pause"); a server is killed. `broken` of what is
-    returned holds every promise that was not kept. `unfenced`: the negative control, see `start.py`.
+    returned holds every promise that was not kept. `unfenced`: the negative control, see `start.py`. `doubtful`: the
+    share of COMMITs, of the API and of workers, that PostgreSQL does not answer.
     """
     rng, stop = random.Random(seed), threading.Event()
-    with place(form, folder) as (settings, killed):
+    with ExitStack() as stack:
+        settings, killed = stack.enter_context(place(form, folder))
         made = Storm(Scene(settings))
         environment = {**settings.environment(), "CHAOS_NOTES": str(folder / "notes")}
         environment |= {"CHAOS_UNFENCED": "1"} if unfenced else {}
+        between = stack.enter_context(doubt(settings.database_url, seed)) if doubtful else None
+        if between is not None:
+            environment["LADAPRESS_DATABASE_URL"] = between.url
+            made.cut = between.cut
         with api(environment):
+            post = Poster(f"http://127.0.0.1:{settings.port}", made)
+            post.wait()
+            if between is not None:
+                between.share = doubtful
             crew = Crew(workers, environment)
             began = time.monotonic()
             try:
-                post = Poster(f"http://127.0.0.1:{settings.port}", made)
                 inputs = post.inputs(wishes)
                 strikes = threading.Thread(target=strike, args=(made, crew, killed, every_s, rng, stop))
                 strikes.start()
@@ -140,16 +156,16 @@ def storm(
 
 @contextmanager
 def api(environment: Mapping[str, str]) -> Iterator[None]:
-    """The API in a process of its own."""
-    running = subprocess.Popen(
-        [sys.executable, "-m", "api"], env={**os.environ, **environment}, stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL, cwd=ROOT,
-    )  # fmt: skip
-    try:
-        yield
-    finally:
-        running.terminate()
-        running.wait(30)
+    """The API in a process of its own; its log lies in the data folder."""
+    with (Path(environment["LADAPRESS_DATA_DIR"]) / "api.log").open("w") as log:
+        running = subprocess.Popen(
+            [sys.executable, "-m", "api"], env={**os.environ, **environment}, stdout=log, stderr=log, cwd=ROOT
+        )
+        try:
+            yield
+        finally:
+            running.terminate()
+            running.wait(30)
 
 
 def strike(
@@ -178,14 +194,14 @@ class Poster:
     def __init__(self, url: str, made: Storm) -> None:
         self._url, self._made, self._lock = url, made, threading.Lock()
 
-    def _until_created(self, client: httpx2.Client, path: str, **request: Any) -> Any:
+    def _until_done(self, client: httpx2.Client, method: str, path: str, **request: Any) -> Any:
         for _ in range(600):
             try:
-                answer = client.post(path, **request)
+                answer = client.request(method, path, **request)
             except httpx2.TransportError:
                 time.sleep(0.2)
                 continue
-            if answer.status_code == 201:
+            if answer.is_success:
                 return answer.json()
             with self._lock:
                 self._made.refused[answer.status_code] += 1
@@ -193,18 +209,24 @@ class Poster:
             assert answer.headers["content-type"] == "application/problem+json"
             assert answer.headers["retry-after"]
             time.sleep(0.2)
-        raise AssertionError(f"{path}: never answered 201")
+        raise AssertionError(f"{method} {path}: never done")
+
+    def wait(self) -> None:
+        """Until the API answers."""
+        with httpx2.Client(base_url=self._url, timeout=20) as client:
+            until(lambda: answers(client), 60)
 
     def inputs(self, wishes: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """A model, and a body for each wish."""
         with httpx2.Client(base_url=self._url, timeout=20) as client:
-            until(lambda: answers(client), 60)
-            model = client.post("/v1/models", json={"files": [{"path": "config.json"}]}).json()["id"]
-            client.put(f"/v1/models/{model}/files/config.json", content=b"{}").raise_for_status()
+            files = {"files": [{"path": "config.json"}]}
+            model = self._until_done(client, "POST", "/v1/models", json=files, headers={"idempotency-key": "m"})["id"]
+            self._until_done(client, "PUT", f"/v1/models/{model}/files/config.json", content=b"{}")
             bodies = []
             for wish in wishes:
                 sent = json.dumps(wish).encode()
-                data = client.post("/v1/datasets", content=sent, headers={"content-type": "text/csv"}).json()["id"]
+                headers = {"content-type": "text/csv", "idempotency-key": f"d{len(bodies)}"}
+                data = self._until_done(client, "POST", "/v1/datasets", content=sent, headers=headers)["id"]
                 rows = {"train": data, "eval": data}
                 bodies.append({"model": model, "data": rows, "preset": "ladabert-1", "cache": "bypass"})
             return bodies
@@ -217,7 +239,7 @@ class Poster:
                 for number in range(first, jobs, SUBMITTERS):
                     time.sleep(PACE_S)  # so that some come while something is away
                     key, body = f"key-{number}", {**bodies[number % len(bodies)], "seed": number}
-                    job = self._until_created(client, "/v1/jobs", json=body, headers={"idempotency-key": key})
+                    job = self._until_done(client, "POST", "/v1/jobs", json=body, headers={"idempotency-key": key})
                     with self._lock:
                         self._made.accepted[key] = job["id"]
 

@@ -33,6 +33,25 @@ def test_jobs_outlive_whatever_is_killed(form: str, tmp_path: Path) -> None:
     survived(form, tmp_path, *SMALL[form])
 
 
+def certain(folder: Path, jobs: int, share: float) -> None:
+    made = storm("postgresql", folder, jobs=jobs, every_s={}, seed=SEED, doubtful=share, workers=3)
+    print(made.summary())
+    assert min(made.cut["carried out"], made.cut["not carried out"]) >= 5
+    assert not made.broken
+
+
+def test_a_commit_without_an_answer_is_made_once(tmp_path: Path) -> None:
+    """D7, small: API and workers ask again where they cannot know, and nobody gets two jobs or two artifacts."""
+    certain(tmp_path, jobs=20, share=0.08)
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(3600)
+def test_of_500_jobs_none_is_made_twice_by_a_commit_without_an_answer(tmp_path: Path) -> None:
+    """D7."""
+    certain(tmp_path, jobs=500, share=0.1)
+
+
 @pytest.mark.chaos
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("form", LARGE)
