@@ -92,6 +92,8 @@ def _finish(
     try:
         return work(order, send)
     except BaseException as error:  # a SystemExit inside a library is a fault like any other
+        if (failed := engine.as_failure(error)) is not None:
+            return failed
         logger.exception("the order failed")
         detail = f"{type(error).__name__}: {error}"[:1_000]
         return {"type": "error", "code": "internal", "detail": detail, "param": None, "errors": [], "retryable": False}

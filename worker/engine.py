@@ -20,6 +20,7 @@ logger = logging.getLogger(__name__)
 Kind = Literal["compress", "inspect"]
 Send = Callable[[dict[str, Any]], None]
 # Sentences of torch, CUDA, ONNX Runtime and libstdc++ for the same thing; they come as plain RuntimeErrors.
+_NO_ROOM = ("no space left on device", "disk quota exceeded")
 _NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "failed to allocate memory", "bad_alloc")
 
 
@@ -35,14 +36,8 @@ def warm(kind: Kind) -> list[str]:
 
 
 def work(order: dict[str, Any], send: Send) -> dict[str, Any]:
-    """Run one order. Returns the last line: a result, a verdict or an error."""
-    try:
-        return (_compress if order["kind"] == "compress" else _inspect)(order["spec"], send)
-    except Exception as error:
-        failed = as_failure(error)
-        if failed is None:
-            raise
-        return failed
+    """Run one order. Returns the last line: a result, a verdict or an error. What it raises the child judges."""
+    return (_compress if order["kind"] == "compress" else _inspect)(order["spec"], send)
 
 
 def as_failure(error: BaseException) -> dict[str, Any] | None:
@@ -52,12 +47,19 @@ def as_failure(error: BaseException) -> dict[str, Any] | None:
     elif out_of_memory(error):
         detail = "the device ran out of memory: a smaller batch size or fewer tokens need less"
         found = OutOfMemory(detail).as_dict()
-    elif isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    elif out_of_room(error):
         detail = "no space is left in the worker's scratch folder"
         found = {"code": "storage_full", "detail": detail, "param": None, "errors": [], "retryable": True}
     else:
         return None
     return {"type": "error", **found, "detail": str(found["detail"])[:8_000]}
+
+
+def out_of_room(error: BaseException) -> bool:
+    """Whether an exception of any library says that the disk is full; safetensors puts it in words alone."""
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return any(words in str(error).lower() for words in _NO_ROOM)
 
 
 def out_of_memory(error: BaseException) -> bool:

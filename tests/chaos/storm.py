@@ -157,7 +157,9 @@ def storm(
 @contextmanager
 def api(environment: Mapping[str, str]) -> Iterator[None]:
     """The API in a process of its own; its log lies in the data folder."""
-    with (Path(environment["LADAPRESS_DATA_DIR"]) / "api.log").open("w") as log:
+    folder = Path(environment["LADAPRESS_DATA_DIR"])
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "api.log").open("w") as log:
         running = subprocess.Popen(
             [sys.executable, "-m", "api"], env={**os.environ, **environment}, stdout=log, stderr=log, cwd=ROOT
         )
