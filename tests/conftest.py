@@ -4,6 +4,7 @@
 one that the project's migrations built once in this session. Where servers come from: `demo/ephemeral.py`.
 """
 
+import os
 import secrets
 import signal
 import sqlite3
@@ -54,6 +55,14 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("sqlite") / "template.db"
     upgrade(Settings(database_url=f"sqlite:///{path}"))
     return path
+
+
+@pytest.fixture
+def postgresql_programs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """pg_dump and pg_restore of the server that the tests start are on PATH: older ones would refuse it."""
+    found = ephemeral.postgresql_binaries(os.environ.get("PATH", ""), ephemeral.DEBIAN_POSTGRESQL)
+    if (found / "pg_dump").exists():
+        monkeypatch.setenv("PATH", f"{found}{os.pathsep}{os.environ['PATH']}")
 
 
 @pytest.fixture

@@ -18,15 +18,16 @@ START = Path(__file__).with_name("start.py")
 class Crew:
     """So many workers of one service, each a process with those below it. `environment` marks all of them."""
 
-    def __init__(self, count: int, environment: Mapping[str, str]) -> None:
+    def __init__(self, count: int, environment: Mapping[str, str], log: Path | None = None) -> None:
         self._environment = {**os.environ, **environment}
+        self._log = log or Path(os.devnull)
         self._members = [self._start() for _ in range(count)]
 
     def _start(self) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
-            [sys.executable, str(START)], env=self._environment, start_new_session=True,
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+        with self._log.open("ab") as log:
+            return subprocess.Popen(
+                [sys.executable, str(START)], env=self._environment, start_new_session=True, stdout=log, stderr=log
+            )
 
     def tend(self) -> None:
         """Start again what has died."""

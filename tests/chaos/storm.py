@@ -193,8 +193,8 @@ def strike(
 class Poster:
     """A client as simple as one can be: the same request under the same key until it is answered 201."""
 
-    def __init__(self, url: str, made: Storm) -> None:
-        self._url, self._made, self._lock = url, made, threading.Lock()
+    def __init__(self, url: str, made: Storm, headers: Mapping[str, str] | None = None) -> None:
+        self._url, self._made, self._lock, self._headers = url, made, threading.Lock(), headers
 
     def _until_done(self, client: httpx2.Client, method: str, path: str, **request: Any) -> Any:
         for _ in range(600):
@@ -220,7 +220,7 @@ class Poster:
 
     def inputs(self, wishes: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """A model, and a body for each wish."""
-        with httpx2.Client(base_url=self._url, timeout=20) as client:
+        with httpx2.Client(base_url=self._url, timeout=20, headers=self._headers) as client:
             files = {"files": [{"path": "config.json"}]}
             model = self._until_done(client, "POST", "/v1/models", json=files, headers={"idempotency-key": "m"})["id"]
             self._until_done(client, "PUT", f"/v1/models/{model}/files/config.json", content=b"{}")

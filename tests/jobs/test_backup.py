@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,13 +25,7 @@ from jobs.tables import Base
 from tests.api.results import finished
 from tests.jobs.world import World
 
-
-@pytest.fixture(autouse=True)
-def own_programs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """pg_dump of the server that the tests start: an older one would refuse it."""
-    found = ephemeral.postgresql_binaries(os.environ.get("PATH", ""), ephemeral.DEBIAN_POSTGRESQL)
-    if (found / "pg_dump").exists():
-        monkeypatch.setenv("PATH", f"{found}{os.pathsep}{os.environ['PATH']}")
+pytestmark = pytest.mark.usefixtures("postgresql_programs")
 
 
 class Kept(World):
