@@ -39,7 +39,7 @@ while :; do
   "$@" & server=$!
   echo $server > server.pid
   wait $server
-  sleep "$pause"
+  sleep "$(cat pause 2>/dev/null || echo "$pause")"
 done
 """
 

@@ -170,6 +170,8 @@ class Node:
                     sweep(s, self.store)
                 while self._forgotten():
                     pass
+            except SQLAlchemyError as error:
+                logger.warning("the store is not swept, the database does not answer: %s", type(error).__name__)
             except Exception:
                 logger.exception("the store is not swept this time")
             if self.draining.wait(EVERY_S):

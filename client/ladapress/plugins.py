@@ -11,8 +11,11 @@ from ladapress.compress import usage
 
 PLUGINS = "ladapress.commands"
 SERVER_COMMANDS = {
+    "backup": "Copy the database and every stored file while the service runs (needs the server).",
+    "doctor": "Look at settings, database, disk, keys, device and walls (needs the server).",
     "keys": "Make, list, rotate and revoke API keys of any project (needs the server).",
     "projects": "Make, list, limit and delete projects (needs the server).",
+    "restore": "Bring a backup back into an empty service (needs the server).",
     "signing": "List and rotate the keys that sign artifacts (needs the server).",
     "up": "Start the service on this machine (needs the server).",
 }

@@ -9,29 +9,37 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 START = Path(__file__).with_name("start.py")
 
 
 class Crew:
-    """So many workers of one service, each a process with those below it. `environment` marks all of them."""
+    """So many workers of one service, each a process with those below it. `environment` marks all of them.
 
-    def __init__(self, count: int, environment: Mapping[str, str], log: Path | None = None) -> None:
+    `clocks`: by how many seconds each machine's clock is wrong, in turns.
+    """
+
+    def __init__(
+        self, count: int, environment: Mapping[str, str], log: Path | None = None, clocks: Sequence[float] = (0.0,)
+    ) -> None:
         self._environment = {**os.environ, **environment}
         self._log = log or Path(os.devnull)
-        self._members = [self._start() for _ in range(count)]
+        self._clocks = [clocks[number % len(clocks)] for number in range(count)]
+        self._members = [self._start(clock) for clock in self._clocks]
 
-    def _start(self) -> subprocess.Popen[bytes]:
+    def _start(self, clock: float) -> subprocess.Popen[bytes]:
         with self._log.open("ab") as log:
             return subprocess.Popen(
-                [sys.executable, str(START)], env=self._environment, start_new_session=True, stdout=log, stderr=log
-            )
+                [sys.executable, str(START)], env={**self._environment, "CHAOS_CLOCK": str(clock)},
+                start_new_session=True, stdout=log, stderr=log,
+            )  # fmt: skip
 
     def tend(self) -> None:
         """Start again what has died."""
-        self._members = [one if one.poll() is None else self._start() for one in self._members]
+        members = zip(self._members, self._clocks, strict=True)
+        self._members = [one if one.poll() is None else self._start(clock) for one, clock in members]
 
     def kill_one(self, rng: random.Random) -> None:
         """SIGKILL to one process that works for the service: a worker, or one of a worker's two Celery processes."""

@@ -20,8 +20,11 @@ class Server:
     url: str
     folder: Path
 
-    def kill(self) -> None:
-        """SIGKILL, if it lives at this moment. It is started again after the pause that it was given."""
+    def kill(self, *, away_s: float | None = None) -> None:
+        """SIGKILL, if it lives at this moment. It is started again after this pause, or the one that it was given."""
+        (self.folder / "pause").unlink(missing_ok=True)
+        if away_s is not None:
+            (self.folder / "pause").write_text(str(away_s))
         try:
             os.kill(int((self.folder / "server.pid").read_text()), signal.SIGKILL)
         except (ProcessLookupError, ValueError):  # between two lives

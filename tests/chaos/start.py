@@ -1,13 +1,19 @@
 """`python -m worker` with the fake engine, and a note of every publish that the database took.
 
 CHAOS_NOTES: the file of notes, a JSON line each. CHAOS_UNFENCED=1: the negative control, a service without fences,
-in which whoever is done publishes under the fence of whoever holds the job.
+in which whoever is done publishes under the fence of whoever holds the job. CHAOS_CLOCK: seconds by which this
+machine's clock is wrong.
 """
 
 import json
 import os
 import sys
+import time
 from pathlib import Path
+
+if wrong := float(os.environ.get("CHAOS_CLOCK", "0")):  # before anybody takes the function by its name
+    right = time.time
+    time.time = lambda: right() + wrong
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 

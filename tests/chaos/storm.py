@@ -109,12 +109,14 @@ def storm(
     wishes: Sequence[Mapping[str, Any]] = WISHES,
     unfenced: bool = False,
     doubtful: float = 0.0,
+    clocks: Sequence[float] = (0.0,),
 ) -> Storm:
     """Submit so many jobs while each target of `every_s` is struck about that often, and wait until all have ended.
 
     Targets: a worker is killed, or put to sleep past its lease ("pause"); a server is killed. `broken` of what is
     returned holds every promise that was not kept. `unfenced`: the negative control, see `start.py`. `doubtful`: the
-    share of COMMITs, of the API and of workers, that PostgreSQL does not answer.
+    share of COMMITs, of the API and of workers, that PostgreSQL does not answer. `clocks`: of the
+    workers' machines, see `Crew`.
     """
     rng, stop = random.Random(seed), threading.Event()
     with ExitStack() as stack:
@@ -131,7 +133,7 @@ def storm(
             post.wait()
             if between is not None:
                 between.share = doubtful
-            crew = Crew(workers, environment)
+            crew = Crew(workers, environment, clocks=clocks)
             began = time.monotonic()
             try:
                 inputs = post.inputs(wishes)

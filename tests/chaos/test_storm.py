@@ -53,6 +53,17 @@ def test_of_500_jobs_none_is_made_twice_by_a_commit_without_an_answer(tmp_path: 
 
 
 @pytest.mark.chaos
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("form", LARGE)
+def test_machines_whose_clocks_are_an_hour_wrong_take_nothing_from_each_other(form: str, tmp_path: Path) -> None:
+    """D28. Leases go by the database's clock alone: no attempt is lost, and no job runs twice."""
+    made = storm(form, tmp_path, jobs=40, every_s={}, seed=SEED, workers=3, clocks=(0.0, 3600.0, -3600.0))
+    print(made.summary())
+    assert not made.silences
+    assert not made.broken
+
+
+@pytest.mark.chaos
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("form", LARGE)
 def test_a_thousand_jobs_outlive_whatever_is_killed(form: str, tmp_path: Path) -> None:
