@@ -186,7 +186,6 @@ def _broker(settings: Settings) -> Iterator[Finding]:
     if settings.broker_url is None:
         yield Finding("broker", "ok", "none: workers look at the table")
         return
-
     client = Redis.from_url(settings.broker_url, socket_timeout=5, socket_connect_timeout=5)
     try:
         begun = time.perf_counter()
@@ -214,7 +213,7 @@ def _store(settings: Settings) -> Iterator[Finding]:
     except Refused as error:
         yield Finding("store", "fail", f"{settings.store_url}: {error.problem.detail}", "docs/stores.md")
     else:
-        yield Finding("store", "ok", f"{settings.store_url} takes files and gives them back")
+        yield Finding("store", "ok", f"{settings.store_url} answers to these credentials")
 
 
 def _secrets(settings: Settings) -> Iterator[Finding]:
@@ -230,7 +229,9 @@ def _secrets(settings: Settings) -> Iterator[Finding]:
         try:
             load(path)
         except (OSError, ValueError) as error:
-            yield Finding("secrets", "fail", f"{name} {path}: {_first_line(error)}", "bring it back from the backup")
+            yield Finding(
+                "secrets", "fail", f"{name} {path}: {_first_line(error)}", "bring it back from where you keep it"
+            )
             continue
         if path.stat().st_mode & 0o077:
             yield Finding("secrets", "warn", f"{name} {path} can be read by others", f"chmod 600 {path}")
