@@ -17,11 +17,11 @@ from api.process import FIGURES, configure
 from jobs.settings import Settings
 
 SHUTDOWN_S = 8  # for answers that are under way; streams end by themselves before
-SILENT_S = 10  # so long a process may be silent, or a new one take to start, until it counts as hung
+SILENT_S = 30  # so long a process may be silent, or a new one take to start, until it counts as hung
 
 
 def main() -> None:
-    """Serve until told to stop. Exit code 3 where the app cannot start."""
+    """Serve until told to stop. Exit code 3 where the app cannot start; several wait for a database that is away."""
     settings = Settings()
     configure(settings)
     config = uvicorn.Config(

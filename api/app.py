@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import multiprocessing
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,6 +13,7 @@ from anyio.to_thread import run_sync
 from fastapi import Depends, FastAPI
 from fastapi.routing import APIRoute
 from fastapi.telemetry import TelemetryConfig
+from sqlalchemy.exc import OperationalError
 from starlette.types import Scope
 
 from api import errors, once, openapi
@@ -65,6 +68,7 @@ ROUTERS = (
 )
 # FastAPI's own spans, which it makes where `jobs.traces` has named a collector; figures and lines are ours.
 TELEMETRY: TelemetryConfig = {"metrics": False, "logs": False, "auto_configure": False, "exclude": unobserved}
+log = logging.getLogger("ladapress.api")
 THREADS = 8  # of blocking calls; more only wait for the interpreter, and each of them for a connection
 RAW = re.compile(r"POST /v1/datasets|\w+ /v1/models/[^/]*/files/.*|\w+ /v1/uploads/[^/]+", re.DOTALL)
 
@@ -81,11 +85,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        await run_sync(upgrade, context.settings)
-        await run_sync(open_door, context)
-        app.openapi()  # made once, before anybody waits for it
         anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
         with heard(close):
+            await _ready(context)
+            app.openapi()  # made once, before anybody waits for it
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(expire, context)
                 tasks.start_soon(context.feeds.run, context)
@@ -119,6 +122,24 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     for router in ROUTERS:
         app.include_router(router, dependencies=[Depends(known_parameters)])
     return app
+
+
+async def _ready(context: Context) -> None:
+    """The newest schema, and who is let in. One of several processes waits for a database that is away.
+
+    For its supervisor takes a process that cannot start for a reason to end them all, those that serve too.
+    """
+    while True:
+        try:
+            await run_sync(upgrade, context.settings)
+            await run_sync(open_door, context)
+        except OperationalError as error:
+            if multiprocessing.parent_process() is None or context.closing:
+                raise
+            log.warning("the database does not answer: %s", type(error).__name__)
+            await anyio.sleep(1)
+        else:
+            return
 
 
 def _operation_id(route: APIRoute) -> str:

@@ -15,10 +15,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
+from urllib.parse import unquote, urlsplit
 
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from pydantic import ValidationError
+from pydantic_settings import SettingsError
 from redis import Redis
 from redis.exceptions import RedisError
 from sqlalchemy import Connection, make_url, text
@@ -76,6 +78,8 @@ def settings_of(environment: Mapping[str, str]) -> tuple[Settings | None, list[F
             variable = PREFIX + str(one["loc"][0]).upper() if one["loc"] else "settings"
             found.append(Finding("settings", "fail", f"{variable}: {one['msg']}", "docs/operations.md#settings"))
         return None, found
+    except SettingsError as error:  # a list that is no JSON
+        return None, [*found, Finding("settings", "fail", _first_line(error), "docs/operations.md#settings")]
     read = len([name for name in given if name in known])
     return settings, [*found, Finding("settings", "ok", f"{read} set, {len(known) - read} by default")]
 
@@ -92,8 +96,9 @@ def checks(settings: Settings) -> Iterator[Finding]:
 
 def _folders(settings: Settings) -> Iterator[Finding]:
     places = {"data_dir": settings.data_dir, "upload_dir": settings.upload_dir, "work_dir": settings.work_dir}
-    if settings.store_url is None:
-        places["store_dir"] = settings.store_dir
+    parts = urlsplit(settings.store_url or settings.store_dir.as_uri())
+    if parts.scheme == "file":
+        places["store_dir"] = Path(unquote(parts.path))
     for name, path in places.items():
         there = _existing(path)
         if (trouble := _unwritable(there)) is not None:
@@ -206,7 +211,7 @@ def _broker(settings: Settings) -> Iterator[Finding]:
 
 
 def _store(settings: Settings) -> Iterator[Finding]:
-    if settings.store_url is None:
+    if settings.store_url is None or settings.store_url.startswith("file:"):
         return  # a folder, looked at above
     try:
         open_store(settings).check()

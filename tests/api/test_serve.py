@@ -127,7 +127,7 @@ def test_processes_give_way_to_new_ones_while_somebody_answers(tmp_path: Path) -
                 assert next(lines).startswith("retry")
                 server.send_signal(signal.SIGHUP)
                 answers = 0
-                for _ in within(90, "not replaced"):
+                for _ in within(180, "not replaced"):
                     now = children(server.pid)
                     if len(now) == 2 and not now & before:
                         break

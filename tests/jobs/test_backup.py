@@ -14,7 +14,7 @@ from typer import Typer
 from typer.testing import CliRunner
 
 from demo import ephemeral
-from jobs import service
+from jobs import backup, service
 from jobs.backup import BackupError, back_up, restore
 from jobs.cli import backup as cli
 from jobs.db import Database, connect
@@ -124,9 +124,70 @@ def test_a_service_that_is_not_empty_is_left_alone(world: World, empty: Settings
     with pytest.raises(BackupError, match="database is not empty"):
         restore(world.settings, tmp_path / "kept")
     assert (rows(world.db), blobs(world.settings)) == before
-    filled = empty.model_copy(update={"store_dir": world.settings.store_dir})
+    LocalStore(empty.store_dir).put_stream(world.scope.project_id, [b"somebody's"], max_bytes=99)
     with pytest.raises(BackupError, match="store is not empty"):
-        restore(filled, tmp_path / "kept")
+        restore(empty, tmp_path / "kept")
+    with pytest.raises(BackupError, match="own store"):
+        back_up(world.settings, world.settings.data_dir)
+
+
+def test_what_an_old_database_has_left_is_not_read_into_the_new_one(tmp_path: Path, sqlite_url: str) -> None:
+    """SQLite would replay a log that lies beside its file, whoever wrote it."""
+    back_up(Settings(data_dir=tmp_path / "old", database_url=sqlite_url), tmp_path / "kept")
+    new = Settings(data_dir=tmp_path / "new")
+    new.data_dir.mkdir()
+    (new.data_dir / "ladapress.db-wal").write_bytes(b"what was not yet written")
+    with pytest.raises(BackupError, match="-wal is there"):
+        restore(new, tmp_path / "kept")
+
+
+def test_what_is_interrupted_spoils_nothing_and_can_be_run_again(
+    world: World, empty: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A backup leaves the earlier one as it was; a restore leaves no database."""
+
+    def broken(*_: object, **_named: object) -> None:
+        raise OSError("the cable was pulled")
+
+    kept = tmp_path / "kept"
+    kept.mkdir(mode=0o755)
+    finished(world)
+    back_up(world.settings, kept)
+    files = {path: path.read_bytes() for path in kept.iterdir() if path.is_file()}
+    assert {path.stat().st_mode & 0o777 for path in files} == {0o600}
+    before = rows(world.db)
+    finished(world)
+    with monkeypatch.context() as patch:
+        patch.setattr(backup.json, "dumps", broken)
+        with pytest.raises(OSError, match="cable"):
+            back_up(world.settings, kept)
+    assert (kept / "backup.json").read_bytes() == files[kept / "backup.json"]
+    assert not list(kept.glob("*.part"))
+    back_up(world.settings, kept)
+    with monkeypatch.context() as patch:
+        patch.setattr(backup, "_postgresql", broken)
+        patch.setattr(backup, "upgrade", broken)
+        with pytest.raises(OSError, match="cable"):
+            restore(empty, kept)
+    assert restore(empty, kept).whole
+    database = connect(empty)
+    assert rows(database) == rows(world.db) != before
+    database.dispose()
+
+
+def test_rot_is_found_where_it_lies(world: World, tmp_path: Path) -> None:
+    """In the backup it is mended from the store; what the store has lost is told at once, not at the restore."""
+    finished(world)
+    back_up(world.settings, tmp_path / "kept")
+    kept = LocalStore(tmp_path / "kept" / "store")
+    project, sha256 = next(iter(kept.blobs()))
+    kept.path(project, sha256).chmod(0o640)
+    kept.path(project, sha256).write_bytes(b"rot")
+    assert back_up(world.settings, tmp_path / "kept").files == 1
+    assert kept.open(project, sha256).read() == blobs(world.settings)[project, sha256]
+    LocalStore(world.settings.store_dir).delete(project, sha256)
+    assert back_up(world.settings, tmp_path / "kept").whole  # the backup still has it
+    assert back_up(world.settings, tmp_path / "fresh").missing == [sha256]
 
 
 def test_damage_is_named_on_both_ways(world: World, empty: Settings, tmp_path: Path) -> None:
@@ -150,6 +211,9 @@ def test_what_is_no_backup_is_refused(world: World, empty: Settings, tmp_path: P
     text = about.read_text()
     about.unlink()
     with pytest.raises(BackupError, match="no whole backup"):
+        restore(empty, tmp_path / "kept")
+    about.write_text(text.replace('"revision": "', '"revision": "9'))
+    with pytest.raises(BackupError, match="newer version"):
         restore(empty, tmp_path / "kept")
     kind = world.db.engine.dialect.name
     about.write_text(text.replace(kind, "other"))

@@ -170,6 +170,20 @@ def test_keys_let_the_network_in(tmp_path: Path, database_url: str) -> None:
     assert told(settings) == []
 
 
+def test_a_folder_named_as_an_address_is_looked_at_and_not_made(tmp_path: Path, database_url: str) -> None:
+    settings = sound(tmp_path, database_url, store_url=(tmp_path / "store" / "deep").as_uri())
+    assert told(settings) == []
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_list_that_is_none_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lists are written as JSON; the likeliest slip is to write them otherwise."""
+    monkeypatch.setenv("LADAPRESS_WEBHOOK_PORTS", "443,8443")
+    settings, found = settings_of(os.environ)
+    assert settings is None
+    assert (found[-1].level, "webhook_ports" in found[-1].text) == ("fail", True)
+
+
 def test_settings_that_nobody_reads_or_takes_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """A slip of the pen is as silent as a default; variables of clients and tests are no slips."""
     monkeypatch.setenv("LADAPRESS_PROT", "1")
