@@ -14,7 +14,10 @@ from pathlib import Path
 
 import httpx2
 import pytest
+from fastapi.testclient import TestClient
+from sqlalchemy.exc import OperationalError
 
+from api import app
 from demo.ephemeral import free_port
 from jobs.db import connect
 from jobs.settings import Settings
@@ -146,6 +149,24 @@ def test_processes_give_way_to_new_ones_while_somebody_answers(tmp_path: Path) -
             if not any(map(process_start, now)):  # nobody may have waited for them
                 break
             time.sleep(0.1)
+
+
+def test_one_of_several_waits_for_its_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A supervisor would end all for one that cannot start. One alone ends, for its supervisor starts it again."""
+    upgrade, times = app.upgrade, itertools.count()
+
+    def away(settings: Settings) -> None:
+        if next(times) < 1:
+            raise OperationalError("connect", {}, Exception("nobody is there"))
+        upgrade(settings)
+
+    monkeypatch.setattr(app, "upgrade", away)
+    with pytest.raises(OperationalError), TestClient(app.create_app(Settings(data_dir=tmp_path))):
+        pass
+    times = itertools.count()
+    monkeypatch.setattr(app.multiprocessing, "parent_process", lambda: "somebody")
+    with TestClient(app.create_app(Settings(data_dir=tmp_path)), base_url="http://localhost") as client:
+        assert client.get("/healthz").status_code == 200
 
 
 @pytest.mark.long
