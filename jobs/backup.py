@@ -15,23 +15,21 @@ import shutil
 import sqlite3
 import subprocess
 import time
-from collections.abc import Iterator, Set
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from psycopg.conninfo import make_conninfo
 from sqlalchemy import URL, inspect, make_url, select
 
-from jobs.db import MIGRATIONS, Database, connect, upgrade
+from jobs.db import Database, connect, migrations, revision, upgrade
 from jobs.garbage import referenced
 from jobs.local_store import LocalStore
 from jobs.problem import Refused
 from jobs.settings import Settings
-from jobs.store import CHUNK, Store
+from jobs.store import Store, pieces
 from jobs.stores import open_store
 from jobs.tables import Project
 
@@ -88,7 +86,9 @@ def back_up(settings: Settings, folder: Path) -> Copied:
     first = _copy(store, kept)  # before the dump: what rows name then may be let go in the next minute
     database = connect(settings)
     try:
-        wanted, revision = _wanted(database), _revision(database)
+        wanted = _wanted(database)
+        with database.engine.connect() as connection:
+            at = revision(connection)
     finally:
         database.dispose()
     with _draft(folder / FILES[kind]) as part:
@@ -97,10 +97,10 @@ def back_up(settings: Settings, folder: Path) -> Copied:
                 live.backup(copy)
         else:
             _postgresql("pg_dump", url, "--format=custom", "--no-owner", "--no-privileges", f"--file={part}")
-        copied = _copy(store, kept, known=set(kept.blobs()))  # what came since
+        copied = _copy(store, kept, check=False)  # what came since
         copied.add(first)
         copied.missing = sorted(sha256 for _, sha256 in wanted - set(kept.blobs()))
-    about = {"format": 1, "database": kind, "revision": revision, "made_at": time.time(), **asdict(copied)}
+    about = {"format": 1, "database": kind, "revision": at, "made_at": time.time(), **asdict(copied)}
     with _draft(folder / ABOUT) as part:
         part.write_text(json.dumps(about, indent=1))
     return copied
@@ -123,7 +123,7 @@ def restore(settings: Settings, folder: Path) -> Copied:
     kind = url.get_backend_name()
     if about["database"] != kind:
         raise BackupError(f"the backup is of {about['database']}, LADAPRESS_DATABASE_URL names {kind}")
-    if about["revision"] not in {step.revision for step in ScriptDirectory(str(MIGRATIONS)).walk_revisions()}:
+    if about["revision"] not in migrations():
         raise BackupError("the backup was made by a newer version of ladapress; restore it with that one")
     store, kept = open_store(settings), LocalStore(folder / STORE)
     _need_empty(settings, store, kept)
@@ -159,24 +159,24 @@ def _draft(path: Path) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
-def _copy(source: Store, target: Store, known: Set[tuple[str, str]] = frozenset()) -> Copied:
+def _copy(source: Store, target: Store, *, check: bool = True) -> Copied:
     """Every blob that the target does not have whole. One that is damaged in the source is left out and named.
 
-    `known`: blobs of the target that were looked at a moment ago.
+    Without `check` what is there is neither read nor counted: that was done a moment ago.
     """
     copied = Copied()
     have = set(target.blobs())
     for project, sha256 in source.blobs():
-        if (project, sha256) in known:
-            continue
         if (project, sha256) in have:
+            if not check:
+                continue
             if _whole(target, project, sha256):
                 copied.there += 1
                 continue
             target.delete(project, sha256)
         try:
             with source.open(project, sha256) as file:
-                blob = target.put_stream(project, _pieces(file), max_bytes=1 << 62, expected_sha256=sha256)
+                blob = target.put_stream(project, pieces(file), max_bytes=1 << 62, expected_sha256=sha256)
         except FileNotFoundError:
             continue  # let go meanwhile; where a row names it, it is told as missing
         except Refused as error:
@@ -192,13 +192,9 @@ def _copy(source: Store, target: Store, known: Set[tuple[str, str]] = frozenset(
 def _whole(store: Store, project: str, sha256: str) -> bool:
     with store.open(project, sha256) as file:
         digest = hashlib.sha256()
-        for piece in _pieces(file):
+        for piece in pieces(file):
             digest.update(piece)
     return digest.hexdigest() == sha256
-
-
-def _pieces(file: BinaryIO) -> Iterator[bytes]:
-    return iter(lambda: file.read(CHUNK), b"")
 
 
 def _wanted(database: Database) -> set[tuple[str, str]]:
@@ -206,11 +202,6 @@ def _wanted(database: Database) -> set[tuple[str, str]]:
     with database.readers() as s:
         projects = s.scalars(select(Project.id)).all()
         return {(project, sha256) for project in projects for sha256 in referenced(s, project)}
-
-
-def _revision(database: Database) -> str | None:
-    with database.engine.connect() as connection:
-        return MigrationContext.configure(connection).get_current_revision()
 
 
 def _need_empty(settings: Settings, store: Store, kept: Store) -> None:

@@ -17,8 +17,6 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import unquote, urlsplit
 
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 from redis import Redis
@@ -28,7 +26,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from jobs.clock import now
-from jobs.db import MIGRATIONS, connect
+from jobs.db import connect, migrations, revision
 from jobs.keys import any_key, is_loopback
 from jobs.problem import Refused
 from jobs.registries import Registries
@@ -175,14 +173,13 @@ def _door(settings: Settings, *, keyed: bool) -> Finding:
 
 
 def _revision(connection: Connection) -> Finding:
-    steps = ScriptDirectory(str(MIGRATIONS))
-    head = steps.get_current_head()
-    at = MigrationContext.configure(connection).get_current_revision()
+    known, at = migrations(), revision(connection)
+    head = known[0]
     if at == head:
         return Finding("migrations", "ok", f"at {head}, the newest")
     if at is None:
         return Finding("migrations", "ok", "no schema yet; the first start makes it")
-    if at in {step.revision for step in steps.walk_revisions()}:
+    if at in known:
         return Finding("migrations", "warn", f"at {at}, the newest is {head}", "the next start of the API goes there")
     return Finding("migrations", "fail", f"at {at}, which this version does not know", "start the newer version")
 

@@ -12,7 +12,9 @@ from typing import Any
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Engine, create_engine, event, make_url, text
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -64,6 +66,16 @@ def upgrade(settings: Settings) -> None:
             command.upgrade(config, "head")
     finally:
         engine.dispose()
+
+
+def revision(connection: Connection) -> str | None:
+    """The migration that the schema is at; None where there is no schema."""
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+def migrations() -> list[str]:
+    """Every migration of this version, the newest first."""
+    return [step.revision for step in ScriptDirectory(str(MIGRATIONS)).walk_revisions()]
 
 
 def insert_once(s: Session, table: Any, **values: Any) -> bool:

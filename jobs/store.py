@@ -81,8 +81,7 @@ class Store(ABC):
             Refused: as `put_stream`.
         """
         with open_plain(path) as file:
-            chunks = iter(lambda: file.read(CHUNK), b"")
-            return self.put_stream(project, chunks, max_bytes=1 << 62, expected_sha256=expected_sha256)
+            return self.put_stream(project, pieces(file), max_bytes=1 << 62, expected_sha256=expected_sha256)
 
     def drop_parts(self, grace_s: float) -> int:
         """Remove half-written files that no write has touched for `grace_s`; how many."""
@@ -206,6 +205,11 @@ class BlobWriter:
         finally:
             if self._part is not None:
                 self._part.unlink(missing_ok=True)
+
+
+def pieces(file: BinaryIO) -> Iterator[bytes]:
+    """What is left of a file, CHUNK bytes at a time."""
+    return iter(lambda: file.read(CHUNK), b"")
 
 
 def open_plain(path: Path) -> BinaryIO:

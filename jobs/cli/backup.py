@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jobs.cli.database import DataDir, say
-from jobs.settings import Settings
+from jobs.cli.database import DataDir, say, settings_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,7 +28,7 @@ def backup(
     """
     from jobs.backup import back_up
 
-    settings = _settings(data_dir)
+    settings = settings_at(data_dir)
     copied = _run("backup", lambda: back_up(settings, folder))
     say("backup", f"not in it: {settings.signing_key_file} and {settings.webhook_key_file}; keep them elsewhere")
     _end("backup", copied)
@@ -45,17 +44,13 @@ def restore(
     """
     from jobs.backup import restore as bring_back
 
-    settings = _settings(data_dir)
+    settings = settings_at(data_dir)
     copied = _run("restore", lambda: bring_back(settings, folder))
     if not settings.webhook_key_file.exists():
         say("restore", f"{settings.webhook_key_file} is not there: webhooks that exist cannot be signed without it")
     if not settings.signing_key_file.exists():
         say("restore", f"{settings.signing_key_file} is not there: a worker makes a new key, which nobody has pinned")
     _end("restore", copied)
-
-
-def _settings(data_dir: Path | None) -> Settings:
-    return Settings.model_validate({} if data_dir is None else {"data_dir": data_dir})
 
 
 def _run(command: str, copy: Callable[[], Copied]) -> Copied:

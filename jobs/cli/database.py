@@ -27,13 +27,18 @@ def opened(data_dir: Path | None, command: str) -> tuple[Settings, Database]:
 
     from jobs.db import connect, upgrade
 
-    settings = Settings.model_validate({} if data_dir is None else {"data_dir": data_dir})
+    settings = settings_at(data_dir)
     try:
         upgrade(settings)
     except OperationalError as error:
         say(command, f"cannot open the database: {error.orig}")
         raise typer.Exit(1) from None
     return settings, connect(settings)
+
+
+def settings_at(data_dir: Path | None) -> Settings:
+    """The service's settings, in this folder where one is given."""
+    return Settings.model_validate({} if data_dir is None else {"data_dir": data_dir})
 
 
 @contextmanager

@@ -8,11 +8,12 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from jobs.cli.database import DataDir
 
 if TYPE_CHECKING:
     from jobs.checkup import Finding
@@ -22,7 +23,7 @@ MARKS = {"ok": "ok  ", "warn": "WARN", "fail": "FAIL"}
 
 
 def command(
-    data_dir: Annotated[Path | None, typer.Option(help="Home of all data. [default: ladapress-data]")] = None,
+    data_dir: DataDir = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object per finding.")] = False,
 ) -> None:
     """Look at settings, database, clock, disk, broker, keys and, where a worker is installed, device and walls.
