@@ -6,6 +6,8 @@ for having read first. `readers` do not; they see a snapshot and wait for nobody
 
 from __future__ import annotations
 
+import sqlite3
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -93,6 +95,23 @@ def insert(s: Session, table: Any) -> Any:
     return kind.insert(table)
 
 
+def _keep_wal(cursor: Any) -> None:
+    """Turn the write-ahead log on. Of processes that open a new file at once, one does it and the others wait.
+
+    SQLite itself does not wait here, whatever `busy_timeout` says: two that ask in one instant could block each other.
+    """
+    deadline = time.monotonic() + BUSY_TIMEOUT_S
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+        else:
+            return
+
+
 def _engine(url: str, *, migrating: bool = False) -> Engine:
     parsed = make_url(url)
     if parsed.get_backend_name() == "postgresql":
@@ -125,7 +144,7 @@ def _engine(url: str, *, migrating: bool = False) -> Engine:
         connection.isolation_level = None  # the driver begins nothing by itself; _begin below does
         cursor = connection.cursor()
         cursor.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_S * 1000}")
-        cursor.execute("PRAGMA journal_mode = WAL")
+        _keep_wal(cursor)
         cursor.execute("PRAGMA synchronous = FULL")  # a power cut loses no commit that was answered
         # Batch migrations drop and rebuild tables, which foreign keys would refuse.
         cursor.execute(f"PRAGMA foreign_keys = {'OFF' if migrating else 'ON'}")

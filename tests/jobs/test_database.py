@@ -44,6 +44,24 @@ def test_the_migrations_build_exactly_the_tables(empty: Settings) -> None:
     db.dispose()
 
 
+def test_processes_that_open_a_new_file_at_once_all_get_in(tmp_path: Path) -> None:
+    """Who turns the write-ahead log on is left to chance; nobody is told that the database is locked."""
+
+    def enter(url: str, together: threading.Barrier) -> None:
+        db = connect(Settings(data_dir=tmp_path, database_url=url))
+        together.wait()
+        with db.sessions.begin() as s:
+            assert s.execute(text("SELECT 1")).scalar() == 1
+        db.dispose()
+
+    with ThreadPoolExecutor(8) as pool:
+        for number in range(40):
+            together = threading.Barrier(8)
+            ran = [pool.submit(enter, f"sqlite:///{tmp_path / str(number)}.db", together) for _ in range(8)]
+            for one in ran:
+                one.result()
+
+
 def test_a_migration_that_breaks_leaves_the_old_schema(empty: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """DDL is in the transaction, on SQLite too."""
     monkeypatch.setattr("alembic.op.execute", lambda _statement: 1 / 0)

@@ -32,7 +32,7 @@ from worker.sender import KEPT, Sender
 from worker.webhooks import Deliverer
 
 PAGE = Path(__file__).parents[2] / "docs" / "webhooks.md"
-QUICK = {"webhook_timeout_s": 0.4, "webhook_retry_s": (0.3,) * 200}
+QUICK = {"webhook_timeout_s": 20, "webhook_retry_s": (0.3,) * 200}
 
 
 @pytest.fixture
@@ -108,6 +108,8 @@ def test_what_a_receiver_does_is_written_down(
     world: World, there: Receiver, how: str, status: int | None, error: str | None
 ) -> None:
     """2xx is success, everything else another attempt; little is read and less is kept, whatever is sent."""
+    if "within" in (error or ""):
+        world.settings.__dict__["webhook_timeout_s"] = 0.4
     endpoint_id, delivery = attempt(world, f"{there.url}/{how}")
     found = last(world, delivery)
     assert (found[0], (found[1] or "").partition(":")[0] or None) == (status, error)
