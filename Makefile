@@ -12,7 +12,7 @@ FIND_LINKS = UV_FIND_LINKS="$${UV_FIND_LINKS:-$$PIP_FIND_LINKS}"
 BACKEND = $$([ -n "$$UV_FIND_LINKS$$PIP_FIND_LINKS" ] || echo --torch-backend $(TORCH_BACKEND))
 
 .DEFAULT_GOAL := setup
-.PHONY: setup demo demo-celery up test test-long chaos fuzz check bench constraints clean
+.PHONY: setup demo demo-celery up test test-long chaos fuzz check audit bench constraints clean
 
 setup: $(STAMP) ## the environment in .venv; a second run is instant
 
@@ -57,6 +57,11 @@ constraints: $(STAMP) ## resolve every pin afresh but torch's, which is raised b
 		--no-annotate --python $(BIN)/python $(BACKEND) -c $(VENV)/torch.txt --extra worker --extra openvino --group dev \
 		--no-emit-package ladapress pyproject.toml | sed 's/^\(torch==[^+]*\)+.*/\1/'; } > $(VENV)/constraints.txt
 	cp $(VENV)/constraints.txt constraints.txt
+	$(BIN)/python docker/lock.py
+	$(BIN)/python docker/licences.py > docs/third-party.md
+
+audit: $(STAMP) ## known vulnerabilities in what the images install
+	$(BIN)/python docker/audit.py
 
 clean: ## the environment, caches and builds; ladapress-data (your models and jobs) stays
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

@@ -2,19 +2,14 @@
 # Build from the repository's root: docker build -f docker/api.Dockerfile -t ladapress-api .
 FROM python:3.11-slim-bookworm AS build
 WORKDIR /src
-COPY constraints.txt ./
-RUN python -m venv /opt/ladapress \
-    && /opt/ladapress/bin/pip install --no-cache-dir -c constraints.txt uv
-COPY pyproject.toml README.md LICENSE ./
+COPY constraints.txt pyproject.toml README.md LICENSE ./
+COPY docker docker
 COPY client client
 COPY api api
 COPY core core
 COPY jobs jobs
 COPY worker worker
-# --no-sources: the client as a plain wheel beside the server, not an editable folder that stays behind in this stage
-RUN /opt/ladapress/bin/uv pip install --no-cache --no-sources --python /opt/ladapress/bin/python \
-        -c constraints.txt --build-constraints constraints.txt ./client . \
-    && /opt/ladapress/bin/uv pip uninstall --python /opt/ladapress/bin/python pip uv
+RUN docker/install.sh /opt/ladapress api
 
 FROM python:3.11-slim-bookworm
 RUN useradd --uid 10001 --create-home ladapress \

@@ -4,25 +4,20 @@
 ARG BASE=nvidia/cuda:13.0.2-base-ubuntu24.04
 
 FROM ${BASE} AS build
-ARG TORCH_BACKEND=cu130
+ARG TORCH_BACKEND=
 WORKDIR /src
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install -y --no-install-recommends python3 python3-venv \
     && rm -rf /var/lib/apt/lists/*
-COPY constraints.txt ./
-RUN python3 -m venv /opt/ladapress \
-    && /opt/ladapress/bin/pip install --no-cache-dir -c constraints.txt uv
-COPY pyproject.toml README.md LICENSE ./
+COPY constraints.txt pyproject.toml README.md LICENSE ./
+COPY docker docker
 COPY client client
 COPY api api
 COPY core core
 COPY jobs jobs
 COPY worker worker
-RUN /opt/ladapress/bin/uv pip install --no-cache --no-sources --python /opt/ladapress/bin/python \
-        --torch-backend "${TORCH_BACKEND}" -c constraints.txt --build-constraints constraints.txt \
-        ./client '.[worker,openvino]' \
-    && /opt/ladapress/bin/uv pip uninstall --python /opt/ladapress/bin/python pip uv
+RUN docker/install.sh /opt/ladapress worker "${TORCH_BACKEND}"
 
 FROM ${BASE}
 # hadolint ignore=DL3008

@@ -63,8 +63,8 @@ SUITES = (
     Suite(
         "checks",  # its minutes include the installation
         4,
-        ("test_architecture.py", "test_house.py"),
-        (("ruff", "format", "--check", "."), ("ruff", "check", "."), ("mypy",)),
+        ("test_architecture.py", "test_house.py", "test_supply.py"),
+        (("ruff", "format", "--check", "."), ("ruff", "check", "."), ("mypy",), ("python", "docker/audit.py")),
         alone=True,
     ),
     Suite("end to end", 4, ("e2e", "demo", "worker")),
