@@ -13,6 +13,7 @@ from tokenizers import Tokenizer
 
 from core.data import Rows
 from core.forward import logits_of
+from core.memory import by_halves
 from core.verify import scoring
 
 Batch = dict[str, torch.Tensor]
@@ -161,10 +162,10 @@ def predict(model: torch.nn.Module, split: Split, device: torch.device, batch_si
 def answers(split: Split, device: torch.device, batch_size: int, answer: Callable[[Batch], FLOAT]) -> FLOAT:
     """What `answer` gives for each row, in row order, whatever runs the model; of tokens without padding."""
     found: list[FLOAT] = [np.zeros(0, np.float32)] * len(split)
-    for rows in split.by_length(batch_size):
-        out = answer(split.collate(rows, device))
-        for place, row in enumerate(rows):
-            found[row] = out[place : place + 1] if out.ndim == 2 else out[place, : len(split.ids[row])]
+    for given in split.by_length(batch_size):
+        for rows, out in by_halves(given, lambda some: answer(split.collate(some, device))):
+            for place, row in enumerate(rows):
+                found[row] = out[place : place + 1] if out.ndim == 2 else out[place, : len(split.ids[row])]
     return np.concatenate(found)
 
 

@@ -102,7 +102,7 @@ class OutputUnavailable(CompressionError):
 
 
 class OutOfMemory(CompressionError):
-    """The device ran out of memory."""
+    """The device has, or had, too little memory."""
 
     code = "out_of_memory"
     retryable = True

@@ -15,11 +15,13 @@ from core.plan import ModelShape
 # fp32 on one core of a server CPU, as torch reaches it on these shapes; within a factor of three of what was seen.
 FLOPS = 25e9
 FIXED_S = 45.0  # exports and verifications (core.cost)
-PROCESS_BYTES = 900_000_000  # torch and Transformers, loaded
+PROCESS_BYTES, LOADED_BYTES = 900_000_000, 400_000_000  # with what exports take; torch and Transformers as loaded
 # Teacher 4 bytes a parameter; student, its gradient and two moments of AdamW 16.
 PARAMETER_BYTES = 20
-# Activations of a layer in fp32: bytes a token of width h and a heads at s tokens, 2 x (34 h + 5 a s).
-# Source: Korthikanti et al. 2022, arXiv 2205.05198, equation 1, which is in fp16.
+UNTRAINED_BYTES = 8
+# Activations of a layer in fp32: bytes a token of width h and a heads at s tokens, 2 x (34 h + 5 a s). Attention of one
+# kernel keeps no a s: that term is there only where maps are compared (seen on all-MiniLM, 8 x 512 tokens: 570 MB, by
+# this 642 MB; with maps 2,463 and 2,152). Source: Korthikanti et al. 2022, arXiv 2205.05198, equation 1, in fp16.
 PER_WIDTH, PER_HEAD = 68, 10
 
 
@@ -49,7 +51,7 @@ def estimate(shape: ModelShape, rows: Mapping[str, int], tokens: float, training
     student = 6 * linear * length * steps * step.batch_size
     grading = 4 * linear * tokens * rows["eval"]
     widest = min(_longest(tokens), step.max_length)
-    activations = step.batch_size * widest * shape.layers * (PER_WIDTH * shape.hidden + PER_HEAD * heads * widest)
+    activations = step.batch_size * row_bytes(shape.layers, shape.hidden, widest, heads=heads if step.attention else 0)
     return Estimate(
         cpu_s=FIXED_S + (teacher + student + grading) / FLOPS,
         memory_bytes=int(PROCESS_BYTES + PARAMETER_BYTES * shape.parameters + activations),
@@ -58,6 +60,26 @@ def estimate(shape: ModelShape, rows: Mapping[str, int], tokens: float, training
             f"rows; {FLOPS / 1e9:g} GFLOP/s a core, {PARAMETER_BYTES} bytes a parameter; nothing measured"
         ),
     )
+
+
+def row_bytes(layers: int, hidden: int, tokens: int, *, heads: int = 0) -> int:
+    """What a training step keeps of one row until its gradient is there.
+
+    Args:
+        heads: of each layer, where attention maps are kept.
+    """
+    return tokens * layers * (PER_WIDTH * hidden + PER_HEAD * heads * tokens)
+
+
+def least_bytes(shape: ModelShape, *, trained: bool, host: bool) -> int:
+    """What a job holds however small its batches are: the models and what an optimizer keeps.
+
+    Args:
+        trained: whether its recipe trains.
+        host: the libraries themselves count, too.
+    """
+    held = (PARAMETER_BYTES if trained else UNTRAINED_BYTES) * shape.parameters
+    return held + (LOADED_BYTES if host else 0)
 
 
 def _longest(mean: float) -> int:

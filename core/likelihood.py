@@ -50,6 +50,10 @@ class Likelihood:
             return ((student - teacher).square() * weights).sum(dim=-1).mean() / 2
         return soft_logits(self.choices(student, valid), self.choices(teacher, valid), temperature)
 
+    def chooses(self, valid: torch.Tensor) -> torch.Tensor:
+        """How many choices of equal weight a batch has that `loss` is the mean of, up to a factor."""
+        return valid.sum() if self.task == "token_classification" else valid.new_tensor(len(valid))
+
     def root(
         self, outputs: torch.Tensor, valid: torch.Tensor, temperature: float, generator: torch.Generator
     ) -> torch.Tensor:

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import nullcontext
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any
@@ -20,13 +21,14 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.hooks import RemovableHandle
 
-from core.batches import inputs
+from core.batches import Batch, inputs
 from core.errors import RecipeInvalid
 from core.family import Family
 from core.forward import logits_of
 from core.likelihood import Likelihood
+from core.parts import Parts
 from core.phase import Backward, Metrics
-from core.recorded import Answers, Recorded
+from core.recorded import Answers, Projected, Recorded
 
 
 def layer_pairs(student: int, teacher: int, layer_map: str) -> list[tuple[int, int]]:
@@ -49,6 +51,16 @@ def layer_pairs(student: int, teacher: int, layer_map: str) -> list[tuple[int, i
     return [(m, m * k + k - 1) for m in range(student)]
 
 
+@dataclass(frozen=True)
+class Share:
+    """What part of a batch each mean over the batch has in some of its rows; all of it where there is one part."""
+
+    choices: torch.Tensor | float = 1.0
+    tokens: torch.Tensor | float = 1.0
+    pairs: torch.Tensor | float = 1.0
+    energy: Sequence[torch.Tensor | float] = ()  # of the teacher's hidden states, by number
+
+
 def masked_mse(student: torch.Tensor, teacher: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """Mean squared error over the entries that `mask` (broadcastable, 0 or 1) holds."""
     squared = (student - teacher).square() * mask
@@ -57,8 +69,12 @@ def masked_mse(student: torch.Tensor, teacher: torch.Tensor, mask: torch.Tensor)
 
 def relative_mse(student: torch.Tensor, teacher: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """Squared error over what `mask` holds, in units of the teacher's own energy there: 1 for a student of zeros."""
-    error = ((student - teacher).square() * mask).sum()
-    return error / (teacher.square() * mask).sum().clamp(min=1e-12)
+    return ((student - teacher).square() * mask).sum() / energy(teacher, mask)
+
+
+def energy(teacher: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Sum of squares over what `mask` holds, never 0."""
+    return (teacher.square() * mask).sum().clamp(min=1e-12)
 
 
 def map_kl(student: torch.Tensor, teacher: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
@@ -128,7 +144,7 @@ class ScoreTap:
             out = turned(out, *self._turns)
         kept.setdefault(name, out)  # a second call projects the table of positions: the text comes first
 
-    def take(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    def take(self) -> list[Projected]:
         """Q and K per layer of the last forward; forgets them."""
         pairs = list(zip(self.queries.values(), self.keys.values(), strict=True))
         self.queries.clear()
@@ -152,6 +168,7 @@ class Distillation:
         relative: hidden states in units of the teacher's energy, layer by layer, so that one weight serves all models.
         maps: follow attention maps (KL) instead of raw scores (MSE).
         likelihood: how outputs are compared.
+        parts: which rows of a batch run together; all where None. The gradient is that of the whole batch.
     """
 
     def __init__(
@@ -167,7 +184,9 @@ class Distillation:
         maps: bool = False,
         recorded: Recorded | None = None,
         likelihood: Likelihood | None = None,
+        parts: Parts | None = None,
     ) -> None:
+        self.parts = parts or Parts()
         self.student, self.teacher = student, teacher
         self.weights, self.temperature = weights, temperature
         self.relative, self.maps = relative, maps
@@ -178,49 +197,85 @@ class Distillation:
         self.taps = [ScoreTap(model, family) for model in (student, teacher)] if weights["attention"] else []
 
     def step(self, batch: Mapping[str, torch.Tensor], backward: Backward) -> Metrics:
-        given = inputs(batch)
+        parts = self.parts.of(batch)
+        answers = [self._theirs(part) for part in parts]
+        logged: dict[str, float] = {}
+        for part, theirs, share in zip(parts, answers, self._shares(parts, answers), strict=True):
+            terms = self._terms(part, theirs, share)
+            loss = torch.stack([self.weights[name] * term for name, term in terms.items()]).sum()
+            backward(loss)
+            for name, term in {"loss": loss, **terms}.items():
+                logged[name] = logged.get(name, 0.0) + float(term.detach())
+        return logged
+
+    def halve(self) -> int | None:
+        return self.parts.halve()
+
+    def _terms(self, batch: Batch, theirs: Answers, share: Share) -> dict[str, torch.Tensor]:
+        """Of these rows, each as its part of the mean over the whole batch."""
         want_hidden = bool(self.weights["hidden"])
-        with ExitStack() as taps:
-            for tap in self.taps:
-                taps.enter_context(tap)
-            theirs = self._theirs(batch, want_hidden)
-            ours = self.student(**given, output_hidden_states=want_hidden)
+        with self.taps[0] if self.taps else nullcontext():
+            ours = self.student(**inputs(batch), output_hidden_states=want_hidden)
         said = logits_of(ours)
         valid = batch["attention_mask"].to(said.dtype)  # (batch, tokens)
         terms: dict[str, torch.Tensor] = {}
         if self.weights["logits"]:
-            terms["logits"] = self.likelihood.loss(said, theirs.logits, valid, self.temperature)
+            terms["logits"] = share.choices * self.likelihood.loss(said, theirs.logits, valid, self.temperature)
         if want_hidden:
-            terms["hidden"] = self._hidden(ours.hidden_states, theirs.hidden, valid)
+            terms["hidden"] = self._hidden(ours.hidden_states, theirs.hidden, valid, share)
         if self.taps:
-            terms["attention"] = self._attention(valid)
-        losses = [self.weights[name] * term for name, term in terms.items()]
-        loss = torch.stack(losses).sum()
-        backward(loss)
-        return {"loss": float(loss.detach()), **{name: float(term.detach()) for name, term in terms.items()}}
+            terms["attention"] = self._attention(theirs.projected, valid, share)
+        return terms
 
     @torch.no_grad()
-    def _theirs(self, batch: Mapping[str, torch.Tensor], want_hidden: bool) -> Answers:
+    def _theirs(self, batch: Batch) -> Answers:
+        want_hidden = bool(self.weights["hidden"])
         if self.recorded is not None:
             ids = batch["input_ids"]
             return self.recorded.answers(batch["rows"].tolist(), ids.shape[1], ids.device)
-        out = self.teacher(**inputs(batch), output_hidden_states=want_hidden)
-        return Answers(logits_of(out), out.hidden_states if want_hidden else ())
+        with self.taps[1] if self.taps else nullcontext():
+            out = self.teacher(**inputs(batch), output_hidden_states=want_hidden)
+        projected = self.taps[1].take() if self.taps else ()
+        return Answers(logits_of(out), out.hidden_states if want_hidden else (), projected)
+
+    @torch.no_grad()
+    def _shares(self, parts: Sequence[Batch], answers: Sequence[Answers]) -> list[Share]:
+        """What the sums of each part are of those of all, so that the parts' means add up to the batch's."""
+        if len(parts) == 1:
+            return [Share(energy=[1.0] * len(answers[0].hidden))]
+        valid = [part["attention_mask"].to(torch.float32) for part in parts]
+        choices = _shared([self.likelihood.chooses(each) for each in valid])
+        tokens = _shared([each.sum() for each in valid])
+        pairs = _shared([each.sum(dim=1).square().sum() for each in valid])
+        of_layers = [
+            _shared([energy(state, mask[:, :, None]) for state, mask in zip(states, valid, strict=True)])
+            for states in zip(*(each.hidden for each in answers), strict=True)
+        ]
+        energies = zip(*of_layers, strict=True) if of_layers else [()] * len(parts)
+        return [Share(*each) for each in zip(choices, tokens, pairs, energies, strict=True)]
 
     def _hidden(
-        self, ours: Sequence[torch.Tensor], theirs: Sequence[torch.Tensor], valid: torch.Tensor
+        self, ours: Sequence[torch.Tensor], theirs: Sequence[torch.Tensor], valid: torch.Tensor, share: Share
     ) -> torch.Tensor:
         # Index 0 is the output of the embedding; layer m's output is at m + 1.
         pairs = [(0, 0), *((m + 1, t + 1) for m, t in self.pairs)]
-        error = relative_mse if self.relative else masked_mse
-        return torch.stack([error(ours[m], theirs[t], valid[:, :, None]) for m, t in pairs]).sum()
+        mask = valid[:, :, None]
+        if self.relative:
+            return torch.stack([share.energy[t] * relative_mse(ours[m], theirs[t], mask) for m, t in pairs]).sum()
+        return share.tokens * torch.stack([masked_mse(ours[m], theirs[t], mask) for m, t in pairs]).sum()
 
-    def _attention(self, valid: torch.Tensor) -> torch.Tensor:
+    def _attention(self, projected: Sequence[Projected], valid: torch.Tensor, share: Share) -> torch.Tensor:
         student, teacher = self.taps
-        ours, theirs = student.take(), teacher.take()
+        ours = student.take()
         mask = (valid[:, :, None] * valid[:, None, :])[:, None]  # (batch, 1, tokens, tokens)
         errors = []
         for m, t in self.pairs:
-            scores = student.scores(*ours[m]), teacher.scores(*theirs[t])
+            scores = student.scores(*ours[m]), teacher.scores(*projected[t])
             errors.append(map_kl(*scores, valid) if self.maps else masked_mse(*scores, mask))
-        return torch.stack(errors).sum()
+        return (share.tokens if self.maps else share.pairs) * torch.stack(errors).sum()
+
+
+def _shared(sums: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """Each over their sum."""
+    whole = torch.stack([*sums]).sum()
+    return [each / whole for each in sums]

@@ -31,6 +31,10 @@ class Objective(Protocol):
         """Run the forwards, call `backward` once or more, return what to log. The loop then steps the optimizers."""
         ...
 
+    def halve(self) -> int | None:
+        """Memory ran out in `step`: from now on take fewer rows together. How many; None where it can be no fewer."""
+        ...
+
 
 class Hook:
     """Acts during a phase. `fraction` runs from 0 to 1 over the phase, by steps or by the time budget."""
@@ -99,6 +103,7 @@ class Phase:
     `batches` yields whatever the objective takes; it is read again from the start when it ends before `steps`.
     `schedule` maps the fraction of the phase to a factor on each optimizer's learning rate. `form` names whatever
     decides the numbers and may differ when the same recipe is compiled again: a checkpoint goes on only in its own.
+    `told`: warnings, code and sentence, for whoever reads the report.
     """
 
     name: str
@@ -111,6 +116,7 @@ class Phase:
     hooks: Sequence[Hook] = ()
     clip_norm: float | None = 1.0
     form: str = ""
+    told: Sequence[tuple[str, str]] = ()
 
 
 @dataclass

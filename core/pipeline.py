@@ -25,11 +25,13 @@ from core.batches import Split, load_tokenizer
 from core.checkpoint import Checkpoints, Keeper, fingerprint
 from core.data import Data, Rows
 from core.deliver import deliver
-from core.errors import DataInvalid, ExportFailed, RequestInvalid
+from core.errors import DataInvalid, ExportFailed, OutOfMemory, RequestInvalid
+from core.estimate import least_bytes
 from core.export import artifact
 from core.inspect import shape_of
 from core.looks.teacher import Sample, judge
 from core.measure import hardware
+from core.memory import free_bytes, host_bytes
 from core.model import Loaded, load
 from core.outputs import Output, check_outputs
 from core.plan import ModelShape, check_ladder, fill
@@ -147,9 +149,9 @@ def compress(
     where = torch.device("cuda" if device == "auto" and torch.cuda.is_available() else device.replace("auto", "cpu"))
     with meter.stage("plan"):
         shape, labels = shape_of(model, task)
-        metric = metric or shape.of.metrics[0]
-        check_metric(metric, shape.of, len(labels))
+        check_metric(metric := metric or shape.of.metrics[0], shape.of, len(labels))
         steps = [Step(fill(recipe, each, shape), each) for each in targets]
+        _check_memory(shape, recipe, where)
         roles = _read(data, labels, seed, shape.of)
         loaded = load(model, shape.task)
     folders = _fresh(out, len(steps))
@@ -228,6 +230,18 @@ def _check_request(seed: int, device: str) -> None:
         raise RequestInvalid(f"device is {device[:40]!r}; legal: cpu, cuda, auto", param="/resources/device")
     if device == "cuda" and not torch.cuda.is_available():
         raise RequestInvalid("device is 'cuda', and there is none here; legal: cpu, auto", param="/resources/device")
+
+
+def _check_memory(shape: ModelShape, recipe: Recipe, device: torch.device) -> None:
+    """Whether there is room for the models at all. What a step takes on top is cut to what is left (`core.parts`)."""
+    needed = least_bytes(shape, trained=recipe.trained, host=device.type == "cpu")
+    has = free_bytes(device) if device.type == "cuda" else host_bytes()
+    if needed > has:
+        raise OutOfMemory(
+            f"a model of {shape.parameters:,} parameters needs at least {needed:,} bytes of memory, "
+            f"{device.type} has {has:,}",
+            param="/model",
+        )
 
 
 def _check_teacher(read: Answers, outputs: Any, shape: ModelShape, meter: Meter) -> None:

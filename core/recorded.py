@@ -19,18 +19,23 @@ from torch import nn
 
 from core.batches import Split, inputs
 from core.forward import logits_of
+from core.memory import by_halves
 
 MOST_BYTES = 32 * 2**30
 ROWS = 64  # of one forward
 
 
+Projected = tuple[torch.Tensor, torch.Tensor]
+
+
 @dataclass(frozen=True)
 class Answers:
     """Outputs on one batch: logits (rows, width) or (rows, tokens, width), hidden states (rows, tokens,
-    width) from the embedding up."""
+    width) from the embedding up, queries and keys (rows, tokens, width) of each layer where attention is followed."""
 
     logits: torch.Tensor
     hidden: Sequence[torch.Tensor]
+    projected: Sequence[Projected] = ()
 
 
 @dataclass(frozen=True)
@@ -74,22 +79,26 @@ def record(teacher: nn.Module, split: Split, device: torch.device, folder: Path)
     hidden: Any = None
     logits: Any = None
     per_token = False
-    for rows in split.by_length(ROWS):
-        out = teacher(**inputs(split.collate(rows, device)), output_hidden_states=True)
-        states = torch.stack(out.hidden_states, dim=2).half().cpu().numpy()  # (rows, tokens, layers + 1, width)
+
+    def ask(some: Sequence[int]) -> tuple[npt.NDArray[np.float16], npt.NDArray[np.float32]]:
+        """Hidden states (rows, tokens, layers + 1, width), and logits."""
+        out = teacher(**inputs(split.collate(some, device)), output_hidden_states=True)
+        return torch.stack(out.hidden_states, dim=2).half().cpu().numpy(), logits_of(out).float().cpu().numpy()
+
+    answered = (pair for given in split.by_length(ROWS) for pair in by_halves(given, ask))
+    for rows, (states, said) in answered:
         if hidden is None:
             shape = (int(starts[-1]), *states.shape[2:])
             hidden = np.lib.format.open_memmap(folder / "hidden.npy", mode="w+", dtype=np.float16, shape=shape)
-            per_token = logits_of(out).dim() == 3
+            per_token = said.ndim == 3
             count = int(starts[-1]) if per_token else len(split)
-            logits = np.zeros((count, logits_of(out).shape[-1]), dtype=np.float32)
+            logits = np.zeros((count, said.shape[-1]), dtype=np.float32)
         if not np.isfinite(states).all():
             return None
-        said = logits_of(out).float().cpu().numpy()
         for place, row in enumerate(rows):
             hidden[starts[row] : starts[row + 1]] = states[place, : len(split.ids[row])]
             if per_token:
                 logits[starts[row] : starts[row + 1]] = said[place, : len(split.ids[row])]
         if not per_token:
-            logits[rows] = said
+            logits[list(rows)] = said
     return Recorded(logits, hidden, starts, per_token)

@@ -16,7 +16,8 @@ import torch
 from accelerate import Accelerator
 
 from core.checkpoint import Done, Keeper
-from core.errors import TrainingDiverged
+from core.errors import OutOfMemory, TrainingDiverged
+from core.memory import free_cache, out_of_memory
 from core.phase import Build, Metrics, Phase
 from core.progress import Meter
 
@@ -42,14 +43,32 @@ def _set_rate(optimizer: Any, base: Sequence[float], factor: float) -> None:
         group["lr"] = rate * factor
 
 
-def _step(phase: Phase, batch: Any, fraction: float, optimizers: Sequence[Any], accelerator: Accelerator) -> Metrics:
+def _gradient(phase: Phase, batch: Any, optimizers: Sequence[Any], accelerator: Accelerator) -> Metrics | None:
+    """That of a batch, and its figures; None where memory ran out."""
+    for optimizer in optimizers:
+        optimizer.zero_grad()
+    try:
+        return phase.objective.step(batch, accelerator.backward)
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+        return None
+
+
+def _step(
+    phase: Phase, batch: Any, fraction: float, optimizers: Sequence[Any], accelerator: Accelerator, meter: Meter
+) -> Metrics:
     for hook in phase.hooks:
         if hook.before_step(fraction):
             for optimizer in optimizers:
                 hook.reshape(optimizer)
-    for optimizer in optimizers:
-        optimizer.zero_grad()
-    metrics = phase.objective.step(batch, accelerator.backward)
+    while (metrics := _gradient(phase, batch, optimizers, accelerator)) is None:
+        rows = phase.objective.halve()
+        if rows is None:
+            raise OutOfMemory(f"phase {phase.name}: there is not even memory for a training step of one row")
+        # Only here, where the exception is gone, nothing holds the tensors of the step that failed.
+        free_cache()
+        meter.warning("batch_in_parts", f"phase {phase.name}, {fraction:.0%}: memory ran out; {rows} rows run together")
     if not all(math.isfinite(value) for value in metrics.values()):  # before it reaches weights, or grids
         raise TrainingDiverged(f"phase {phase.name}, {fraction:.0%}: {metrics}; lower the learning rate")
     if phase.clip_norm is not None:
@@ -86,6 +105,8 @@ def train(
     optimizers = [accelerator.prepare(optimizer) for optimizer in phase.optimizers]
     rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
     phase.model.train()
+    for code, detail in phase.told:
+        meter.warning(code, detail)
     for hook in phase.hooks:
         hook.start(phase)
     done = keeper.restore(phase, build, optimizers) if keeper and build else Done()
@@ -100,7 +121,7 @@ def train(
             break
         for optimizer, base in zip(optimizers, rates, strict=True):
             _set_rate(optimizer, base, phase.schedule(fraction))
-        metrics = _step(phase, batch, fraction, optimizers, accelerator)
+        metrics = _step(phase, batch, fraction, optimizers, accelerator, meter)
         for name, value in metrics.items() if step % LOG_EVERY == 0 else ():
             meter.figure(phase.name, name, value, step)
         for hook in phase.hooks:

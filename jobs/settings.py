@@ -154,6 +154,10 @@ class Settings(BaseSettings):
     checkpoint_s: Seconds = Field(120, description="Pause between two checkpoints of a running job.")
     kill_grace_s: Seconds = Field(3, description="Time between SIGTERM and SIGKILL of a child's group.")
 
+    job_memory_bytes: Bytes | None = Field(
+        None, description="Memory of a job without GPU; None: nine tenths of what there is, in parts for all slots."
+    )
+
     inspect_wait_s: float = Field(2.5, ge=0, description="Longest wait of POST /v1/jobs for the verdict.")
     inspect_cpu_s: Seconds = Field(30, description="CPU limit of an inspection.")
     inspect_memory_bytes: Bytes = Field(2 * 2**30, description="Address space limit of an inspection.")

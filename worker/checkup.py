@@ -15,11 +15,13 @@ from jobs.checkup import Finding
 from jobs.settings import Settings
 from worker import sandbox
 
+FEW_BYTES = 2 * 2**30  # a small BERT's job holds less
+
 
 def main() -> None:
     """Print the findings."""
     settings = Settings()
-    for check in (_device, _threads, _walls):
+    for check in (_device, _threads, _memory, _walls):
         for finding in check(settings):
             print(json.dumps(finding.as_json()), flush=True)
 
@@ -50,6 +52,16 @@ def _threads(settings: Settings) -> Iterator[Finding]:
         yield Finding("threads", "ok", text)
 
 
+def _memory(settings: Settings) -> Iterator[Finding]:
+    each = sandbox.job_bytes(settings)
+    text = f"{each / 2**30:.1f} GiB for each of {settings.device_slots} jobs at once"
+    if each < FEW_BYTES:
+        remedy = "lower LADAPRESS_DEVICE_SLOTS, or raise LADAPRESS_JOB_MEMORY_BYTES or the container's limit"
+        yield Finding("memory", "warn", text, remedy)
+    else:
+        yield Finding("memory", "ok", text)
+
+
 def _walls(_settings: Settings) -> Iterator[Finding]:
     namespace = sandbox.close_network()
     files, tcp = sandbox.close_files(Path.cwd())
@@ -59,6 +71,13 @@ def _walls(_settings: Settings) -> Iterator[Finding]:
     else:
         remedy = "allow user namespaces, or a kernel with Landlock 4 (Linux 6.7)"
         yield Finding("walls", "warn", "jobs are not kept from the network here", remedy)
+    if os.geteuid() == 0:
+        yield Finding(
+            "walls",
+            "warn",
+            "the worker is root: jobs have none of its powers, but its user",
+            "give it a user of its own",
+        )
     if files:
         yield Finding("walls", "ok", "jobs read their libraries and their own folder, and write that alone: Landlock")
     else:

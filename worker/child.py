@@ -70,6 +70,9 @@ def main(
             file_bytes=INSPECT_FILE_BYTES,
             files=INSPECT_OPEN_FILES,
         )
+    elif "cuda" not in devices:  # whose driver maps more than there is
+        # A step that does not fit then raises, and is run in parts; the kernel would kill the job, or another.
+        sandbox.limit(data_bytes=options.memory_bytes)
     walls = {"network_closed": namespace or tcp, "files_closed": files}
     pipe.send({"type": "ready", "devices": devices, **walls})
     order = json.loads(orders.get())
@@ -112,7 +115,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--events-fd", type=int, required=True)
     parser.add_argument("--kind", choices=("compress", "inspect"), required=True)
     parser.add_argument("--cpu-s", type=int, help="CPU seconds of an inspection")
-    parser.add_argument("--memory-bytes", type=int, help="address space of an inspection")
+    parser.add_argument("--memory-bytes", type=int, help="that it may hold")
     return parser.parse_args(arguments)
 
 

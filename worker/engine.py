@@ -15,13 +15,12 @@ from typing import Any, Literal
 
 from core.errors import CompressionError, OutOfMemory
 from core.findings import of_error
+from core.memory import out_of_memory
 
 logger = logging.getLogger(__name__)
 Kind = Literal["compress", "inspect"]
 Send = Callable[[dict[str, Any]], None]
-# Sentences of torch, CUDA, ONNX Runtime and libstdc++ for the same thing; they come as plain RuntimeErrors.
 _NO_ROOM = ("no space left on device", "disk quota exceeded")
-_NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "failed to allocate memory", "bad_alloc")
 
 
 def warm(kind: Kind) -> list[str]:
@@ -60,13 +59,6 @@ def out_of_room(error: BaseException) -> bool:
     if isinstance(error, OSError):
         return error.errno in (errno.ENOSPC, errno.EDQUOT)
     return any(words in str(error).lower() for words in _NO_ROOM)
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether an exception of any library says that memory ran out."""
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return True
-    return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _NO_MEMORY)
 
 
 class Reporter:

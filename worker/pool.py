@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from jobs.settings import Settings
-from worker import protocol
+from worker import protocol, sandbox
 from worker.engine import Kind
 from worker.forge import Forge
 from worker.group import Child
@@ -63,8 +63,9 @@ class Pool:
         self._forge: Forge | None = None
         self._command = [*(() if self._forged else command), "--kind", kind]
         if kind == "inspect":
-            limits = ("--cpu-s", str(max(1, int(settings.inspect_cpu_s))))
-            self._command += [*limits, "--memory-bytes", str(settings.inspect_memory_bytes)]
+            self._command += ["--cpu-s", str(max(1, int(settings.inspect_cpu_s)))]
+        memory = settings.inspect_memory_bytes if kind == "inspect" else sandbox.job_bytes(settings)
+        self._command += ["--memory-bytes", str(memory)]
         self._changed = threading.Condition()
         self._wake = threading.Event()
         self._closing = threading.Event()

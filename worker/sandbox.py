@@ -15,9 +15,15 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from core.memory import machine_bytes
 from worker import kernel
 
+if TYPE_CHECKING:
+    from jobs.settings import Settings
+
+SPARED = 0.9  # of the memory, for jobs: the rest is the worker's and the system's
 WRITABLE = ("out", "home", "tmp")
 READ = kernel.READ_FILE | kernel.READ_DIR
 RUN = READ | kernel.EXECUTE
@@ -125,12 +131,25 @@ def _library_paths() -> list[str]:
     return [path for path in (*prefixes, *site.getsitepackages(), *loader) if path]
 
 
-def limit(*, cpu_s: int | None, memory_bytes: int | None, file_bytes: int | None, files: int | None) -> None:
+def job_bytes(settings: Settings) -> int:
+    """Memory that each job of this worker may hold: as set, or its part of what the machine or container has."""
+    return settings.job_memory_bytes or int(SPARED * machine_bytes()) // settings.device_slots
+
+
+def limit(
+    *,
+    cpu_s: int | None = None,
+    memory_bytes: int | None = None,
+    data_bytes: int | None = None,
+    file_bytes: int | None = None,
+    files: int | None = None,
+) -> None:
     """Resource limits from now on; None leaves one as it is.
 
     Args:
         cpu_s: CPU seconds beyond those already used. Then SIGXCPU, a second later SIGKILL.
         memory_bytes: address space of the whole process; allocation beyond it fails.
+        data_bytes: the same of what it has allocated; files that it maps do not count.
         file_bytes: largest file it may write.
         files: open descriptors.
     """
@@ -139,6 +158,7 @@ def limit(*, cpu_s: int | None, memory_bytes: int | None, file_bytes: int | None
         resource.setrlimit(resource.RLIMIT_CPU, (used + cpu_s, used + cpu_s + 1))
     for kind, value in (
         (resource.RLIMIT_AS, memory_bytes),
+        (resource.RLIMIT_DATA, data_bytes),
         (resource.RLIMIT_FSIZE, file_bytes),
         (resource.RLIMIT_NOFILE, files),
     ):

@@ -77,10 +77,12 @@ class Distill(Method):
 
         from core.batches import Batches
         from core.losses import Distillation
+        from core.parts import parts_for
         from core.phase import Phase, linear_decay
 
         rows = build.shared.text(self.max_rows, self.max_length, self.augment_to)
         recorded = None if self.attention else build.shared.recorded(rows)
+        parts, told = parts_for(build, rows, self.batch_size, maps=self.attention > 0)
         objective = Distillation(
             build.model,
             build.teacher,
@@ -92,6 +94,7 @@ class Distill(Method):
             maps=self.attention_form == "maps",
             recorded=recorded,
             likelihood=build.shared.likelihood,
+            parts=parts,
         )
         batches = Batches(rows, self.batch_size, seed=build.seed, device=build.device)
         steps = self.steps(len(batches))
@@ -114,6 +117,7 @@ class Distill(Method):
             schedule=linear_decay(self.warmup if self.warmup * steps >= 1 else 0.0),
             hooks=(*build.take_hooks(), *self._watch(build)),
             form="live teacher" if recorded is None else "recorded teacher",
+            told=told,
         )
 
     def _watch(self, build: Build) -> Iterable[Hook]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any
@@ -12,6 +11,7 @@ from core.estimate import Estimate
 from core.findings import FIRST, Finding, found
 from core.labels import UNLABELLED
 from core.looks.budget import Budget
+from core.memory import machine_bytes
 from core.task import Task
 
 IMBALANCE = 100  # rows of the commonest class for one of the rarest
@@ -79,7 +79,7 @@ def look_at_sizes(roles: Mapping[str, Rows], task: Task) -> Iterator[Finding]:
 
 def look_at_memory(takes: Estimate | None) -> Iterator[Finding]:
     """By what this machine has: the one that inspects is most often the one that works."""
-    has = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    has = machine_bytes()
     if takes is not None and takes.memory_bytes > has:
         yield found("memory_short", f"a job needs about {takes.memory_bytes} bytes of memory, this machine has {has}",
                     counts={"needed": takes.memory_bytes, "has": has})  # fmt: skip

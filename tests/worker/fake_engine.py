@@ -176,9 +176,11 @@ def attempt(what: str, at: str) -> str:
                 file.write("changed")
         elif what == "write":
             Path(at).write_text("changed")
+        elif what == "memory":
+            bytearray(int(at))
         elif what == "parent":
             return Path(f"/proc/{at}/environ").read_text()
-    except OSError as error:
+    except (OSError, MemoryError) as error:
         return type(error).__name__
     return "reached"
 

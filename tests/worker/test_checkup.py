@@ -13,6 +13,6 @@ def test_device_threads_and_walls_are_told(tmp_path: Path, monkeypatch: pytest.M
     """By a process that raises them; nothing fails where this suite's own jobs run."""
     monkeypatch.setenv("LADAPRESS_DATA_DIR", str(tmp_path / "data"))
     found = list(findings())
-    assert {"settings", "folders", "database", "device", "threads", "walls"} <= {one.check for one in found}
+    assert {"settings", "folders", "database", "device", "threads", "memory", "walls"} <= {one.check for one in found}
     assert not [one for one in found if one.level == "fail"], found
     assert not list(tmp_path.iterdir())

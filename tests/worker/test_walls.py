@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from core.memory import machine_bytes
+from jobs.settings import Settings
 from jobs.states import State
 from tests.worker.conftest import MakeScene
 from tests.worker.scene import Scene, rescuer
-from worker import kernel
+from worker import kernel, sandbox
 
 
 def landlock() -> bool:
@@ -66,6 +68,20 @@ def test_inputs_cannot_be_changed_in_the_store(make_scene: MakeScene, walled: bo
     assert reached["input"] == ("PermissionError" if walled and landlock() else "reached")
     for blob in scene.settings.store_dir.glob("proj_*/??/*"):
         assert not blob.read_bytes().startswith(b"changed")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_DATA bounds allocations on Linux only")
+def test_a_job_holds_no_more_memory_than_it_was_given(make_scene: MakeScene) -> None:
+    """It is told so itself, before the kernel ends it or another."""
+    scene = make_scene("embedded", job_memory_bytes=1 << 30)
+    assert found(scene, {"memory": str(1 << 29)})["memory"] == "reached"
+    assert found(scene, {"memory": str(1 << 30)})["memory"] == "MemoryError"
+
+
+def test_jobs_share_what_the_machine_has(tmp_path: Path) -> None:
+    """All slots together leave the machine something."""
+    one, three = (sandbox.job_bytes(Settings(data_dir=tmp_path, device_slots=slots)) for slots in (1, 3))
+    assert 3 * three <= one < machine_bytes()
 
 
 def test_a_namespace_has_no_network() -> None:
