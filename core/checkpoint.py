@@ -20,7 +20,7 @@ import shutil
 import tarfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -265,7 +265,7 @@ def tensors_of(build: Build) -> dict[str, torch.Tensor]:
     tensors = {f"model.{name}": tensor for name, tensor in build.model.state_dict().items()}
     tensors |= {f"mask.{name}": mask.to(torch.uint8) for name, mask in build.masks.items()}
     for name, grid in _grids(build).items():
-        tensors |= {f"grid.{name}.levels": grid.levels, f"grid.{name}.scales": grid.scales}
+        tensors |= {f"grid.{name}.{part}": tensor for part, tensor in grid.tensors().items()}
     return {name: _plain(tensor) for name, tensor in tensors.items()}
 
 
@@ -276,10 +276,7 @@ def put(tensors: dict[str, torch.Tensor], build: Build) -> None:
     device = build.device
     build.model.load_state_dict(_part(tensors, "model"))
     build.masks = {name: mask.bool().to(device) for name, mask in _part(tensors, "mask").items()}
-    grids = {
-        name: replace(grid, levels=tensors[f"grid.{name}.levels"], scales=tensors[f"grid.{name}.scales"])
-        for name, grid in _grids(build).items()
-    }
+    grids = {name: grid.of(_part(tensors, f"grid.{name}")) for name, grid in _grids(build).items()}
     build.values |= {name: grid.to(device) for name, grid in grids.items()}
 
 

@@ -44,6 +44,9 @@ def scale_bytes(count: int) -> int:
     return count + 2 * SCALES if scales_in_table(count) else 2 * count
 
 
+INTEGER = "Integer"  # begins the kind of codes that are multiplied as whole numbers
+
+
 def kind(levels: int, group: int, shape: tuple[int, int], *, masked: bool) -> str:
     """What decides how such a weight is unpacked, as a name: weights of one kind are unpacked by one function."""
     rows, columns = shape

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from core.phase import Build, Hook, Metrics, Phase
-from core.rounding import settle
+from core.rounding import settle, values_of_weights
 
 
 class BestOnSelect(Hook):
@@ -52,6 +52,7 @@ class BestOnSelect(Hook):
         if self.best:
             self._look()
             self.build.model.load_state_dict(self.best)
+            values_of_weights(self.build)
             settle(self.build)  # rows of a table that nobody asked for were kept as they were being trained
             self.best = {}
 

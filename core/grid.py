@@ -11,9 +11,10 @@ times as large that is a step of 1.8 %, far below what a level is off.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any, Self
 
 import torch
 
@@ -44,8 +45,17 @@ class Grid:
         """The scale of every entry, (rows, columns)."""
         return self.scales.repeat_interleave(self.group, dim=1)[:, :columns]
 
-    def to(self, device: torch.device) -> Grid:
-        return replace(self, levels=self.levels.to(device), scales=self.scales.to(device))
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """All that it is, by field."""
+        return {"levels": self.levels, "scales": self.scales}
+
+    def of(self, tensors: Mapping[str, torch.Tensor]) -> Self:
+        """The same kind of grid, of other `tensors`."""
+        changed: dict[str, Any] = {name: tensors[name] for name in self.tensors()}
+        return replace(self, **changed)
+
+    def to(self, device: torch.device) -> Self:
+        return self.of({name: tensor.to(device) for name, tensor in self.tensors().items()})
 
     def rows(self, chosen: torch.Tensor) -> Grid:
         """The grid of these rows alone."""
@@ -206,6 +216,11 @@ def _scales(values: torch.Tensor, to: Callable[[torch.Tensor], torch.Tensor]) ->
     places = to((exact.log() - low) / step).clamp(0, codes.SCALES - 1)
     table = half((low + step * torch.arange(codes.SCALES, device=values.device)).exp())
     return table.clamp(min=SMALLEST)[places.long()]
+
+
+def representable(scales: torch.Tensor) -> torch.Tensor:
+    """The nearest scales that a file can hold, where so many stand in one matrix."""
+    return _scales(scales, torch.round)
 
 
 def _per_group(values: torch.Tensor, group: int) -> torch.Tensor:

@@ -53,6 +53,7 @@ class Tensor:
     `rows x cols` is its dense shape, `kept` how many entries are stored, `bits` the width of each; or, where `levels`
     is above 0, the entries are codes below it, with a scale for every `group` columns of a row (`core.codes`), or int8.
     `unit`: how many columns of a reader go together with a head or neuron; 0 where it reads none.
+    `integer`: codes that are multiplied as whole numbers, with inputs of 8 bits.
     `counted`: whether it is a parameter; a table of whole numbers takes bytes and is none.
     `kind` is "linear" (out, in), "embedding" (vocabulary, width) or "fixed" (biases, norms: never touched).
     """
@@ -67,6 +68,7 @@ class Tensor:
     group: int = 0
     unit: int = 0
     counted: bool = True
+    integer: bool = False
 
     @property
     def entries(self) -> int:
@@ -92,7 +94,8 @@ class Tensor:
         if self.levels == codes.INT8:
             return ""
         if self.levels:
-            return codes.kind(self.levels, self.group, (self.rows, self.cols), masked=masked)
+            kind = codes.kind(self.levels, self.group, (self.rows, self.cols), masked=masked)
+            return f"{codes.INTEGER}{kind}" if self.integer else kind
         return "Packed" if masked else ""
 
     def keep(self, kept: int) -> Tensor:

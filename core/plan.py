@@ -100,7 +100,7 @@ def graph_bytes(tensors: Sequence[Tensor], layers: int) -> int:
     """Bytes of `model.onnx` beside those of its weights, at most."""
     kinds = [tensor.unpacking for tensor in tensors if tensor.unpacking]
     half = sum(tensor.bits < 32 and not tensor.levels and tensor.counted for tensor in tensors)
-    int8 = sum(tensor.levels == codes.INT8 for tensor in tensors)
+    int8 = sum(tensor.levels == codes.INT8 or tensor.integer for tensor in tensors)
     found = GRAPH_BYTES + LAYER_BYTES * layers + TENSOR_BYTES * len(tensors) + HALF_BYTES * half
     found += INT8_BYTES * int8
     return found + TABLE_BYTES * bool(kinds) + KIND_BYTES * len(set(kinds)) + UNPACK_BYTES * len(kinds)

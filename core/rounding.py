@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 
 import torch
@@ -14,6 +14,7 @@ from core.grid import Grid, Half, fit, whole
 from core.phase import Build, Hook, Phase
 from core.surgeon import Judged, Surgeon, inverse_root, sweep
 from core.surgery import LowRankEmbedding, round_inputs, rows_of
+from core.ternarize import Ternary
 
 
 @torch.no_grad()
@@ -94,6 +95,13 @@ def settle(build: Build) -> None:
         _put(build, name, values.quick(build.model.get_parameter(name)))
 
 
+def values_of_weights(build: Build) -> None:
+    """Values that moved in a training, as they were when these weights were put on them."""
+    for name, values in build.values.items():
+        if isinstance(values, Ternary):
+            build.values[name] = values.like(build.model.get_parameter(name).detach())
+
+
 def _put(build: Build, name: str, rounded: torch.Tensor) -> None:
     parameter = build.model.get_parameter(name)
     if name in build.masks:  # a grid need not hold zero
@@ -119,9 +127,12 @@ class StraightThrough(Hook):
             if f"{path}.{part}" in build.values
         }
         self._handles: list[RemovableHandle] = []
+        self._optimizers: Sequence[torch.optim.Optimizer] = ()
 
     def start(self, phase: Phase) -> None:
         self.latent = {name: parameter.detach().clone() for name, parameter in self._parameters()}
+        settle(self.build)  # whoever leaves the values to the training put nothing on them yet
+        self._optimizers = phase.optimizers
         self._handles = [
             module.register_forward_pre_hook(partial(self._round_rows, name)) for name, module in self._tables.items()
         ]
@@ -138,7 +149,21 @@ class StraightThrough(Hook):
                 parameter.mul_(self.build.masks[name])
             self.latent[name].copy_(parameter)
             if name not in self._tables:
+                self._refit(name, parameter)
                 _put(self.build, name, self.build.values[name].quick(parameter))
+
+    def _refit(self, name: str, parameter: nn.Parameter) -> None:
+        """Values that move with what is trained."""
+        values = self.build.values[name]
+        if isinstance(values, Ternary):
+            importance = self._importance(parameter) if values.loss_aware else None
+            self.build.values[name] = values.refit(parameter, importance)
+
+    def _importance(self, parameter: nn.Parameter) -> torch.Tensor | None:
+        """The root of Adam's second moment of each entry."""
+        held = (optimizer.state.get(parameter, {}).get("exp_avg_sq") for optimizer in self._optimizers)
+        found = next((moment for moment in held if moment is not None), None)
+        return None if found is None else found.sqrt()
 
     def end(self) -> None:
         for handle in self._handles:

@@ -1210,6 +1210,34 @@ class Target(BaseModel):
     """
 
 
+class Ternary(BaseModel):
+    method: Literal["ternary"] = "ternary"
+    form: Literal["exact", "twn"] = "exact"
+    """
+    How values are found: least error, or 0.7 of the mean.
+    """
+    loss_aware: bool = True
+    """
+    Of "exact": errors count by the root of the second moment of Adam.
+    """
+    scale: Literal["row", "matrix"] = "row"
+    """
+    What of a linear shares one value a.
+    """
+    inputs: Literal["fp32", "int8"] = "fp32"
+    """
+    Of linears: as they come, or rounded to 8 bits.
+    """
+    rest_bits: Literal[8, 32] = 8
+    """
+    Of other matrices, vectors then being fp16; 32 leaves both.
+    """
+    rest_group: Annotated[int, Field(ge=8, le=65536)] = 64
+    """
+    Columns that share a scale, of other matrices.
+    """
+
+
 class TrackRequest(BaseModel):
     """
     Where a job's curves go while it runs: an MLflow server that the operator has named.
@@ -1730,7 +1758,17 @@ class Recipe(BaseModel):
     steps: Annotated[
         list[
             Annotated[
-                Structured | Vocabulary | LowRankSparse | Svd | WeightedSvd | Magnitude | Obs | Gptq | Int8 | Distill,
+                Structured
+                | Vocabulary
+                | LowRankSparse
+                | Svd
+                | WeightedSvd
+                | Magnitude
+                | Obs
+                | Gptq
+                | Int8
+                | Ternary
+                | Distill,
                 Field(discriminator="method"),
             ]
         ],

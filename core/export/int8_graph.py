@@ -7,7 +7,7 @@ with several such products is rounded once.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
@@ -16,12 +16,17 @@ from core.errors import ExportFailed
 from core.export.weights import Whole
 
 
-def multiply_whole(proto: ModelProto, weights: Mapping[str, Whole]) -> None:
-    """Put integer products in place of those with `weights` (out, in), which have no initializer yet.
+def multiply_whole(proto: ModelProto, whole: Mapping[str, Whole], unpacked: Collection[str] = ()) -> None:
+    """Put integer products in place of those with the weights called so (out, in).
+
+    Args:
+        whole: weights that have no initializer yet.
+        unpacked: weights of which the graph makes `NAME.int8` (in, out) and `NAME.scale` (out,) already.
 
     Raises:
         ExportFailed: a weight is used in another way than MatMul(x, Transpose(W)).
     """
+    weights = {*whole, *unpacked}
     turned = {node.output[0]: node.input[0] for node in proto.graph.node if _turns(node, weights)}
     rounded: set[str] = set()
     nodes: list[NodeProto] = []
@@ -36,7 +41,7 @@ def multiply_whole(proto: ModelProto, weights: Mapping[str, Whole]) -> None:
             nodes.append(node)
     del proto.graph.node[:]
     proto.graph.node.extend(nodes)
-    for name, weight in weights.items():
+    for name, weight in whole.items():
         proto.graph.initializer.extend(
             [
                 numpy_helper.from_array(np.ascontiguousarray(weight.numbers.T), f"{name}.int8"),
@@ -45,7 +50,7 @@ def multiply_whole(proto: ModelProto, weights: Mapping[str, Whole]) -> None:
         )
 
 
-def _turns(node: NodeProto, weights: Mapping[str, Whole]) -> bool:
+def _turns(node: NodeProto, weights: Collection[str]) -> bool:
     return node.op_type == "Transpose" and node.input[0] in weights
 
 

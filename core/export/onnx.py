@@ -185,7 +185,7 @@ def _pack(proto: onnx.ModelProto, stored: Stored) -> None:
     for name, packed in stored.packed.items():
         unpacking.packed(name, packed)
     for name, coded in stored.coded.items():
-        unpacking.coded(name, coded)
+        unpacking.coded(name, coded, integer=name in stored.integer)
     dense = {tensor.name: tensor for tensor in proto.graph.initializer}
     for name, array in stored.rebuilt():
         if name not in dense:
@@ -195,7 +195,7 @@ def _pack(proto: onnx.ModelProto, stored: Stored) -> None:
     del proto.graph.initializer[:]
     proto.graph.initializer.extend(dense.values())
     unpacking.into(proto)
-    multiply_whole(proto, stored.whole)
+    multiply_whole(proto, stored.whole, stored.integer)
 
 
 @contextmanager

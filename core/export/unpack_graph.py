@@ -45,8 +45,13 @@ class Unpacking:
         given |= {"digits2": self._own(f"{DOMAIN}.digits2", table(2)), "shape": self._numbers(*stored.shape)}
         self._call("Packed", _packed, given, name)
 
-    def coded(self, name: str, stored: Coded) -> None:
-        """Codes, levels, scales, and a bitmap where entries are masked."""
+    def coded(self, name: str, stored: Coded, *, integer: bool = False) -> None:
+        """Codes, levels, scales, and a bitmap where entries are masked.
+
+        Args:
+            integer: as `NAME.int8` (columns, rows) and `NAME.scale` (rows,), for products of integers: levels are whole
+                numbers and a row has one scale.
+        """
         given = {part: self._own(f"{name}.{part}", array) for part, array in stored.parts().items()}
         levels, masked = len(stored.levels), stored.bitmap is not None
         bases = {*DIGITS[levels], *([2] if masked else [])}
@@ -55,7 +60,13 @@ class Unpacking:
         kind = codes.kind(levels, stored.group, stored.shape, masked=masked)
         if "Ragged" in kind:
             given["kept"] = self._numbers(stored.entries)
-        self._call(kind, lambda body: _coded(body, given.keys(), levels, stored.group, "Uneven" in kind), given, name)
+        if integer:
+            made = [f"{name}.int8", f"{name}.scale"]
+            self._call(f"{codes.INTEGER}{kind}", lambda body: _integer(body, given.keys(), levels), given, *made)
+        else:
+            self._call(
+                kind, lambda body: _coded(body, given.keys(), levels, stored.group, "Uneven" in kind), given, name
+            )
 
     def into(self, proto: ModelProto) -> None:
         """Put all of it before the nodes of a model."""
@@ -74,14 +85,19 @@ class Unpacking:
     def _numbers(self, *numbers: int) -> str:
         return self._own(f"{DOMAIN}.{'x'.join(map(str, numbers))}", np.array(numbers, np.int64))
 
-    def _call(self, kind: str, write: Callable[[Body], None], given: dict[str, str], name: str) -> None:
+    def _call(self, kind: str, write: Callable[[Body], None], given: dict[str, str], *names: str) -> None:
         if kind not in self.functions:
             body = Body()
             write(body)
             self.functions[kind] = helper.make_function(
-                DOMAIN, kind, list(given), ["weight"], body.nodes, [helper.make_opsetid("", OPSET)]
+                DOMAIN,
+                kind,
+                list(given),
+                ["weight", "scale"][: len(names)],
+                body.nodes,
+                [helper.make_opsetid("", OPSET)],
             )
-        self.nodes.append(helper.make_node(kind, list(given.values()), [name], domain=DOMAIN))
+        self.nodes.append(helper.make_node(kind, list(given.values()), names, domain=DOMAIN))
 
 
 class Body:
@@ -108,6 +124,25 @@ def _packed(body: Body) -> None:
 
 def _coded(body: Body, given: Container[str], levels: int, group: int, uneven: bool) -> None:
     """Levels of the codes in their places, times the scale of every entry."""
+    values, scales = _values(body, given, levels), _scales(body, given)
+    scales = body.add("Unsqueeze", scales, body.numbers(2))  # (rows, groups, 1)
+    scales = body.add("Expand", scales, body.numbers(1, 1, group))
+    rows = body.add("Gather", "shape", body.numbers(0))
+    scales = body.add("Reshape", scales, body.add("Concat", rows, body.numbers(-1), axis=0))
+    if uneven:
+        scales = body.add("Slice", scales, body.numbers(0, 0), "shape")
+    body.add("Mul", values, scales, output="weight")
+
+
+def _integer(body: Body, given: Container[str], levels: int) -> None:
+    """The levels as int8, turned, and the scales beside them."""
+    numbers = body.add("Cast", _values(body, given, levels), to=TensorProto.INT8)
+    body.add("Transpose", numbers, output="weight", perm=[1, 0])
+    body.add("Reshape", _scales(body, given), body.numbers(-1), output="scale")
+
+
+def _values(body: Body, given: Container[str], levels: int) -> str:
+    """Levels of the codes in their places, (rows, columns)."""
     chosen, weight = "", 1
     for place, base in enumerate(DIGITS[levels]):
         digits = _digits(body, f"codes{place}", base, "kept" if "kept" in given else "")
@@ -118,18 +153,15 @@ def _coded(body: Body, given: Container[str], levels: int, group: int, uneven: b
     values = body.add("Gather", body.add("Cast", "levels", to=TensorProto.FLOAT), chosen)
     if "bitmap" in given:
         values = _scattered(body, values)
-    values = body.add("Reshape", values, "shape")
+    return body.add("Reshape", values, "shape")
+
+
+def _scales(body: Body, given: Container[str]) -> str:
+    """(rows, groups), fp32."""
     scales = "scales"
     if "table" in given:
         scales = body.add("Gather", "table", body.add("Cast", scales, to=TensorProto.INT32))
-    scales = body.add("Cast", scales, to=TensorProto.FLOAT)
-    scales = body.add("Unsqueeze", scales, body.numbers(2))  # (rows, groups, 1)
-    scales = body.add("Expand", scales, body.numbers(1, 1, group))
-    rows = body.add("Gather", "shape", body.numbers(0))
-    scales = body.add("Reshape", scales, body.add("Concat", rows, body.numbers(-1), axis=0))
-    if uneven:
-        scales = body.add("Slice", scales, body.numbers(0, 0), "shape")
-    body.add("Mul", values, scales, output="weight")
+    return body.add("Cast", scales, to=TensorProto.FLOAT)
 
 
 def _digits(body: Body, stored: str, base: int, count: str = "") -> str:

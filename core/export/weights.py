@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from core.errors import ExportFailed
 from core.export.code import Coded, code, decode
 from core.export.pack import Packed, pack, pays, unpack
 from core.grid import Grid, Half, Values
+from core.surgery import rounding_inputs
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class Stored:
     coded: dict[str, Coded]
     whole: dict[str, Whole]
     tied: dict[str, str]  # another name of the same storage -> the name that is stored
+    integer: set[str] = field(default_factory=set)  # of the coded: multiplied as whole numbers, with inputs of 8 bits
 
     @property
     def size_bytes(self) -> int:
@@ -92,6 +94,7 @@ def collect(model: nn.Module, masks: Mapping[str, torch.Tensor], values: Mapping
     by_storage = {tied.get(name, name): mask for name, mask in masks.items()}
     values_of = {tied.get(name, name): value for name, value in values.items()}
     stored = Stored({}, {}, {}, {}, {}, tied)
+    rounding = rounding_inputs(model)
     for name, tensor in state.items():
         if name in tied:
             continue
@@ -104,6 +107,8 @@ def collect(model: nn.Module, masks: Mapping[str, torch.Tensor], values: Mapping
                 stored.whole[name] = _whole(here, value)
             elif isinstance(value, Grid):
                 stored.coded[name] = _coded(here, value, mask)
+                if name.rpartition(".")[0] in rounding:
+                    stored.integer.add(name)
             elif isinstance(value, Half):
                 stored.half[name] = _half(here)
             elif mask is not None and pays(here.numel(), int(mask.sum()), 8 * here.element_size()):

@@ -1,5 +1,6 @@
 """Integer products: what the model in memory does is what runtimes do; sizes are as planned; training goes through."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -141,7 +142,11 @@ def test_a_row_is_rounded_to_within_half_a_step(case: tuple[int, int, int, float
 def test_sizes_are_as_planned_and_both_forms_are_the_student(
     before: tuple[dict[str, object], ...], shared: Shared, teacher: Path, tmp_path: Path
 ) -> None:
-    steps = [*before, INT8]
+    prove([*before, INT8], shared, teacher, tmp_path)
+
+
+def prove(steps: Sequence[dict[str, object]], shared: Shared, teacher: Path, tmp_path: Path) -> None:
+    """Bytes are as planned, and both forms answer as the student."""
     build = compiled(shared, *steps)
     build.model.eval()
     size = size_of(Recipe.model_validate({"steps": steps}), shape_of(teacher)[0])

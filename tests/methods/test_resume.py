@@ -33,6 +33,10 @@ RECIPES: dict[str, Sequence[dict[str, object]]] = {
         {"method": "gptq", "bits": 3, "group": 8, "calibration_rows": 64},
         TRAINING,
     ),
+    "values that move with what is trained, best weights on select": (
+        {"method": "ternary"},
+        {**TRAINING, "patience": 50, "look_every": 0.2},
+    ),
     "ranks that depend on trained weights": (TRAINING, {**SVD, "ranks": "pooled"}, TRAINING),
 }
 TWICE = RECIPES["pruning in the second of two trainings"]
