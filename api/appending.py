@@ -11,6 +11,7 @@ from anyio.to_thread import run_sync
 from api import uploads
 from api.context import Context
 from api.tus import Checksum
+from core.upload import HEAD
 from jobs import service
 from jobs.problem import Refused, refuse
 from jobs.scope import Scope
@@ -45,8 +46,8 @@ class Append:
 
     def write(self, chunk: bytes) -> None:
         """Append bytes. Raises Refused; where the first ones show that the file will never do, the upload is gone."""
-        if self._at == 0 and len(chunk) >= uploads.HEAD:
-            self._check(chunk[: uploads.HEAD])
+        if self._at == 0 and len(chunk) >= HEAD:
+            self._check(chunk[:HEAD])
         if self._at + len(chunk) > self._row.length:
             raise self._too_long(self._row.length)
         try:
@@ -113,7 +114,7 @@ class Append:
         try:
             self._file.flush()
             self._file.seek(0)
-            self._check(self._file.read(uploads.HEAD))
+            self._check(self._file.read(HEAD))
             path = context.staging.path(self._id)
             blob = context.store.put_file(self._scope.project_id, path, expected_sha256=self._row.sha256)
             with context.database.sessions.begin() as s:

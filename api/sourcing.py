@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from api import schemas, uploads, views
 from api.context import Context
 from core.errors import ModelUnsafe
-from core.upload import check_name
+from core.upload import HEAD, check_name
 from jobs import service
 from jobs.problem import refuse
 from jobs.scope import Scope
@@ -67,7 +67,7 @@ def _take(context: Context, scope: Scope, file: SourceFile, check: uploads.Check
     def checked() -> Iterator[bytes]:
         chunks = file.chunks()
         first = next(chunks, b"")
-        check(first[: uploads.HEAD])
+        check(first[:HEAD])
         yield first
         yield from chunks
 

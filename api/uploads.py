@@ -13,12 +13,11 @@ from anyio.to_thread import run_sync
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 
-from core.upload import MAGIC, check_magic, check_name
+from core.upload import HEAD, MAGIC, check_magic, check_name
 from jobs.problem import refuse
 from jobs.store import Blob, Store
 
 BATCH = 1 << 20  # bytes handed to the disk at once
-HEAD = 64  # bytes that a check of the content sees
 SILENCE_S = 30.0  # a sender who is silent for longer is sent away
 FORMATS = {
     "text/csv": "csv",

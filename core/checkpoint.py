@@ -2,8 +2,8 @@
 
 A checkpoint is one flat folder: `state.safetensors` (weights, masks, optimizers, random state), one tar of every
 point that is finished, `best.safetensors` of a search that tries again, `checkpoint.json` with the place in the job,
-tries that are over, what hooks and optimizers hold beside tensors, and the sha256 of the other files. It is written
-beside and renamed, so a folder with its final name is whole.
+tries that are over, what hooks and optimizers hold beside tensors, the sha256 of the other files and its own. It is
+written beside and renamed, so a folder with its final name is whole.
 
 Only training is worth keeping: what comes before it (calibration, factors) is computed again, to the same bits. A
 checkpoint counts only for the same inputs, recipes, seed, device, threads and code (`fingerprint`); one that is
@@ -34,7 +34,7 @@ from core.grid import Grid
 from core.phase import Build, Phase
 from core.report import Plan, Try
 
-FORMAT = 3
+FORMAT = 4
 KEPT = 2
 STATE, BEST, INDEX = "state.safetensors", "best.safetensors", "checkpoint.json"
 
@@ -174,7 +174,7 @@ class Keeper:
     def _read(self, folder: Path) -> tuple[dict[str, Any], Path] | None:
         try:
             index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-            if index["format"] != FORMAT or index["mark"] != self.mark:
+            if index["format"] != FORMAT or index["mark"] != self.mark or index.pop("sha256") != _sealed(index):
                 return None
             if any(digest(folder / name) != sha256 for name, sha256 in index["files"].items()):
                 return None
@@ -249,9 +249,14 @@ class Keeper:
             "optimizers": groups,
             "files": {path.name: digest(path) for path in sorted(beside.iterdir())},
         }
-        (beside / INDEX).write_text(json.dumps(index), encoding="utf-8")
+        (beside / INDEX).write_text(json.dumps({**index, "sha256": _sealed(index)}), encoding="utf-8")
         for path in beside.iterdir():
             _sync(path)
+
+
+def _sealed(index: dict[str, Any]) -> str:
+    """sha256 of what an index says: a digit that has changed would be a place or a learning rate like another."""
+    return hashlib.sha256(json.dumps(index, sort_keys=True).encode()).hexdigest()
 
 
 def _next_number(folder: Path | None) -> int:

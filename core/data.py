@@ -21,9 +21,12 @@ from core.task import TASKS, Task
 
 MAX_ROWS = 10_000_000
 MAX_TEXT_BYTES = 4_000_000_000
+# What rows may take of memory: so much, and so many times the bytes of their file. Parquet repeats a text for nothing.
+FREE_BYTES, GROWTH, ROW_BYTES = 32 << 20, 100, 64
 SELECT_SHARE, SELECT_MAX = 0.10, 2_000
 MAX_FAULTS = 100  # rows at fault, after which a file is not read on
 FIRST_FAULTS = 5  # of them that are named
+NAMED = 40  # columns that a message spells out
 CLASSIFICATION = TASKS["classification"]
 
 
@@ -117,7 +120,7 @@ def read(
     names = {name: label for label, name in labels.items()}
     chosen: tuple[str, str | None, str | None] | None = None
     faults = _Faults(role)
-    size = 0
+    size, most = 0, FREE_BYTES + GROWTH * path.stat().st_size
     for number, row in enumerate(records(path, role, fmt, nested), start=1):
         if chosen is None:
             chosen = _columns(row, columns, role, task)
@@ -142,6 +145,12 @@ def read(
         if number > MAX_ROWS or size > MAX_TEXT_BYTES:
             raise DataInvalid(
                 f"{role}: more than {MAX_ROWS} rows or {MAX_TEXT_BYTES} characters",
+                param=f"/data/{role}",
+                finding="limit_reached",
+            )
+        if size + ROW_BYTES * number > most:
+            raise DataInvalid(
+                f"{role}: the rows take more than {GROWTH} times the bytes of their file, as far as row {number}",
                 param=f"/data/{role}",
                 finding="limit_reached",
             )
@@ -238,7 +247,8 @@ def digest(path: Path) -> str:
 
 def _columns(row: Mapping[str, Any], columns: Columns, role: str, task: Task) -> tuple[str, str | None, str | None]:
     """Columns of text, pair and label; the last two None where there are none."""
-    have = ", ".join(sorted(map(str, row)))
+    names = sorted(map(str, row))
+    have = ", ".join(name[:80] for name in names[:NAMED]) + (" ..." if len(names) > NAMED else "")
 
     def named(given: str | None, legal: tuple[str, ...]) -> str | None:
         return given or next((name for name in legal if name in row), None)

@@ -21,6 +21,7 @@ from core.estimate import Estimate, estimate
 from core.family import Family, family_named, family_of
 from core.findings import Finding, Lengths, found, of_error
 from core.looks.budget import LOOK_S, Budget
+from core.looks.guarded import guarded
 from core.looks.rows import (
     class_counts,
     look_at_classes,
@@ -38,6 +39,10 @@ from core.upload import MAX_TOKENIZER, check_folder, read_config, tensors_of, we
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
+
+
+# Other tables beside the words', by their names' ending, and the field of config.json that says how many rows.
+TABLES = {"position_embeddings.weight": "max_position_embeddings", "token_type_embeddings.weight": "type_vocab_size"}
 
 
 class Verdict(BaseModel):
@@ -74,11 +79,11 @@ def inspect(
         roles = _read(data, labels, shape)
         budget = Budget(look_s)
         findings = [*look_at_weights(model, budget), *look_at_tokenizer(tokenizer, config)]
+        classes = class_counts(roles, labels, shape.of)
+        longest = family_named(shape.family, shape.task).max_tokens(config)
+        lengths, cut = look_at_lengths(tokenizer, roles, shape.of, longest, budget)
     except CompressionError as error:
         return Verdict(ok=False, error=error.as_dict(), findings=tuple(of_error(error)))
-    classes = class_counts(roles, labels, shape.of)
-    longest = family_named(shape.family, shape.task).max_tokens(config)
-    lengths, cut = look_at_lengths(tokenizer, roles, shape.of, longest, budget)
     findings += [*look_at_label_map(config, labels), *look_at_classes(classes), *look_at_sizes(roles, shape.of), *cut]
     findings += look_at_repeats(roles, shape.of, budget)
     rows = {role: len(each) for role, each in roles.items()}
@@ -163,6 +168,10 @@ def _matrices(family: Family, layers: int, config: dict[str, Any], shapes: dict[
     for name, promised in _promised(family, layers, config):
         if shapes[f"{name}.weight"] != promised:
             raise _mismatch(f"{name}.weight is {shapes[f'{name}.weight']}, config.json promises {promised}")
+    for ending, field in TABLES.items():
+        for name, shape in shapes.items():
+            if name.endswith(ending) and (rows := config.get(field, shape[:1])) not in (shape[:1], *shape[:1]):
+                raise _mismatch(f"{name} has {shape} entries, config.json {field} promises {str(rows)[:40]}")
     kinds = {name: "embedding" if name == family.embedding else "linear" for name in names}
     return [
         Matrix(
@@ -248,12 +257,7 @@ def _tokenizer(folder: Path, vocabulary: int) -> Tokenizer:
     size = (folder / "tokenizer.json").stat().st_size
     if size > MAX_TOKENIZER:
         raise ModelInvalid(f"tokenizer.json is {size} bytes; at most {MAX_TOKENIZER}", param="/model")
-    try:
-        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    except Exception as error:
-        raise ModelInvalid(
-            f"tokenizer.json does not load: {str(error)[:200]}", param="/model", finding="tokenizer_invalid"
-        ) from None
+    tokenizer = guarded("does not load", Tokenizer.from_file, str(folder / "tokenizer.json"))
     highest = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1)
     if highest >= vocabulary:
         raise ModelInvalid(

@@ -14,6 +14,7 @@ from core.errors import DataInvalid
 
 FORMATS = ("csv", "jsonl", "parquet")
 MAX_LINE_BYTES = 1_000_000
+MAX_COLUMNS = 1_000
 
 
 def records(path: Path, role: str, fmt: str, nested: Container[str]) -> Iterator[dict[str, Any]]:
@@ -57,8 +58,8 @@ def _csv(path: Path, role: str) -> Iterator[dict[str, Any]]:
         with path.open(encoding="utf-8-sig", errors="strict", newline="") as file:
             reader = csv.DictReader(file, strict=True)
             names = reader.fieldnames or []
-            if len(set(names)) != len(names) or len(names) > 1_000:
-                raise _unreadable(role, "column names repeat or exceed 1,000", 1)
+            if len(set(names)) != len(names) or len(names) > MAX_COLUMNS:
+                raise _unreadable(role, f"column names repeat or exceed {MAX_COLUMNS:,}", 1)
             for row in reader:
                 if None in row or None in row.values():
                     says = f"has not {len(names)} fields, as the header says"
@@ -106,8 +107,14 @@ def _parquet(path: Path, role: str, nested: Container[str]) -> Iterator[dict[str
 
     try:
         file = parquet.ParquetFile(path)
+        if len(file.schema_arrow) > MAX_COLUMNS:
+            raise _unreadable(role, f"more than {MAX_COLUMNS:,} columns")
         wanted = [f.name for f in file.schema_arrow if f.name in nested or not pa.types.is_nested(f.type)]
         for batch in file.iter_batches(batch_size=1024, columns=wanted):
             yield from batch.to_pylist()
+    except MemoryError:  # which Arrow's own is, too
+        raise DataInvalid(
+            f"{role}: the file unpacks to more than there is memory for", param=f"/data/{role}", finding="limit_reached"
+        ) from None
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise _unreadable(role, f"not readable as Parquet: {str(error)[:200]}") from None

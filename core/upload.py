@@ -25,8 +25,11 @@ ALLOWED = re.compile(
     r"|[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}\.(safetensors|model)"
 )
 LEGAL_NAMES = "config.json, tokenizer files, *.safetensors, model.safetensors.index.json, README.md, LICENSE"
-MAGIC = {b"PK\x03\x04": "zip or torch.save", b"\x7fELF": "program", b"\x80\x02": "pickle", b"\x80\x03": "pickle",
-         b"\x80\x04": "pickle", b"\x80\x05": "pickle", b"\x89HDF": "HDF5", b"\x1f\x8b": "gzip"}  # fmt: skip
+MAGIC = {b"PK\x03\x04": "zip or torch.save", b"PK\x05\x06": "zip", b"PK\x07\x08": "zip", b"\x7fELF": "program",
+         b"\x80\x02": "pickle", b"\x80\x03": "pickle", b"\x80\x04": "pickle", b"\x80\x05": "pickle",
+         b"\x89HDF": "HDF5", b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"7z\xbc\xaf": "7-Zip",
+         b"\x28\xb5\x2f\xfd": "zstandard"}  # fmt: skip
+HEAD = 64  # bytes that a check of the content sees
 FORBIDDEN_KEYS = frozenset(
     [
         "auto_map",
@@ -65,7 +68,9 @@ def check_name(name: str) -> None:
 
 
 def check_magic(name: str, head: bytes) -> None:
-    """Refuse content that is a pickle, an archive or a program under whatever name. `head` is its first bytes.
+    """Refuse content that is a pickle, an archive or a program under whatever name, and bytes where text is promised.
+
+    head: its first HEAD bytes.
 
     A safetensors file begins with the length of its header: a length of 640 bytes would read as a pickle.
     """
@@ -77,6 +82,8 @@ def check_magic(name: str, head: bytes) -> None:
                 f"file {name[:200]!r} is a {what} by its content; weights are taken as safetensors only",
                 param="/files",
             )
+    if b"\x00" in head and not name.endswith((".safetensors", ".model")):
+        raise ModelUnsafe(f"file {name[:200]!r} is binary by its content; legal: text in UTF-8", param="/files")
 
 
 def check_folder(folder: Path) -> None:
@@ -91,7 +98,7 @@ def check_folder(folder: Path) -> None:
         if not path.is_file():
             raise ModelUnsafe(f"file {path.name!r} is not a regular file", param="/model")
         with path.open("rb") as file:
-            check_magic(path.name, file.read(16))
+            check_magic(path.name, file.read(HEAD))
     for name in CONFIGS:
         if (folder / name).is_file():
             _check_keys(name, _read_object(folder / name, MAX_HEADER))
@@ -123,7 +130,9 @@ def tensors_of(path: Path) -> dict[str, dict[str, Any]]:
             raise ModelInvalid(f"{path.name}: header of {length} bytes does not fit a file of {size}", param="/model")
         raw = file.read(length)
     header = _object(raw, path.name)
-    header.pop("__metadata__", None)
+    said = header.pop("__metadata__", {})
+    if not isinstance(said, dict) or not all(isinstance(value, str) for value in said.values()):
+        raise ModelInvalid(f"{path.name}: __metadata__ is not an object of texts", param="/model")
     if not header or len(header) > MAX_TENSORS:
         raise ModelInvalid(f"{path.name}: {len(header)} tensors; between 1 and {MAX_TENSORS}", param="/model")
     end = 0
@@ -237,13 +246,28 @@ def _object(raw: bytes, name: str) -> dict[str, Any]:
         return dict(pairs)
 
     try:
-        strict_json(raw)
-        value = json.loads(raw, object_pairs_hook=unique)
+        text = raw.decode("utf-8")  # json would take UTF-16 and UTF-32 too, and no library after it does
+        strict_json(text)
+        value = json.loads(text, object_pairs_hook=unique)
     except (ValueError, RecursionError) as error:
         raise ModelInvalid(f"{name} is not strict JSON: {str(error)[:200]}", param="/model") from None
     if not isinstance(value, dict):
         raise ModelInvalid(f"{name} is not a JSON object", param="/model")
+    if "\\u0000" in text and any("\x00" in one for one in _texts(value)):
+        raise ModelInvalid(f"{name}: a text holds U+0000, which no database keeps", param="/model")
     return value
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Every key and every text at any depth."""
+    yield from _keys(value)
+    todo = [value]
+    while todo:
+        one = todo.pop()
+        if isinstance(one, str):
+            yield one
+        elif isinstance(one, dict | list):
+            todo.extend(one.values() if isinstance(one, dict) else one)
 
 
 def _keys(value: Any) -> Iterator[str]:

@@ -16,9 +16,13 @@ from typing import Any, Literal
 from core.errors import CompressionError, OutOfMemory
 from core.findings import of_error
 from core.memory import out_of_memory
+from worker import sandbox
 
 logger = logging.getLogger(__name__)
 Kind = Literal["compress", "inspect"]
+ROLES = ("train", "eval", "select", "unlabelled")
+# What reading may take of memory: so much, and so many times the bytes that were sent. A small file takes no gigabyte.
+ROOM_BYTES, GROWTH = 256 << 20, 64
 Send = Callable[[dict[str, Any]], None]
 _NO_ROOM = ("no space left on device", "disk quota exceeded")
 
@@ -140,7 +144,8 @@ def _inspect(spec: dict[str, Any], send: Send) -> dict[str, Any]:
     """The verdict; where the order asks for a sample of the teacher's answers, they follow it."""
     from core.inspect import inspect
 
-    verdict = inspect(Path(spec["model"]), _data(spec), metric=spec["metric"], task=spec["task"])
+    with sandbox.memory_bound(ROOM_BYTES + GROWTH * _sent(spec)):
+        verdict = inspect(Path(spec["model"]), _data(spec), metric=spec["metric"], task=spec["task"])
     line = {"type": "verdict", "verdict": verdict.model_dump(mode="json")}
     if not spec.get("sample") or verdict.shape is None or verdict.shape.task != "classification":
         return line
@@ -153,6 +158,12 @@ def _inspect(spec: dict[str, Any], send: Send) -> dict[str, Any]:
     except CompressionError as error:  # what only loading shows
         findings = of_error(error)
     return {"type": "sampled", "findings": [one.model_dump(mode="json") for one in findings]}
+
+
+def _sent(spec: dict[str, Any]) -> int:
+    """Bytes of all files of an inspection."""
+    files = [*Path(spec["model"]).iterdir(), *(path for role in ROLES if (path := _path(spec, role)) is not None)]
+    return sum(file.stat().st_size for file in files)
 
 
 def _path(spec: dict[str, Any], role: str) -> Path | None:

@@ -6,6 +6,7 @@ import contextlib
 import json
 import logging
 import os
+import resource
 import select
 import shutil
 import signal
@@ -68,6 +69,7 @@ class Child:
         self._unread = b""
         self._dropped = 0
         self.cpu_s = 0.0  # of the whole group, once it has ended
+        self.peak_bytes = 0  # resident, of the largest process in it, as cpu_s
         self._open = True
 
     @property
@@ -136,8 +138,14 @@ class Child:
             with contextlib.suppress(ChildProcessError):  # the pool has ended it meanwhile
                 os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
             self.cpu_s = kernel.cpu_seconds(self.pid)
+            with contextlib.suppress(ChildProcessError):
+                _, status, usage = os.wait4(self.pid, 0)  # the keeper, and the engine where it has waited for that
+                self._process.returncode = os.waitstatus_to_exitcode(status)
+                self._took(usage)
             self._process.wait()
             self._reap_group()
+            spent = {"cpu_s": self.cpu_s, "peak_bytes": self.peak_bytes}
+            logger.debug("child %d has ended", self.pid, extra=spent)
         code = self._process.wait()
         return 128 - code if code < 0 else code
 
@@ -181,3 +189,7 @@ class Child:
                     time.sleep(0.005)
                 else:
                     self.cpu_s += usage.ru_utime + usage.ru_stime
+                    self._took(usage)
+
+    def _took(self, usage: resource.struct_rusage) -> None:
+        self.peak_bytes = max(self.peak_bytes, usage.ru_maxrss * 1024)

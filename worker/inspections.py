@@ -128,7 +128,9 @@ def _refusal(outcome: protocol.Last | End, code: int, settings: Settings) -> dic
     """The verdict on files that kept the child from giving one."""
     match outcome:
         case protocol.Failed(code="out_of_memory"):
-            refusal = _too_much(f"more than {settings.inspect_memory_bytes} bytes of memory")
+            refusal = _too_much(
+                f"more bytes of memory than files of their size may take, {settings.inspect_memory_bytes} at most"
+            )
         case protocol.Failed(code="internal") | protocol.Result() | protocol.Sampled():
             refusal = _bad("internal", "the inspection itself failed", retryable=True)
         case protocol.Failed():

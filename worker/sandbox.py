@@ -13,7 +13,8 @@ import resource
 import site
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -164,6 +165,20 @@ def limit(
     ):
         if value is not None:
             resource.setrlimit(kind, (value, value))
+
+
+@contextmanager
+def memory_bound(more: int) -> Iterator[None]:
+    """Let this process take at most so many bytes beside what it has; where its own limit is nearer, that stands."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    with suppress(OSError):  # not Linux
+        has = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        nearer = [limit for limit in (soft, hard, has + more) if limit != resource.RLIM_INFINITY]
+        resource.setrlimit(resource.RLIMIT_AS, (min(nearer), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
 def no_core_dump() -> None:

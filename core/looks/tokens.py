@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 from core.data import Rows
 from core.findings import Finding, Lengths, found
 from core.looks.budget import Budget
+from core.looks.guarded import guarded
 from core.task import Task
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 SAMPLE = 256  # texts of a role
-CHUNK = 32  # texts between two looks at the clock
+CHUNK, CHUNK_CHARACTERS = 32, 65_536  # texts, and of what length together, between two looks at the clock
 CUT_SHARE, UNKNOWN_SHARE, UNUSED_SHARE = 0.01, 0.1, 0.1
 UNUSED = 256  # rows of an embedding that padding to a round number explains
 KINDS = {
@@ -81,18 +82,33 @@ def _count(
     """Tokens of each text as far as the time reaches, and unknown ones of all."""
     counts: list[int] = []
     strange = 0
-    for start in range(0, len(numbers), CHUNK):
+    for chosen in _chunks(rows, numbers):
         if budget.over():
             break
-        some = rows.take(numbers[start : start + CHUNK])
+        some = rows.take(chosen)
         if task.name == "sentence_embedding" and some.pairs is not None:  # each text is read alone
             inputs: Any = [max(pair, key=len) for pair in zip(some.texts, some.pairs, strict=True)]
         else:
             inputs = some.texts if some.pairs is None else list(zip(some.texts, some.pairs, strict=True))
-        for encoding in tokenizer.encode_batch(inputs, is_pretokenized=task.name == "token_classification"):
+        words = task.name == "token_classification"
+        for encoding in guarded("cannot be used", tokenizer.encode_batch, inputs, is_pretokenized=words):
             counts.append(len(encoding))
             strange += encoding.ids.count(unknown) if unknown is not None else 0
     return counts, strange
+
+
+def _chunks(rows: Rows, numbers: Sequence[int]) -> Iterator[list[int]]:
+    """The numbers in pieces that take about the same time, so that one which does not end is noticed."""
+    chunk: list[int] = []
+    size = 0
+    for number in numbers:
+        chunk.append(number)
+        size += len(rows.texts[number]) + (len(rows.pairs[number]) if rows.pairs else 0)
+        if len(chunk) == CHUNK or size >= CHUNK_CHARACTERS:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
 
 
 def _found(

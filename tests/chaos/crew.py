@@ -9,10 +9,12 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 START = Path(__file__).with_name("start.py")
+GONE_S = 2.0  # after which no process of a worker that died is alive
 
 
 class Crew:
@@ -75,18 +77,35 @@ def children(pid: int) -> list[int]:
     return []
 
 
+def below(pid: int) -> list[int]:
+    """All that this process has started, and they have, and so on."""
+    return [one for child in children(pid) for one in (child, *below(child))]
+
+
 def command(pid: int) -> bytes:
     with contextlib.suppress(OSError):
         return Path(f"/proc/{pid}/cmdline").read_bytes()
     return b""
 
 
-def marked(word: str) -> list[int]:
-    """Living processes in whose environment the word stands, this one left out."""
-    found = []
+def marked(word: str) -> dict[int, str]:
+    """Living processes in whose environment the word stands, this one left out: what each of them is, by number."""
+    found = {}
     for entry in Path("/proc").iterdir():
         with contextlib.suppress(OSError, ValueError):
             if word.encode() in (entry / "environ").read_bytes() and int(entry.name) != os.getpid():
-                state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
-                found += [int(entry.name)] * (state != "Z")
+                state, parent, group = (entry / "stat").read_text().rpartition(")")[2].split()[:3]
+                if state != "Z":
+                    said = command(int(entry.name)).replace(b"\0", b" ").decode(errors="replace")
+                    found[int(entry.name)] = (
+                        f"{entry.name} of group {group} is alive ({state}), parent {parent}: {said}"
+                    )
     return found
+
+
+def left(word: str, within_s: float = GONE_S) -> list[str]:
+    """Who of these lives on past the time in which all are promised to end."""
+    ends = time.monotonic() + within_s
+    while (found := marked(word)) and time.monotonic() < ends:
+        time.sleep(0.05)
+    return list(found.values())

@@ -32,7 +32,7 @@ from jobs.settings import Settings
 from jobs.states import TERMINAL, State
 from jobs.tables import Event, Job
 from tests.chaos import servers
-from tests.chaos.crew import Crew, marked
+from tests.chaos.crew import Crew, left
 from tests.chaos.doubt import doubt
 from tests.worker.conftest import QUICK
 from tests.worker.scene import Scene, until
@@ -297,8 +297,7 @@ def wrong(made: Storm, jobs: int) -> list[str]:
             numbers = s.scalars(select(Event.seq).where(Event.job_id == job).order_by(Event.seq)).all()
         if numbers != list(range(1, len(numbers) + 1)):
             found.append(f"{job}: events {numbers}")
-    found += [f"{pid} is alive" for pid in marked(str(scene.settings.data_dir))]
-    return found + stale(scene)
+    return [*left(str(scene.settings.data_dir)), *found, *stale(scene)]
 
 
 def artifacts(scene: Scene, job: str, state: State) -> list[str]:

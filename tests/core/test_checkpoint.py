@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from core import data as data_files
-from core.checkpoint import INDEX, STATE, Checkpoints
+from core.checkpoint import INDEX, STATE, Checkpoints, Keeper, Place
 from core.data import Columns, Data
 from core.pipeline import Result, compress
 from core.point import measure
@@ -119,6 +120,40 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(run: Run, whole:
     assert weights(run(watcher, checkpoints=Checkpoints(None, (newest, before)))) == whole
     step = json.loads((before / INDEX).read_text())["done"]["steps"]
     assert any(f"goes on at step {step};" in warning for warning in watcher.warnings)
+
+
+def damaged(rng: random.Random, files: list[Path]) -> str:
+    """One of the files cut, with a bit turned, a block of zeros, more at its end, or gone; what was done."""
+    file = rng.choice(files)
+    content = bytearray(file.read_bytes())
+    at = rng.randrange(len(content))
+    what = rng.choice(("cut", "bit", "zeros", "more", "gone"))
+    if what == "bit":
+        content[at] ^= 1 << rng.randrange(8)
+    elif what == "zeros":
+        content[at : at + 64] = bytes(len(content[at : at + 64]))
+        content[at] ^= 1  # where zeros stood already
+    file.write_bytes(content[:at] if what == "cut" else content + rng.randbytes(9) if what == "more" else content)
+    if what == "gone":
+        file.unlink()
+    return f"{what} at {at} of {file.name}"
+
+
+def test_of_200_damaged_checkpoints_none_is_used_and_none_breaks_the_run(run: Run, tmp_path: Path) -> None:
+    """D9. Wherever a bit turned: the one before is found in its place, with all that it holds."""
+    newest, before = killed(run, tmp_path, 1, 9)
+    index = json.loads((before / INDEX).read_text())
+    rng, seen = random.Random(1), set[str]()
+    for number in range(200):
+        broken = shutil.copytree(newest, tmp_path / f"broken-{number}")
+        done = damaged(rng, sorted(broken.iterdir()))
+        seen.add(done.partition(" ")[0] + done.rpartition(" ")[2])
+        keeper = Keeper(Checkpoints(None, (broken, before)), index["mark"])
+        assert keeper.enter(Place(**index["place"])) is False
+        assert keeper._found is not None
+        assert keeper._found[1] == before, done
+        shutil.rmtree(broken)
+    assert len(seen) == 5 * len(list(newest.iterdir()))
 
 
 @pytest.mark.parametrize("what", ["seed", pytest.param("ladder", marks=LONG), pytest.param("columns", marks=LONG)])

@@ -6,8 +6,6 @@ Past 350 lines: one table.
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import httpx2
@@ -15,67 +13,9 @@ import numpy as np
 
 from tests.corpus import made
 from tests.corpus.desk import Desk
+from tests.corpus.refusal import Refusal, of_body, of_bytes, of_files, of_model, of_request, of_rows
 
-Send = Callable[[Desk], httpx2.Response]
 WEIGHT = "bert.encoder.layer.0.output.dense.weight"
-
-
-@dataclass(frozen=True)
-class Refusal:
-    """`finding` and `rows` are those of the first of `errors`, where an inspection made them."""
-
-    send: Send
-    status: int
-    code: str
-    param: str | None
-    says: str
-    finding: str | None = None
-    rows: tuple[int, ...] = ()
-
-
-def _model(
-    says: str, code: str = "model_invalid", finding: str | None = None, param: str = "/model", **files: Any
-) -> Refusal:
-    return Refusal(lambda desk: desk.submit(made.model(**files)), 422, code, param, says, finding)
-
-
-def _files(says: str, param: str, **named: bytes) -> Refusal:
-    """Files that are refused as they are sent."""
-    more = {name.replace("__", "."): content for name, content in named.items()}
-    return Refusal(lambda desk: desk.submit({**made.model(), **more}), 422, "model_unsafe", param, says)
-
-
-def _train(
-    says: str,
-    finding: str,
-    content: bytes,
-    rows: tuple[int, ...] = (),
-    format_: str = "csv",
-    param: str = "/data/train",
-    **fields: Any,
-) -> Refusal:
-    return Refusal(
-        lambda desk: desk.submit(train=content, format_=format_, **fields),
-        422,
-        "data_invalid",
-        param,
-        says,
-        finding,
-        rows,
-    )
-
-
-def _asked(says: str, param: str, code: str = "request_invalid", status: int = 422, **fields: Any) -> Refusal:
-    return Refusal(lambda desk: desk.submit(**fields), status, code, param, says)
-
-
-def _body(says: str, param: str | None, text: str) -> Refusal:
-    return Refusal(lambda desk: desk.submit(raw=text), 400, "json_invalid", param, says)
-
-
-def _sent(says: str, content: bytes) -> Refusal:
-    """A file of rows that is refused as it is sent."""
-    return Refusal(lambda desk: desk.submit(train=content), 422, "data_invalid", None, says)
 
 
 def _edited(table: list[dict[str, Any]], number: int, **changed: Any) -> list[dict[str, Any]]:
@@ -112,11 +52,11 @@ def _foreign(desk: Desk) -> httpx2.Response:
 
 BROKEN: dict[str, Refusal] = {
     # What a model may not hold.
-    "pickle called safetensors": _files("pickle", "/files", model__safetensors=pickle.dumps([1] * 99, protocol=4)),
-    "zip called vocab.txt": _files("zip", "/files", vocab__txt=b"PK\x03\x04" + b"0" * 60),
-    "training_args.bin": _files("training_args.bin", "/files/3/path", training_args__bin=b"x"),
-    "optimizer.pt": _files("optimizer.pt", "/files/3/path", optimizer__pt=b"x"),
-    "code beside the model": _files("modeling_x.py", "/files/3/path", modeling_x__py=b"x"),
+    "pickle called safetensors": of_files("pickle", "/files", model__safetensors=pickle.dumps([1] * 99, protocol=4)),
+    "zip called vocab.txt": of_files("zip", "/files", vocab__txt=b"PK\x03\x04" + b"0" * 60),
+    "training_args.bin": of_files("training_args.bin", "/files/3/path", training_args__bin=b"x"),
+    "optimizer.pt": of_files("optimizer.pt", "/files/3/path", optimizer__pt=b"x"),
+    "code beside the model": of_files("modeling_x.py", "/files/3/path", modeling_x__py=b"x"),
     "a path that leaves the folder": Refusal(
         lambda desk: desk.submit({**made.model(), "../../etc/passwd": b"x"}),
         422,
@@ -124,17 +64,17 @@ BROKEN: dict[str, Refusal] = {
         "/files/3/path",
         "passwd",
     ),
-    "custom code (auto_map)": _model(
+    "custom code (auto_map)": of_model(
         "auto_map", "model_unsafe", config_json=made.config(auto_map={"AutoModel": "m.M"})
     ),
-    "attention from the hub": _model(
+    "attention from the hub": of_model(
         "attn_implementation", "model_unsafe", config_json=made.config(attn_implementation="org/kernel")
     ),
     # Weights.
-    "safetensors cut off in the header": _model("header", model_safetensors=made.weights()[:60]),
-    "safetensors without its last bytes": _model("bytes of data", model_safetensors=made.weights()[:-64]),
-    "header of an absurd length": _model("header", model_safetensors=made.header({}, length=1 << 40)),
-    "tensors that overlap": _model(
+    "safetensors cut off in the header": of_model("header", model_safetensors=made.weights()[:60]),
+    "safetensors without its last bytes": of_model("bytes of data", model_safetensors=made.weights()[:-64]),
+    "header of an absurd length": of_model("header", model_safetensors=made.header({}, length=1 << 40)),
+    "tensors that overlap": of_model(
         "overlaps",
         model_safetensors=made.header(
             {
@@ -144,85 +84,85 @@ BROKEN: dict[str, Refusal] = {
             b"\0" * 12,
         ),
     ),
-    "a tensor larger than the file": _model(
+    "a tensor larger than the file": of_model(
         "bytes of data",
         model_safetensors=made.header(
             {"a": {"dtype": "F32", "shape": [1 << 30], "data_offsets": [0, 4 << 30]}}, b"\0" * 8
         ),
     ),
-    "NaN in the weights": _model(
+    "NaN in the weights": of_model(
         "NaN",
         finding="weights_not_finite",
         model_safetensors=made.weights(
             **{WEIGHT.replace(".", "__"): np.full((made.HIDDEN, made.NEURONS), np.nan, np.float32)}
         ),
     ),
-    "a layer missing": _model(
+    "a layer missing": of_model(
         "lack", finding="weights_mismatch", model_safetensors=made.weights(**{WEIGHT.replace(".", "__"): None})
     ),
-    "config.json of a wider model": _model(
+    "config.json of a wider model": of_model(
         "promises", finding="weights_mismatch", config_json=made.config(hidden_size=32)
     ),
-    "config.json with more layers": _model(
+    "config.json with more layers": of_model(
         "lack", finding="weights_mismatch", config_json=made.config(num_hidden_layers=3)
     ),
-    "a head of other classes": _model(
+    "a head of other classes": of_model(
         "classifier",
         finding="weights_mismatch",
         config_json=made.config(id2label=dict(enumerate("abc")), label2id=None),
     ),
     # What the model is.
-    "a decoder": _model(
+    "a decoder": of_model(
         "gpt2", "model_unsupported", config_json=made.config(architectures=["GPT2LMHeadModel"], model_type="gpt2")
     ),
-    "an unknown model_type": _model(
+    "an unknown model_type": of_model(
         "longformer", "model_unsupported", config_json=made.config(model_type="longformer")
     ),
-    "a language model without a head": _model(
+    "a language model without a head": of_model(
         "BertForMaskedLM", "model_unsupported", config_json=made.config(architectures=["BertForMaskedLM"])
     ),
-    "config.json that is cut off": _model("config.json", config_json=made.config()[:40]),
-    "config.json nested without end": _model("config.json", config_json=b'{"a":' * 50_000),
-    "config.json with a key twice": _model("twice", config_json=b'{"model_type": "bert", "model_type": "gpt2"}'),
-    "too few positions": _model("128", config_json=made.config(max_position_embeddings=64)),
+    "config.json that is cut off": of_model("config.json", config_json=made.config()[:40]),
+    "config.json nested without end": of_model("config.json", config_json=b'{"a":' * 50_000),
+    "config.json with a key twice": of_model("twice", config_json=b'{"model_type": "bert", "model_type": "gpt2"}'),
+    "too few positions": of_model("128", config_json=made.config(max_position_embeddings=64)),
     # The tokenizer.
-    "no tokenizer": _model("tokenizer.json", finding="tokenizer_missing", tokenizer_json=None),
-    "a broken tokenizer": _model("does not load", finding="tokenizer_invalid", tokenizer_json=b'{"model": {}}'),
-    "a tokenizer larger than the embedding": _model(
+    "no tokenizer": of_model("tokenizer.json", finding="tokenizer_missing", tokenizer_json=None),
+    "a broken tokenizer": of_model("does not load", finding="tokenizer_invalid", tokenizer_json=b'{"model": {}}'),
+    "a tokenizer larger than the embedding": of_model(
         "token ids", finding="tokenizer_too_large", tokenizer_json=made.tokenizer([*made.WORDS, *"xyzuvw"])
     ),
     # Files of rows.
-    "an empty file": _train("no rows", "file_empty", b" "),
-    "a header alone": _train("no rows", "file_empty", b"text,label\n"),
-    "one row": _train("at least 2", "rows_too_few", b"text,label\nthe cat,0\n"),
-    "bytes of Latin-1": _train("line 3", "file_unreadable", b"text,label\nthe cat,0\nthe caf\xe9,1\n", (3,)),
-    "UTF-16": _sent("UTF-16", "text,label\nthe cat,0\n".encode("utf-16")),
-    "a ragged row": _train("line 4", "file_unreadable", b"text,label\nthe cat,0\na saw,1\na hen,0,9\n", (4,)),
-    "a quote that never ends": _train("CSV", "file_unreadable", b'text,label\nthe cat,0\n"a saw,1\n', (3,)),
-    "bytes of zero": _sent("binary", b"text,label\nthe cat,0\na \x00saw,1\n"),
-    "U+0000 in a text": _train(
+    "an empty file": of_rows("no rows", "file_empty", b" "),
+    "a header alone": of_rows("no rows", "file_empty", b"text,label\n"),
+    "one row": of_rows("at least 2", "rows_too_few", b"text,label\nthe cat,0\n"),
+    "bytes of Latin-1": of_rows("line 3", "file_unreadable", b"text,label\nthe cat,0\nthe caf\xe9,1\n", (3,)),
+    "UTF-16": of_bytes("UTF-16", "text,label\nthe cat,0\n".encode("utf-16")),
+    "a ragged row": of_rows("line 4", "file_unreadable", b"text,label\nthe cat,0\na saw,1\na hen,0,9\n", (4,)),
+    "a quote that never ends": of_rows("CSV", "file_unreadable", b'text,label\nthe cat,0\n"a saw,1\n', (3,)),
+    "bytes of zero": of_bytes("binary", b"text,label\nthe cat,0\na \x00saw,1\n"),
+    "U+0000 in a text": of_rows(
         "U+0000", "text_unusable", made.jsonl(_edited(ROWS, 2, text="a \x00saw")), (2,), "jsonl"
     ),
-    "a column twice": _train("repeat", "file_unreadable", b"text,text\na,0\n", (1,)),
-    "JSON broken in line 17": _train(
+    "a column twice": of_rows("repeat", "file_unreadable", b"text,text\na,0\n", (1,)),
+    "JSON broken in line 17": of_rows(
         "line 17",
         "file_unreadable",
         b"\n".join(b"{oops" if number == 16 else line for number, line in enumerate(made.jsonl(ROWS).splitlines())),
         (17,),
         "jsonl",
     ),
-    "JSON lines that are lists": _train("not a JSON object", "file_unreadable", b"[1]\n", (1,), "jsonl"),
-    "JSON nested without end": _train("line 1", "file_unreadable", b'{"text":' + b"[" * 90_000 + b"\n", (1,), "jsonl"),
-    "NaN in JSON lines": _train("line 1", "file_unreadable", b'{"text": "a", "label": NaN}\n', (1,), "jsonl"),
-    "CSV called Parquet": _train("Parquet", "file_unreadable", b"PAR1" + made.TRAIN + b"PAR1", (), "parquet"),
-    "Parquet whose texts are numbers": _train(
+    "JSON lines that are lists": of_rows("not a JSON object", "file_unreadable", b"[1]\n", (1,), "jsonl"),
+    "JSON nested without end": of_rows("line 1", "file_unreadable", b'{"text":' + b"[" * 90_000 + b"\n", (1,), "jsonl"),
+    "NaN in JSON lines": of_rows("line 1", "file_unreadable", b'{"text": "a", "label": NaN}\n', (1,), "jsonl"),
+    "CSV called Parquet": of_rows("Parquet", "file_unreadable", b"PAR1" + made.TRAIN + b"PAR1", (), "parquet"),
+    "Parquet whose texts are numbers": of_rows(
         "not text",
         "text_unusable",
         made.as_parquet([{"text": number, "label": 0} for number in range(9)]),
         (1, 2, 3, 4, 5),
         "parquet",
     ),
-    "a gzip": _sent("gzip", b"\x1f\x8b\x08" + b"0" * 40),
+    "a gzip": of_bytes("gzip", b"\x1f\x8b\x08" + b"0" * 40),
     "a spreadsheet": Refusal(
         lambda desk: desk.submit(train=b"PK\x03\x04", format_="application/vnd.ms-excel"),
         415,
@@ -231,13 +171,13 @@ BROKEN: dict[str, Refusal] = {
         "text/csv",
     ),
     # Columns, texts, labels.
-    "a misspelt column": _train(
+    "a misspelt column": of_rows(
         "'Text'", "column_missing", made.TRAIN.replace(b"text,", b"Text,", 1), param="/data/columns/text"
     ),
-    "a column that nobody has": _train(
+    "a column that nobody has": of_rows(
         "'sentance'", "column_missing", made.TRAIN, param="/data/columns/text", columns={"text": "sentance"}
     ),
-    "no labels": _train(
+    "no labels": of_rows(
         "'labl'", "column_missing", made.TRAIN.replace(b",label", b",labl", 1), param="/data/columns/label"
     ),
     "evaluation with other columns": Refusal(
@@ -256,14 +196,14 @@ BROKEN: dict[str, Refusal] = {
         "text_pair",
         "columns_differ",
     ),
-    "an empty text": _train("row 2", "text_unusable", b"text,label\nthe cat,0\n  ,1\na hen,0\n", (2,)),
-    "labels outside id2label": _train(
+    "an empty text": of_rows("row 2", "text_unusable", b"text,label\nthe cat,0\n  ,1\na hen,0\n", (2,)),
+    "labels outside id2label": of_rows(
         "row 5", "label_unknown", made.csv(_edited(_edited(ROWS, 5, label=7), 9, label=7)), (5, 9)
     ),
-    "a label in another case": _train(
+    "a label in another case": of_rows(
         "meant 'animal'?", "label_unknown", made.csv(_edited(ROWS, 3, label="Animal")), (3,)
     ),
-    "one class": _train("every row", "one_class", made.csv([{**row, "label": 1} for row in ROWS])),
+    "one class": of_rows("every row", "one_class", made.csv([{**row, "label": 1} for row in ROWS])),
     "unlabelled text without a column": Refusal(
         lambda desk: desk.submit(more={"unlabelled": b"x\nthe cat\n"}),
         422,
@@ -282,7 +222,7 @@ BROKEN: dict[str, Refusal] = {
         (3,),
     ),
     # Tasks.
-    "a task that the model is not of": _asked(
+    "a task that the model is not of": of_request(
         "token_classification", "/task", "model_unsupported", task="token_classification"
     ),
     "scores as words": _task(
@@ -312,56 +252,56 @@ BROKEN: dict[str, Refusal] = {
     "answers without a place": _task(
         "answer_start", "label_unusable", "question_answering", _edited(ASKED, 1, answers={"text": ["the"]}), 1
     ),
-    "a metric of another task": _asked("spearman", "/metric", metric="spearman"),
+    "a metric of another task": of_request("spearman", "/metric", metric="spearman"),
     # Recipe and target.
-    "an unknown preset": _asked("ladabert-1", "/preset", preset="ladabert-9"),
-    "a preset and a recipe": _asked("either", "", preset="small", recipe={"steps": [{"method": "int8"}]}),
-    "an unknown method": _asked("svdd", "/recipe/steps/0/method", recipe={"steps": [{"method": "svdd"}]}),
-    "an unknown field of a step": _asked(
+    "an unknown preset": of_request("ladabert-1", "/preset", preset="ladabert-9"),
+    "a preset and a recipe": of_request("either", "", preset="small", recipe={"steps": [{"method": "int8"}]}),
+    "an unknown method": of_request("svdd", "/recipe/steps/0/method", recipe={"steps": [{"method": "svdd"}]}),
+    "an unknown field of a step": of_request(
         "rank", "/recipe/steps/0/rank", recipe={"steps": [{"method": "svd", "rank": 3}]}
     ),
-    "pruning without a training": _asked(
+    "pruning without a training": of_request(
         "training", "/recipe", recipe={"steps": [{"method": "magnitude", "keep": 0.5}]}
     ),
-    "a pattern that no matrix matches": _asked(
+    "a pattern that no matrix matches": of_request(
         "no matrix",
         "/recipe/steps/0/each",
         "recipe_invalid",
         recipe={"steps": [{"method": "gptq", "bits": 4, "each": {"decoder.*": 2}}]},
     ),
-    "a ratio below 1": _asked("greater than 1", "/target/latency_ratio", target={"latency_ratio": 0.5}),
-    "a ratio that nothing reaches": _asked(
+    "a ratio below 1": of_request("greater than 1", "/target/latency_ratio", target={"latency_ratio": 0.5}),
+    "a ratio that nothing reaches": of_request(
         "cannot be reached", "/target/parameter_ratio", "target_impossible", target={"parameter_ratio": 900}
     ),
-    "a limit above the model's own size": _asked(
+    "a limit above the model's own size": of_request(
         "without being compressed", "/target/max_bytes", "recipe_invalid", target={"max_bytes": 10**9}
     ),
-    "a size that bits cannot be spent on": _asked(
+    "a size that bits cannot be spent on": of_request(
         "bytes_ratio",
         "/target/parameter_ratio",
         "recipe_invalid",
         preset="small",
         target={"parameter_ratio": 3, "bytes_ratio": 4},
     ),
-    "a ladder that goes back": _asked("rise", "/ladder", ladder={"parameter_ratio": [4, 2]}),
-    "a ladder of two axes": _asked("one axis", "/ladder", ladder={"parameter_ratio": [2], "bytes_ratio": [2]}),
+    "a ladder that goes back": of_request("rise", "/ladder", ladder={"parameter_ratio": [4, 2]}),
+    "a ladder of two axes": of_request("one axis", "/ladder", ladder={"parameter_ratio": [2], "bytes_ratio": [2]}),
     # Fields of the request.
-    "a negative seed": _asked("greater than or equal to 0", "/seed", seed=-1),
-    "a huge seed": _asked("less than", "/seed", seed=2**31),
-    "an unknown device": _asked("cuda", "/resources/device", resources={"device": "tpu"}),
-    "an unknown field": _asked("presett", "/presett", presett="small"),
-    "an output twice": _asked("twice", "/outputs", outputs=["openvino", "openvino"]),
-    "NaN in the body": _body(
+    "a negative seed": of_request("greater than or equal to 0", "/seed", seed=-1),
+    "a huge seed": of_request("less than", "/seed", seed=2**31),
+    "an unknown device": of_request("cuda", "/resources/device", resources={"device": "tpu"}),
+    "an unknown field": of_request("presett", "/presett", presett="small"),
+    "an output twice": of_request("twice", "/outputs", outputs=["openvino", "openvino"]),
+    "NaN in the body": of_body(
         "NaN", "/seed", '{"model": "MODEL", "data": {"train": "TRAIN", "eval": "EVAL"}, "seed": NaN}'
     ),
-    "Infinity in the body": _body(
+    "Infinity in the body": of_body(
         "Infinity", "/target/bytes_ratio", '{"model": "MODEL", "target": {"bytes_ratio": Infinity}}'
     ),
-    "a key twice in the body": _body("model", None, '{"model": "MODEL", "model": "MODEL"}'),
-    "a body nested without end": _body("", None, '{"model":' * 9_000),
+    "a key twice in the body": of_body("model", None, '{"model": "MODEL", "model": "MODEL"}'),
+    "a body nested without end": of_body("", None, '{"model":' * 9_000),
     # Objects that are not there.
     "a model of another project": Refusal(_foreign, 404, "not_found", "/model", ""),
     "a dataset that was deleted": Refusal(_deleted, 404, "not_found", "/data/eval", ""),
     "a model without its files": Refusal(_not_ready, 409, "model_not_ready", "/model", "missing"),
-    "an id that never was": _asked("", "/model", "not_found", 404, model=f"model_{'0' * 26}"),
+    "an id that never was": of_request("", "/model", "not_found", 404, model=f"model_{'0' * 26}"),
 }

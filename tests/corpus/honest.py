@@ -209,6 +209,15 @@ HONEST: dict[str, Layout] = {
     "JSON lines with more columns": _rows(
         train=made.jsonl(_each(lambda row: {**row, "meta": {"a": [1, None]}, "id": 1.5})), format_="jsonl"
     ),
+    "JSON lines with a key twice": _rows(
+        train=made.jsonl(ROWS).replace(b'"label": 0}', b'"label": 1, "label": 0}'), format_="jsonl"
+    ),
+    "formulas of a spreadsheet": _rows(
+        train=made.TRAIN + b'"=HYPERLINK(""http://127.0.0.1"",""cat"")",0\n@SUM(1+1)*cmd|\' /C calc\'!A0,1\n'
+    ),
+    "Parquet of few texts, very often": _rows(
+        train=made.as_parquet([ROWS[number % 2] for number in range(200_000)]), format_="parquet"
+    ),
     "JSON lines of Windows, a mark before and blank lines": _rows(
         train=b"\xef\xbb\xbf" + made.jsonl(ROWS).replace(b"\n", b"\r\n\r\n"), format_="jsonl"
     ),

@@ -35,6 +35,7 @@ class Wish:
     endless: bool = False  # writes a line without an end into the pipe of events
     babble: bool = False  # garbage on standard output, error and the pipe of events
     keep_at: int | None = None  # the step at which it leaves a checkpoint; a later attempt goes on from there
+    keep_every: int | None = None  # leaves one every so many steps, and delivers what all steps together come to
     keep_link: bool = False  # the checkpoint is a link to somewhere else
     spawn: bool = False  # starts a program of its own that sleeps
     stuck: bool = False  # sits in C code with the interpreter's lock held, so that no other thread runs
@@ -109,12 +110,17 @@ def compress(spec: dict[str, Any], wish: Wish, send: Any) -> dict[str, Any]:
         send({"type": "stage", "stage": "distill"})
         ctypes.PyDLL(None).sleep(600)
     left = [(Path(folder) / "step").read_text() for folder in spec.get("checkpoints", [])]
-    first = int(left[0]) if left else 0
-    for step in range(first, wish.steps):
+    number, _, chain = left[0].partition(" ") if left else ("0", "", "")
+    resumed = int(number)
+    for step in range(resumed, wish.steps):
         send({"type": "stage", "stage": "distill"})
         send({"type": "progress", "stage": "distill", "fraction": step / wish.steps, "step": step, "steps": wish.steps})
         if step == wish.keep_at and not left:
-            keep(out, step, send, wish.keep_link)
+            keep(out, step, f"{step}", send, wish.keep_link)
+        if wish.keep_every and step > resumed and step % wish.keep_every == 0:
+            keep(out, step, f"{step} {chain}", send, wish.keep_link)
+        chain = hashlib.sha256(f"{chain}{step}".encode()).hexdigest()
+        (out / "chain.json").write_text(json.dumps({"resumed": resumed, "done": step + 1, "chain": chain}))
         time.sleep(600 if step == wish.rests_at and not spec["used_s"] else wish.step_s)
         if step == wish.die_at:
             print("I shall die now", flush=True)
@@ -127,6 +133,7 @@ def compress(spec: dict[str, Any], wish: Wish, send: Any) -> dict[str, Any]:
     (out / "found.json").write_text(json.dumps({what: attempt(what, at) for what, at in (wish.probe or {}).items()}))
     files = ["found.json", "model.onnx", *(["left.json"] if wish.keep_at is not None else [])]
     files += ["told.json"] if wish.measures else []
+    files += ["chain.json"] if wish.keep_every else []
     if wish.link_to:
         (out / "linked").symlink_to(wish.link_to)
         files.append("linked")
@@ -150,13 +157,13 @@ def entry(path: Path) -> dict[str, Any]:
     return {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
 
 
-def keep(out: Path, step: int, send: Any, link: bool) -> None:
+def keep(out: Path, step: int, text: str, send: Any, link: bool) -> None:
     folder = out.parent / "checkpoints" / f"checkpoint-{step}"
     folder.mkdir(parents=True)
     if link:
         (folder / "step").symlink_to("/etc/hostname")
     else:
-        (folder / "step").write_text(str(step))
+        (folder / "step").write_text(text)
     send({"type": "checkpoint", "dir": f"checkpoints/checkpoint-{step}", "files": ["step"]})
 
 

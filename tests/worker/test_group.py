@@ -53,6 +53,21 @@ def test_a_group_ends_with_its_worker(tmp_path: Path, wish: dict[str, object]) -
         until(lambda: not members(group), 5)
 
 
+def test_what_an_engine_leaves_behind_ends_with_it(tmp_path: Path) -> None:
+    """A worker that is killed after its engine's end finds nobody to tell the engine's programs: they are gone."""
+    said = json.dumps({"steps": 1, "spawn": True})
+    arguments = [sys.executable, "-c", PARENT, json.dumps(ENGINE), str(tmp_path / "child"), said]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, cwd=Path(__file__).parents[2]) as parent:
+        assert parent.stdout is not None
+        group = int(parent.stdout.readline())
+        try:
+            until((tmp_path / "child/out/0/manifest.json").exists, 10)
+            until(lambda: not members(group), 5)
+            assert parent.poll() is None
+        finally:
+            parent.kill()
+
+
 def test_a_group_that_ignores_term_is_killed(tmp_path: Path) -> None:
     """After the grace comes KILL, for everything in the group."""
     child = Child([*ENGINE, "--kind", "compress"], tmp_path / "child", 1)
