@@ -18,6 +18,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session, sessionmaker
 
 from jobs.settings import Settings
@@ -26,6 +27,8 @@ BUSY_TIMEOUT_S = 20
 POOL = 10  # connections that stay open, more than an API process has threads; what is above is opened for one use
 IDLE_TIMEOUT_S = 60  # of a transaction between two statements, on PostgreSQL
 MIGRATIONS = Path(__file__).parent / "migrations"
+UPGRADE_TRIES, LOCK_TIMEOUT_S = 60, 1
+LOCKED = ("40P01", "55P03")  # PostgreSQL's codes of a deadlock, and of a lock that was waited for too long
 UPGRADE_LOCK = 0x1ADA  # PostgreSQL advisory lock: api and worker may start at the same moment
 
 
@@ -56,18 +59,34 @@ def connect(settings: Settings) -> Database:
 
 
 def upgrade(settings: Settings) -> None:
-    """Bring the schema to the newest migration. Safe when several processes do it at once."""
+    """Bring the schema to the newest migration. Safe when several processes do it at once, and while others work.
+
+    On PostgreSQL a migration that meets a transaction which holds what it needs, and needs what it holds, is undone as
+    a whole and tried again; so is one that waits, for whoever comes after it would wait as long.
+    """
     engine = _engine(settings.database_url, migrating=True)
     try:
-        with engine.begin() as connection:
-            if connection.dialect.name == "postgresql":
-                connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": UPGRADE_LOCK})
-            config = Config()
-            config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+        for left in reversed(range(UPGRADE_TRIES)):
+            try:
+                _upgrade(engine)
+                break
+            except OperationalError as error:
+                if left == 0 or getattr(error.orig, "sqlstate", None) not in LOCKED:
+                    raise
+            time.sleep(LOCK_TIMEOUT_S)
     finally:
         engine.dispose()
+
+
+def _upgrade(engine: Engine) -> None:
+    with engine.begin() as connection:
+        if connection.dialect.name == "postgresql":
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": UPGRADE_LOCK})
+            connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_S}s'"))
+        config = Config()
+        config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
 
 
 def revision(connection: Connection) -> str | None:

@@ -33,7 +33,7 @@ def test_two_hundred_jobs_are_taken_while_the_broker_is_away(tmp_path: Path) -> 
             crew = Crew(2, environment)
             try:
                 body = post.inputs([{"steps": 1}])[0]
-                made.scene.wait(made.scene.submit())  # the workers are warm
+                made.scene.wait(made.scene.submit(), within_s=300)  # the workers are warm
                 servers["redis"].kill(away_s=AWAY_S)
                 back, took = time.monotonic() + AWAY_S, []
                 with httpx2.Client(base_url=f"http://127.0.0.1:{settings.port}", timeout=20) as client:

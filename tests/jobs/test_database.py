@@ -9,14 +9,16 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 from pydantic import SecretStr, ValidationError
 from sqlalchemy import inspect, text
 from sqlalchemy.exc import DBAPIError
 
 from demo import ephemeral
-from jobs.db import connect, upgrade
+from jobs.db import MIGRATIONS, connect, migrations, upgrade
 from jobs.settings import Settings
 from jobs.tables import Base
 from tests.jobs.world import World
@@ -73,6 +75,31 @@ def test_a_migration_that_breaks_leaves_the_old_schema(empty: Settings, monkeypa
         assert inspect(connection).get_table_names() == []
     db.dispose()
     upgrade(empty)
+
+
+def test_a_migration_gives_way_to_who_works_and_comes_again(postgresql_url: str) -> None:
+    """Where each holds what the other needs, the migration is undone and tried again; the other has its way."""
+    settings = Settings(database_url=postgresql_url)
+    db = connect(settings)
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    with db.engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.downgrade(config, "0009")
+    with ThreadPoolExecutor(1) as pool, db.sessions.begin() as working:
+        working.execute(text("SELECT count(*) FROM artifact"))  # the last that the migration changes
+        migrating = pool.submit(upgrade, settings)
+        with db.readers() as s:
+            while not s.execute(
+                text("SELECT 1 FROM pg_locks WHERE NOT granted AND relation = 'artifact'::regclass")
+            ).all():
+                assert not migrating.done()
+        working.execute(text("SELECT count(*) FROM job"))  # the first
+        working.commit()
+        migrating.result()
+    with db.engine.connect() as connection:
+        assert MigrationContext.configure(connection).get_current_revision() == migrations()[0]
+    db.dispose()
 
 
 def test_every_column_takes_what_the_models_say(world: World) -> None:
