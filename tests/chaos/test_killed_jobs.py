@@ -118,8 +118,10 @@ def test_no_process_of_a_job_outlives_a_killed_worker(scene: Scene, who: str) ->
     for _ in range(20):
         with worker(scene) as process:
             job_id = scene.submit(steps=2000, step_s=0.05, spawn=True)
-            scene.wait_started(job_id)
+            scene.wait(job_id, State.RUNNING, within_s=300)
+            until(lambda: group(scene) is not None, 60)
             victim = scene.busy_group()
+            until(lambda victim=victim: len(members(victim)) == 3, 60)  # type: ignore[misc]
             nodes = [pid for pid in children(process.pid) if b"job" in command(pid).split(b"\0")]
             began = time.monotonic()
             os.kill(nodes[0] if who == "node" else process.pid, signal.SIGKILL)
