@@ -102,12 +102,21 @@ class Tensor:
         return replace(self, kept=kept)
 
 
-PARTS = (".left", ".right", ".sparse")
+PARTS = (".left", ".right", ".sparse", ".first", ".second")
 
 
 def module_of(name: str) -> str:
     """The module that a stored matrix is of: its own name, or that of the matrix whose factor it is."""
     return next((name.removesuffix(part) for part in PARTS if name.endswith(part)), name)
+
+
+def rest_of(tensor: Tensor, bits: int, group: int) -> Tensor:
+    """A matrix or vector beside the encoder, in codes of so many bits or in fp16; 32 bits leave both."""
+    if bits == 32:
+        return tensor
+    if tensor.rows == 1:
+        return replace(tensor, bits=16)
+    return replace(tensor, levels=LEVELS[bits], group=min(group, tensor.cols))
 
 
 class Closed(BaseModel):
@@ -143,6 +152,7 @@ class Method(Closed):
     reads_units: ClassVar[bool] = False  # `each` of this step names linears that read heads or neurons
     profiled_after: ClassVar[bool] = False  # what the plan decides is measured on the model that this step leaves
     needs_training: ClassVar[bool] = False  # this step acts, or may act, during the next training phase
+    follows: ClassVar[str] = ""  # the mechanism of the same family whose trained weights this step changes
 
     @classmethod
     def name(cls) -> str:
@@ -168,6 +178,10 @@ class Method(Closed):
     def card(cls) -> str:
         """The module docstring: what, source, when it helps, when it does not."""
         return inspect.getdoc(inspect.getmodule(cls)) or ""
+
+    def objection(self, _before: Sequence[Method]) -> str | None:
+        """What, of the steps before it, this step cannot come after; None where it can."""
+        return None
 
     def acts_in_training(self) -> bool:
         """Whether this step, as it is set, acts during the next training phase."""

@@ -126,6 +126,7 @@ class Build:
     `masks` maps a parameter's name to a boolean tensor of its shape: False entries are zero and are not stored.
     `values` maps a parameter's name to what its entries may be, where they are stored in fewer bits.
     `left` maps a linear's name to the (rows, columns) of it that are left, where a structure step removed some.
+    `latent` maps a parameter's name to what was trained beside its values, where these moved with it.
     `continued`: it began as a student that was trained before, not as the teacher.
     """
 
@@ -135,6 +136,7 @@ class Build:
     masks: dict[str, torch.Tensor] = field(default_factory=dict)
     values: dict[str, Values] = field(default_factory=dict)
     left: dict[str, tuple[torch.Tensor | None, torch.Tensor | None]] = field(default_factory=dict)
+    latent: dict[str, torch.Tensor] = field(default_factory=dict)
     continued: bool = False
 
     @property

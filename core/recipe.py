@@ -167,6 +167,8 @@ class Recipe(Closed):
             if acting and step.family() == "quantize":
                 named = f"steps.{index} ({step.name()}) cannot follow {acting.name()}"
                 raise ValueError(f"{named}, which acts during the next training: put a training between the two")
+            if (wrong := step.objection(before)) is not None:
+                raise ValueError(f"steps.{index} ({step.name()}) {wrong}")
             acting = step if step.acts_in_training() else acting
             for earlier in before:
                 if earlier.name() == step.name() or FAMILIES.index(earlier.family()) > FAMILIES.index(step.family()):
@@ -174,7 +176,7 @@ class Recipe(Closed):
                     raise ValueError(
                         f"steps.{index} ({step.name()}) cannot come after {earlier.name()}: each once, in order {order}"
                     )
-                if earlier.family() == step.family() in ONCE:
+                if earlier.family() == step.family() in ONCE and step.follows != earlier.name():
                     named = f"steps.{index} ({step.name()}) cannot follow {earlier.name()}"
                     raise ValueError(f"{named}: one step of {step.family()} a recipe")
                 if earlier.sparse and step.family() == "prune":

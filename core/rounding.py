@@ -11,10 +11,10 @@ from torch.utils.hooks import RemovableHandle
 
 from core.calibrate import Moments
 from core.grid import Grid, Half, fit, whole
+from core.moving import Moving
 from core.phase import Build, Hook, Phase
 from core.surgeon import Judged, Surgeon, inverse_root, sweep
-from core.surgery import LowRankEmbedding, round_inputs, rows_of
-from core.ternarize import Ternary
+from core.surgery import LowRankEmbedding, SumEmbedding, round_inputs, rows_of
 
 
 @torch.no_grad()
@@ -98,7 +98,7 @@ def settle(build: Build) -> None:
 def values_of_weights(build: Build) -> None:
     """Values that moved in a training, as they were when these weights were put on them."""
     for name, values in build.values.items():
-        if isinstance(values, Ternary):
+        if isinstance(values, Moving):
             build.values[name] = values.like(build.model.get_parameter(name).detach())
 
 
@@ -155,7 +155,7 @@ class StraightThrough(Hook):
     def _refit(self, name: str, parameter: nn.Parameter) -> None:
         """Values that move with what is trained."""
         values = self.build.values[name]
-        if isinstance(values, Ternary):
+        if isinstance(values, Moving):
             importance = self._importance(parameter) if values.loss_aware else None
             self.build.values[name] = values.refit(parameter, importance)
 
@@ -168,6 +168,8 @@ class StraightThrough(Hook):
     def end(self) -> None:
         for handle in self._handles:
             handle.remove()
+        moving = [name for name, values in self.build.values.items() if isinstance(values, Moving)]
+        self.build.latent = {name: self.latent[name] for name in moving}
         settle(self.build)
 
     def tensors(self) -> dict[str, torch.Tensor]:
@@ -193,4 +195,6 @@ def _looked_up(module: nn.Module) -> tuple[str, ...]:
     """Parameters of a module of which it reads single rows, by number."""
     if isinstance(module, nn.Embedding):
         return ("weight",)
+    if isinstance(module, SumEmbedding):
+        return ("first", "second")
     return ("left", "sparse") if isinstance(module, LowRankEmbedding) else ()

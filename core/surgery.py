@@ -110,6 +110,48 @@ class LowRankEmbedding(nn.Module):
 LowRank = LowRankLinear | LowRankEmbedding
 
 
+class SumLinear(nn.Module):
+    """y = x (first + second)ᵀ + bias, both (out, in)."""
+
+    def __init__(self, first: torch.Tensor, second: torch.Tensor, bias: torch.Tensor | None) -> None:
+        super().__init__()
+        self.first, self.second = nn.Parameter(first), nn.Parameter(second)
+        self.bias = None if bias is None else nn.Parameter(bias.detach().clone())
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        # One product, not two; a runtime folds the sum when it loads.
+        return F.linear(x, self.first + self.second, self.bias)
+
+
+class SumEmbedding(nn.Module):
+    """Rows of first plus rows of second, both (rows, width). row: as in `SharedRows`, or None."""
+
+    row: torch.Tensor | None
+
+    def __init__(self, first: torch.Tensor, second: torch.Tensor, row: torch.Tensor | None = None) -> None:
+        super().__init__()
+        self.register_buffer("row", row)
+        self.first, self.second = nn.Parameter(first), nn.Parameter(second)
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        places = rows_of(self, ids)
+        return F.embedding(places, self.first) + F.embedding(places, self.second)
+
+
+Sum = SumLinear | SumEmbedding
+
+
+def split_in_two(model: nn.Module, name: str, first: torch.Tensor, second: torch.Tensor) -> None:
+    """Replace the linear or embedding called `name` by one whose weight is a sum of two. A linear keeps its bias."""
+    old = model.get_submodule(name)
+    if isinstance(old, nn.Embedding):
+        _put(model, name, SumEmbedding(first, second, getattr(old, "row", None)))
+    elif isinstance(old, nn.Linear) and not getattr(old, "dynamic", False):
+        _put(model, name, SumLinear(first, second, old.bias))
+    else:
+        raise RecipeInvalid(f"{name} is a {type(old).__name__}: only a dense linear or embedding is split in two")
+
+
 def round_inputs(model: nn.Module, name: str) -> None:
     """Have the linear called `name`, dense or two factors, take inputs of 8 bits. Its parameters stay the objects."""
     old = model.get_submodule(name)

@@ -5,7 +5,7 @@ Three ways to choose a and which entries are zero, for a row or a whole matrix w
 - `twn`: zero up to 0.7 of the mean |w|, a the mean of the other |w| (Li and Liu 2016, arXiv 1605.04711).
 - `exact`: the least sum of d (w - value)². Whatever a is, the best value of an entry is zero up to a / 2; so the
   entries that are not zero are the k largest |w| for some k, and a sort tries every k.
-- `alternate`: for an a, which entries are zero; for these, a; once (Hou and Kwok 2018, arXiv 1802.08635, in the form of
+- one alternation: for an a, which entries are zero; for these, a (Hou and Kwok 2018, arXiv 1802.08635, in the form of
   TernaryBERT, Zhang et al. 2020, arXiv 2009.12812, with d the root of Adam's second moment). Never a step back, and
   cheap enough to be made after each step of a training.
 """
@@ -13,11 +13,11 @@ Three ways to choose a and which entries are zero, for a row or a whole matrix w
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, Self
 
 import torch
 
-from core.grid import Grid, representable
+from core.moving import Moving
 
 Form = Literal["twn", "exact"]
 LEVELS = (-1.0, 0.0, 1.0)
@@ -25,22 +25,17 @@ TWN = 0.7
 
 
 @dataclass(frozen=True)
-class Ternary(Grid):
-    """A grid of three levels. cut: (rows, 1), up to which an entry is zero.
-
-    form: how `refit` finds both. shared: one scale for all rows. loss_aware: `refit` wants to be told importance.
-    """
+class Ternary(Moving):
+    """A grid of three levels. cut: (rows, 1), up to which an entry is zero. form: how `refit` finds both."""
 
     cut: torch.Tensor
     form: Form
-    shared: bool
-    loss_aware: bool = False
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """All that it is, by field."""
         return {**super().tensors(), "cut": self.cut}
 
-    def rows(self, chosen: torch.Tensor) -> Ternary:
+    def rows(self, chosen: torch.Tensor) -> Self:
         """The grid of these rows alone."""
         return replace(self, scales=self.scales[chosen], cut=self.cut[chosen])
 
@@ -48,35 +43,25 @@ class Ternary(Grid):
         """Each entry's value, by `cut`; one that has a value already keeps it."""
         return weight.sign() * (weight.abs() > self.cut) * self.scales
 
-    def refit(self, weight: torch.Tensor, importance: torch.Tensor | None = None) -> Ternary:
-        """The grid after the weights have moved to these.
-
-        Args:
-            importance: d, of the shape of `weight`; every entry counts alike where None.
-        """
-        size, flat = weight.abs(), self._flat
+    def refit(self, weight: torch.Tensor, importance: torch.Tensor | None = None) -> Self:
+        """By the rule of `form`; of "exact" one alternation."""
+        size = self.flat(weight.abs())
         if self.form == "twn":
-            return self._with(*twn(flat(size)))
-        counted = (flat(size) > flat(self.cut.expand_as(size))).float()
+            return self._with(*twn(size))
+        counted = (size > self.flat(self.cut.expand_as(weight))).float()
         if importance is not None:
-            counted = counted * flat(importance)
+            counted = counted * self.flat(importance)
         mass = counted.sum(dim=1, keepdim=True)
-        found = (counted * flat(size)).sum(dim=1, keepdim=True) / mass.clamp(min=torch.finfo(mass.dtype).tiny)
+        found = (counted * size).sum(dim=1, keepdim=True) / mass.clamp(min=torch.finfo(mass.dtype).tiny)
         scale = torch.where(mass > 0, found, self.scales[: len(mass)])
         return self._with(scale, scale / 2)
 
-    def like(self, rounded: torch.Tensor) -> Ternary:
-        """The grid that these weights, rounded before, are on; a row of zeros keeps its scale."""
-        largest = rounded.abs().amax(dim=1, keepdim=True)
-        scale = torch.where(largest > 0, largest, self.scales)
-        return replace(self, scales=scale, cut=scale / 2)
+    def scaled(self, scale: torch.Tensor) -> Self:
+        """The same with other scales, and each cut half of its scale."""
+        return self._with(scale, scale / 2)
 
-    def _flat(self, weight: torch.Tensor) -> torch.Tensor:
-        return weight.reshape(1, -1) if self.shared else weight
-
-    def _with(self, scale: torch.Tensor, cut: torch.Tensor) -> Ternary:
-        rows = len(self.scales)
-        return replace(self, scales=representable(scale.expand(rows, 1)), cut=cut.expand(rows, 1).contiguous())
+    def _with(self, scale: torch.Tensor, cut: torch.Tensor) -> Self:
+        return replace(super().scaled(scale), cut=cut.expand(len(self.scales), 1).contiguous())
 
 
 def ternary(weight: torch.Tensor, form: Form, *, shared: bool, loss_aware: bool = False) -> Ternary:
@@ -86,11 +71,11 @@ def ternary(weight: torch.Tensor, form: Form, *, shared: bool, loss_aware: bool 
         weight: (rows, columns) fp32.
         shared: one scale for all rows, else one for each.
     """
-    flat = weight.abs().reshape(1, -1) if shared else weight.abs()
-    scale, cut = twn(flat) if form == "twn" else exact(flat)
+    size = weight.abs().reshape(1, -1) if shared else weight.abs()
+    scale, cut = twn(size) if form == "twn" else exact(size)
     blank = torch.zeros(len(weight), 1, device=weight.device)
     levels = torch.tensor(LEVELS, device=weight.device)
-    begun = Ternary(levels, blank, weight.shape[1], blank, form, shared, loss_aware and form == "exact")
+    begun = Ternary(levels, blank, weight.shape[1], shared, loss_aware and form == "exact", blank, form)
     return begun._with(scale, cut)
 
 

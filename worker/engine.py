@@ -163,7 +163,7 @@ def _inspect(spec: dict[str, Any], send: Send) -> dict[str, Any]:
 def _sent(spec: dict[str, Any]) -> int:
     """Bytes of all files of an inspection."""
     files = [*Path(spec["model"]).iterdir(), *(path for role in ROLES if (path := _path(spec, role)) is not None)]
-    return sum(file.stat().st_size for file in files)
+    return sum(file.stat().st_size for file in files if file.is_file())  # which is not there, reading it will say
 
 
 def _path(spec: dict[str, Any], role: str) -> Path | None:

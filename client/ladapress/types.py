@@ -74,6 +74,26 @@ class AuditList(BaseModel):
     last_id: str | None
 
 
+class Binary(BaseModel):
+    method: Literal["binary"] = "binary"
+    scale: Literal["row", "matrix"] = "row"
+    """
+    What of a linear shares one value a.
+    """
+    rest_bits: Literal[8, 32] = 8
+    """
+    Of other matrices, vectors then being fp16; 32 leaves both.
+    """
+    rest_group: Annotated[int, Field(ge=8, le=65536)] = 64
+    """
+    Columns that share a scale, of other matrices.
+    """
+
+
+class BinarySplit(BaseModel):
+    method: Literal["binary_split"] = "binary_split"
+
+
 class ClassChange(BaseModel):
     """
     One class on eval: rows that are of it, and the share of them that teacher and student find.
@@ -1765,6 +1785,8 @@ class Recipe(BaseModel):
                 | WeightedSvd
                 | Magnitude
                 | Obs
+                | Binary
+                | BinarySplit
                 | Gptq
                 | Int8
                 | Ternary

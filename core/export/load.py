@@ -9,8 +9,8 @@ left (`only_bias`), which modules are skipped (`no_attention`, `handed_on`), how
 (`heads`), which layers are two factors (`low_rank`), which of those have a sparse part added to the product
 (`plus_sparse`), which weights are one bit an entry plus the survivors (`packed`, entry i in bit i % 8 of byte i // 8),
 which are fp16 (`half`), codes of a few levels (`coded`) or int8 with a scale a row (`whole`), which linears round their
-inputs to 8 bits (`dynamic`), and which names share one weight (`tied`). Anything missing, unexpected, of another size,
-or not of the sum that was written is an error: a weight is never made up.
+inputs to 8 bits (`dynamic`), which weights are a sum of two (`sum`), and which names share one weight (`tied`).
+Anything missing, unexpected, of another size or checksum than was written is an error: a weight is never made up.
 """
 
 import inspect
@@ -130,6 +130,33 @@ class LowRankEmbedding(nn.Module):
         return rows if self.sparse is None else rows + nn.functional.embedding(ids, self.sparse)
 
 
+class SumLinear(nn.Module):
+    """y = x (first + second)ᵀ + bias."""
+
+    def __init__(self, old: nn.Linear) -> None:
+        super().__init__()
+        self.first, self.second = old.weight, nn.Parameter(torch.empty_like(old.weight))
+        self.bias = old.bias
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return nn.functional.linear(x, self.first + self.second, self.bias)
+
+
+class SumEmbedding(nn.Module):
+    """Rows of first plus rows of second. row: as in SharedRows, or none."""
+
+    row: torch.Tensor | None
+
+    def __init__(self, old: nn.Embedding) -> None:
+        super().__init__()
+        self.register_buffer("row", getattr(old, "row", None))
+        self.first, self.second = old.weight, nn.Parameter(torch.empty_like(old.weight))
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        ids = ids if self.row is None else self.row[ids].long()
+        return nn.functional.embedding(ids, self.first) + nn.functional.embedding(ids, self.second)
+
+
 def unpack(name: str, bitmap: torch.Tensor, values: torch.Tensor, shape: list[int]) -> torch.Tensor:
     """The dense tensor of `shape`, zero where the bitmap has no bit."""
     bits = ((bitmap[:, None] >> torch.arange(8, dtype=torch.uint8)) & 1).flatten().bool()
@@ -201,6 +228,17 @@ def put_factors(model: nn.Module, name: str, rank: int, plus_sparse: bool) -> No
         raise TypeError(f"structure.json: {name} is neither a linear nor an embedding")
 
 
+def put_sum(model: nn.Module, name: str) -> None:
+    """A sum of two in the place of a module's weight."""
+    old = model.get_submodule(name)
+    if isinstance(old, nn.Embedding):
+        model.set_submodule(name, SumEmbedding(old))
+    elif isinstance(old, nn.Linear):
+        model.set_submodule(name, SumLinear(old))
+    else:
+        raise TypeError(f"structure.json: {name} is neither a linear nor an embedding")
+
+
 def round_inputs(model: nn.Module, name: str) -> None:
     """Have a linear, dense or two factors, take inputs of 8 bits."""
     old = model.get_submodule(name)
@@ -238,8 +276,8 @@ def load(folder: str | Path) -> nn.Module:
     """The model in evaluation mode, fp32, on the CPU. Raises with the name of whatever does not fit."""
     folder = Path(folder)
     structure = json.loads((folder / "structure.json").read_text(encoding="utf-8"))
-    if structure["format"] != 8:
-        raise ValueError(f"structure.json: format {structure['format']}; this file reads 8")
+    if structure["format"] != 9:
+        raise ValueError(f"structure.json: format {structure['format']}; this file reads 9")
     if zlib.crc32((folder / "weights.safetensors").read_bytes()) != structure["crc32"]:
         raise ValueError("weights.safetensors is not the file that was written: its checksum differs")
     config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
@@ -250,6 +288,8 @@ def load(folder: str | Path) -> nn.Module:
     reshape(model, structure)
     for name, rank in structure["low_rank"].items():
         put_factors(model, name, rank, name in structure["plus_sparse"])
+    for name in structure["sum"]:
+        put_sum(model, name)
     for name in structure["dynamic"]:
         round_inputs(model, name)
     try:

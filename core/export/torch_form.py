@@ -23,9 +23,19 @@ from core.export.weights import Stored, collect
 from core.family import FAMILIES
 from core.grid import Values
 from core.pooling import Pooling
-from core.surgery import HandedOn, LowRankEmbedding, LowRankLinear, NoAttention, OnlyBias, SharedRows, rounding_inputs
+from core.surgery import (
+    HandedOn,
+    LowRankEmbedding,
+    LowRankLinear,
+    NoAttention,
+    OnlyBias,
+    SharedRows,
+    SumEmbedding,
+    SumLinear,
+    rounding_inputs,
+)
 
-FORMAT, WEIGHTS = 8, "weights.safetensors"
+FORMAT, WEIGHTS = 9, "weights.safetensors"
 LOADER = Path(__file__).with_name("load.py")
 
 
@@ -46,7 +56,9 @@ def write(
         if isinstance(module, LowRankLinear | LowRankEmbedding)
     }
     plus_sparse = [name for name in low_rank if model.get_submodule(name).sparse is not None]
-    shapes = _shapes(model)
+    shapes = _shapes(model) | {
+        "sum": [name for name, module in model.named_modules() if isinstance(module, SumLinear | SumEmbedding)]
+    }
     if low_rank or any(shapes.values()) or stored.arrays():
         _write_packed(model, stored, {"low_rank": low_rank, "plus_sparse": plus_sparse, **shapes}, folder)
     else:
@@ -91,19 +103,21 @@ def _rows(model: nn.Module) -> dict[str, int]:
     """How many rows the embeddings have whose tokens share them."""
     found = {}
     for name, module in model.named_modules():
-        if isinstance(module, LowRankEmbedding | SharedRows) and module.row is not None:
-            found[name] = len(module.left if isinstance(module, LowRankEmbedding) else module.weight)
+        if isinstance(module, LowRankEmbedding | SharedRows | SumEmbedding) and module.row is not None:
+            found[name] = len(next(module.parameters(recurse=False)))
     return found
 
 
 def _shape(model: nn.Module, name: str) -> list[int] | None:
-    """(out, in) of a linear, dense or two factors; None where it is skipped."""
+    """(out, in) of a linear, dense, two factors or a sum; None where it is skipped."""
     try:
         module = model.get_submodule(name)
     except AttributeError:
         return None  # within a module that is skipped
     if isinstance(module, LowRankLinear):
         return [len(module.left), module.right.shape[1]]
+    if isinstance(module, SumLinear):
+        return [*module.first.shape]
     return [*module.weight.shape] if isinstance(module, nn.Linear) else None
 
 

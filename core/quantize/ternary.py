@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from core.method import LEVELS, Method, Tensor
+from core.method import LEVELS, Method, Tensor, rest_of
 
 if TYPE_CHECKING:
     from core.phase import Build, Phase
@@ -50,13 +50,10 @@ class Ternary(Method):
         if tensor.kind != "fixed":
             integer = self.inputs == "int8" and tensor.kind == "linear"
             return replace(tensor, levels=THREE, group=tensor.cols, integer=integer)
-        if self.rest_bits == 32:
-            return tensor
-        if tensor.rows == 1:
-            return replace(tensor, bits=16)
-        return replace(tensor, levels=LEVELS[self.rest_bits], group=min(self.rest_group, tensor.cols))
+        return rest_of(tensor, self.rest_bits, self.rest_group)
 
     def compile(self, build: Build) -> Iterable[Phase]:
+        from core.masking import prunable
         from core.rounding import round_rest
         from core.surgery import round_inputs
         from core.ternarize import ternary
@@ -64,12 +61,9 @@ class Ternary(Method):
         for module in build.compressible():
             if self.inputs == "int8" and module != build.family.embedding:
                 round_inputs(build.model, module)
-            for part, parameter in build.model.get_submodule(module).named_parameters(recurse=False):
-                if parameter.dim() == 2:
-                    shared = self.scale == "matrix" and module != build.family.embedding
-                    build.values[f"{module}.{part}"] = ternary(
-                        parameter.detach(), self.form, shared=shared, loss_aware=self.loss_aware
-                    )
+        for name, parameter in prunable(build).items():
+            shared = self.scale == "matrix" and not name.startswith(f"{build.family.embedding}.")
+            build.values[name] = ternary(parameter.detach(), self.form, shared=shared, loss_aware=self.loss_aware)
         if self.rest_bits != 32:
             round_rest(build, lambda _: LEVELS[self.rest_bits], self.rest_group)
         return ()

@@ -41,6 +41,9 @@ STEPS: dict[str, dict[str, object]] = {
     "low_rank_sparse": {"keep": 0.5, **CALIBRATED},
     "magnitude": {"keep": 0.4},
     "obs": {"keep": 0.4, **CALIBRATED},
+    "ternary": {},
+    "binary": {},
+    "binary_split": {},
     "gptq": {"bits": 4, "group": 16, **CALIBRATED},
     "int8": {"group": 16, **CALIBRATED},
 }
@@ -147,7 +150,10 @@ def test_factors_of_full_rank_change_nothing(name: str, loaded: Loaded, build: B
 def test_every_method_acts_trains_and_takes_the_planned_bytes(
     name: str, method: str, build: Build, loaded: Loaded, shape: ModelShape
 ) -> None:
-    steps = [{"method": method, **STEPS[method]}, {"method": "distill", "epochs": 1, "batch_size": 32}]
+    training = {"method": "distill", "epochs": 1, "batch_size": 32}
+    first = METHODS[method].follows
+    before = [{"method": first, **STEPS[first]}, training] if first else []
+    steps = [*before, {"method": method, **STEPS[method]}, training]
     recipe = Recipe.model_validate({"steps": steps})
     for step in recipe.steps:
         for phase in step.compile(build):

@@ -37,6 +37,12 @@ RECIPES: dict[str, Sequence[dict[str, object]]] = {
         {"method": "ternary"},
         {**TRAINING, "patience": 50, "look_every": 0.2},
     ),
+    "three values split into two of two": (
+        {"method": "ternary"},
+        TRAINING,
+        {"method": "binary_split"},
+        TRAINING,
+    ),
     "ranks that depend on trained weights": (TRAINING, {**SVD, "ranks": "pooled"}, TRAINING),
 }
 TWICE = RECIPES["pruning in the second of two trainings"]

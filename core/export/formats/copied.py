@@ -8,14 +8,15 @@ from dataclasses import replace
 import torch
 from torch import nn
 
+from core.method import PARTS
 from core.phase import Build
-from core.surgery import LowRankLinear, rounding_inputs
+from core.surgery import LowRankLinear, SumLinear, rounding_inputs
 
 
 @torch.no_grad()
 def copied(build: Build, *, rounding: bool) -> Build:
-    """`build` with a model of its own. A linear of two factors and a sparse part is their sum in it: a runtime that
-    folds nothing would add them up at every call.
+    """`build` with a model of its own. A linear whose weight is a sum is one matrix in it: a runtime that folds
+    nothing would add it up at every call.
 
     Args:
         rounding: linears that round their inputs go on doing so; else they take them as they come.
@@ -23,17 +24,26 @@ def copied(build: Build, *, rounding: bool) -> Build:
     model = copy.deepcopy(build.model).cpu().eval()
     masks, values = dict(build.masks), dict(build.values)
     for name, module in [*model.named_modules()]:
-        if isinstance(module, LowRankLinear) and module.sparse is not None and not module.dynamic:
-            weight = module.left @ module.right + module.sparse
-            summed = nn.Linear(weight.shape[1], weight.shape[0], module.bias is not None, device="meta")
+        if (weight := _summed(module)) is not None:
+            bias: nn.Parameter | None = module.bias  # of a linear
+            summed = nn.Linear(weight.shape[1], weight.shape[0], bias is not None, device="meta")
             summed.weight = nn.Parameter(weight)
-            if module.bias is not None:
-                summed.bias = module.bias
+            if bias is not None:
+                summed.bias = bias
             model.set_submodule(name, summed.eval())
-            for part in ("left", "right", "sparse"):
-                masks.pop(f"{name}.{part}", None)
-                values.pop(f"{name}.{part}", None)
+            for part in PARTS:
+                masks.pop(f"{name}{part}", None)
+                values.pop(f"{name}{part}", None)
     if not rounding:
         for module in rounding_inputs(model).values():
             module.dynamic = False  # type: ignore[assignment]
     return replace(build, model=model, hooks=[], masks=masks, values=values)
+
+
+def _summed(module: nn.Module) -> torch.Tensor | None:
+    """The weight of a linear that is a sum."""
+    if isinstance(module, SumLinear):
+        return module.first + module.second
+    if isinstance(module, LowRankLinear) and module.sparse is not None and not module.dynamic:
+        return module.left @ module.right + module.sparse
+    return None
