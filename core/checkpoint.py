@@ -31,6 +31,7 @@ from safetensors.torch import load_file, save_file
 
 from core.data import digest
 from core.grid import Grid
+from core.memory import out_of_memory
 from core.phase import Build, Phase
 from core.report import Plan, Try
 
@@ -210,7 +211,9 @@ class Keeper:
         shutil.rmtree(beside, ignore_errors=True)  # of an attempt that died here
         try:
             self._write(beside, phase, build, optimizers, done)
-        except (OSError, SafetensorError) as error:
+        except (OSError, SafetensorError, RuntimeError, MemoryError) as error:
+            if isinstance(error, RuntimeError | MemoryError) and not out_of_memory(error):
+                raise
             shutil.rmtree(beside, ignore_errors=True)
             return str(error)
         kept = beside.rename(folder / beside.name.removeprefix("."))

@@ -18,7 +18,6 @@ FIXED_S = 45.0  # exports and verifications (core.cost)
 PROCESS_BYTES, LOADED_BYTES = 900_000_000, 400_000_000  # with what exports take; torch and Transformers as loaded
 # Teacher 4 bytes a parameter; student, its gradient and two moments of AdamW 16.
 PARAMETER_BYTES = 20
-UNTRAINED_BYTES = 8
 # Activations of a layer in fp32: bytes a token of width h and a heads at s tokens, 2 x (34 h + 5 a s). Attention of one
 # kernel keeps no a s: that term is there only where maps are compared (seen on all-MiniLM, 8 x 512 tokens: 570 MB, by
 # this 642 MB; with maps 2,463 and 2,152). Source: Korthikanti et al. 2022, arXiv 2205.05198, equation 1, in fp16.
@@ -71,14 +70,14 @@ def row_bytes(layers: int, hidden: int, tokens: int, *, heads: int = 0) -> int:
     return tokens * layers * (PER_WIDTH * hidden + PER_HEAD * heads * tokens)
 
 
-def least_bytes(shape: ModelShape, *, trained: bool, host: bool) -> int:
-    """What a job holds however small its batches are: the models and what an optimizer keeps.
+def least_bytes(shape: ModelShape, trained: int, *, host: bool) -> int:
+    """What a job holds however small its batches are: the teacher, and a copy of it or what an optimizer keeps.
 
     Args:
-        trained: whether its recipe trains.
+        trained: parameters of its smallest student, where its recipes train.
         host: the libraries themselves count, too.
     """
-    held = (PARAMETER_BYTES if trained else UNTRAINED_BYTES) * shape.parameters
+    held = 4 * shape.parameters + max(4 * shape.parameters, (PARAMETER_BYTES - 4) * trained)
     return held + (LOADED_BYTES if host else 0)
 
 

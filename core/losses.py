@@ -127,10 +127,14 @@ class ScoreTap:
         self._handles += [module.register_forward_pre_hook(self._begin, with_kwargs=True) for module in self._turning]
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         # Left in place, the hooks would keep the activations of every later forward, evaluation included.
         for handle in self._handles:
             handle.remove()
+        if kind is not None:  # a forward that was broken off: the next one is another's
+            self.queries.clear()
+            self.keys.clear()
+            self._turns = ()
 
     def _begin(self, _module: nn.Module, _inputs: Any, named: Mapping[str, Any]) -> None:
         self._turns = named[self._rotary]
@@ -192,16 +196,16 @@ class Distillation:
         self.relative, self.maps = relative, maps
         self.likelihood = likelihood or Likelihood()
         self.recorded = None if weights["attention"] else recorded
+        self.layers = family.layers
         depths = [int(getattr(model.config, family.layers)) for model in (student, teacher)]
         self.pairs = layer_pairs(depths[0], depths[1], layer_map)
         self.taps = [ScoreTap(model, family) for model in (student, teacher)] if weights["attention"] else []
 
     def step(self, batch: Mapping[str, torch.Tensor], backward: Backward) -> Metrics:
         parts = self.parts.of(batch)
-        answers = [self._theirs(part) for part in parts]
         logged: dict[str, float] = {}
-        for part, theirs, share in zip(parts, answers, self._shares(parts, answers), strict=True):
-            terms = self._terms(part, theirs, share)
+        for part, share in zip(parts, self._shares(parts), strict=True):
+            terms = self._terms(part, self._theirs(part), share)
             loss = torch.stack([self.weights[name] * term for name, term in terms.items()]).sum()
             backward(loss)
             for name, term in {"loss": loss, **terms}.items():
@@ -239,18 +243,24 @@ class Distillation:
         return Answers(logits_of(out), out.hidden_states if want_hidden else (), projected)
 
     @torch.no_grad()
-    def _shares(self, parts: Sequence[Batch], answers: Sequence[Answers]) -> list[Share]:
-        """What the sums of each part are of those of all, so that the parts' means add up to the batch's."""
+    def _shares(self, parts: Sequence[Batch]) -> list[Share]:
+        """What the sums of each part are of those of all, so that the parts' means add up to the batch's.
+
+        Of several parts the teacher's answers are asked for twice: those of all would not get smaller with the parts.
+        """
         if len(parts) == 1:
-            return [Share(energy=[1.0] * len(answers[0].hidden))]
+            return [Share(energy=[1.0] * (1 + int(getattr(self.teacher.config, self.layers))))]
         valid = [part["attention_mask"].to(torch.float32) for part in parts]
         choices = _shared([self.likelihood.chooses(each) for each in valid])
         tokens = _shared([each.sum() for each in valid])
         pairs = _shared([each.sum(dim=1).square().sum() for each in valid])
-        of_layers = [
-            _shared([energy(state, mask[:, :, None]) for state, mask in zip(states, valid, strict=True)])
-            for states in zip(*(each.hidden for each in answers), strict=True)
-        ]
+        of_layers: list[list[torch.Tensor]] = []
+        if self.weights["hidden"] and self.relative:
+            of_parts = [
+                [energy(state, mask[:, :, None]) for state in self._theirs(part).hidden]
+                for part, mask in zip(parts, valid, strict=True)
+            ]
+            of_layers = [_shared(sums) for sums in zip(*of_parts, strict=True)]
         energies = zip(*of_layers, strict=True) if of_layers else [()] * len(parts)
         return [Share(*each) for each in zip(choices, tokens, pairs, energies, strict=True)]
 

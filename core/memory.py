@@ -33,6 +33,12 @@ def out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _SAID)
 
 
+def says_out_of_memory(words: str) -> bool:
+    """The same of the last words of a process."""
+    found = words.lower()
+    return "memoryerror" in found or "memory allocation" in found or any(said in found for said in _SAID)
+
+
 def machine_bytes(groups: Path = _GROUPS, own: Path = Path("/proc/self/cgroup")) -> int:
     """The memory of the machine, or of the container, if that is less.
 
@@ -77,12 +83,20 @@ def free_bytes(device: torch.device) -> int:
     """What this process may still take there. Of the host: of `host_bytes` what it does not hold itself, so that a
     job runs the same way whatever runs beside it."""
     if device.type != "cuda":
-        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-        return max(0, host_bytes() - pages * os.sysconf("SC_PAGE_SIZE"))
+        return max(0, host_bytes() - _held_bytes())
     import torch  # noqa: PLC0415 - inspections do without
 
     unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     return int(torch.cuda.mem_get_info(device)[0]) + unused
+
+
+def _held_bytes() -> int:
+    """Of memory, by this process alone; files that it maps, as recorded answers, the kernel takes away when it must."""
+    try:
+        _, resident, shared = Path("/proc/self/statm").read_text(encoding="ascii").split()[:3]
+    except OSError:  # not Linux
+        return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return (int(resident) - int(shared)) * os.sysconf("SC_PAGE_SIZE")
 
 
 def by_halves(

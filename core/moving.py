@@ -8,7 +8,7 @@ from typing import Self
 
 import torch
 
-from core.grid import Grid, representable
+from core.grid import SMALLEST, Grid, representable
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,9 @@ class Moving(Grid, ABC):
         """
 
     def like(self, rounded: torch.Tensor) -> Self:
-        """The grid that these weights, rounded before, are on; a row of zeros keeps its scale."""
+        """The grid that these weights, rounded before, are on; a row of zeros gets the scale of another."""
         largest = rounded.abs().amax(dim=1, keepdim=True)
-        return self.scaled(torch.where(largest > 0, largest, self.scales))
+        return self.scaled(torch.where(largest > 0, largest, largest.amax().clamp(min=SMALLEST)))
 
     def scaled(self, scale: torch.Tensor) -> Self:
         """The same with other scales, (rows, 1) or (1, 1)."""

@@ -24,25 +24,27 @@ SPARED = 0.9  # of what is free: the rest is for what no formula counts
 
 
 class Parts:
-    """rows: at most so many together; None is all."""
+    """tokens: at most so many together, padding counted, or one row; None is all of a batch."""
 
-    def __init__(self, rows: int | None = None) -> None:
-        self.rows = rows
-        self._tried = 0
+    def __init__(self, tokens: int | None = None) -> None:
+        self.tokens = tokens
+        self._tried = (0, 0)
 
     def of(self, batch: Mapping[str, torch.Tensor]) -> list[Batch]:
         """The batch itself, or parts of about equal numbers of rows, each as wide as its own longest row."""
-        count = len(batch["input_ids"])
-        pieces = -(-count // min(count, self.rows or count))
-        self._tried = -(-count // pieces)
+        count, width = batch["input_ids"].shape
+        rows = count if self.tokens is None else min(count, max(1, self.tokens // width))
+        pieces = -(-count // rows)
+        self._tried = (-(-count // pieces), width)
         return [dict(batch)] if pieces == 1 else [_trimmed(batch, rows) for rows in _spread(count, pieces)]
 
     def halve(self) -> int | None:
-        """Make parts smaller than those of the last batch. Rows that now go together; None where it was one."""
-        if self._tried <= 1:
+        """Make parts smaller than those of the last batch. Tokens that now go together; None where it was one row."""
+        rows, width = self._tried
+        if rows <= 1:
             return None
-        self.rows = self._tried // 2
-        return self.rows
+        self.tokens = rows * width // 2
+        return self.tokens
 
 
 def _spread(count: int, pieces: int) -> list[slice]:
@@ -66,9 +68,11 @@ def parts_for(build: Build, text: Split, batch_size: int, *, maps: bool) -> tupl
     longest = max(map(len, text.ids))
     row = row_bytes(layers, hidden, longest, heads=2 * heads if maps else 0)
     trained = TRAINED_BYTES * sum(parameter.numel() for parameter in build.model.parameters())
-    free = int(SPARED * (free_bytes(build.device) - trained))
-    fit = max(1, free // row)
-    if fit >= batch_size:
+    free = max(0, int(SPARED * (free_bytes(build.device) - trained)))
+    fit = free * longest // row
+    if fit >= batch_size * longest:
         return Parts(), []
-    detail = f"{fit} of {batch_size} rows run together: one of {longest} tokens takes {row:,} bytes, {free:,} are free"
-    return Parts(fit), [("batch_in_parts", detail)]
+    tokens = 1 << max(fit, 1).bit_length() - 1  # a power of two: the next attempt most likely finds the same
+    takes = batch_size * row
+    detail = f"{tokens} tokens run together: {batch_size} rows of {longest} take {takes:,} bytes, {free:,} are free"
+    return Parts(tokens), [("batch_in_parts", detail)]

@@ -32,7 +32,7 @@ class Objective(Protocol):
         ...
 
     def halve(self) -> int | None:
-        """Memory ran out in `step`: from now on take fewer rows together. How many; None where it can be no fewer."""
+        """Memory ran out in `step`: from now on take fewer tokens together. How many; None where it can be no fewer."""
         ...
 
 

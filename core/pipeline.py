@@ -34,7 +34,7 @@ from core.measure import hardware
 from core.memory import free_bytes, host_bytes
 from core.model import Loaded, load
 from core.outputs import Output, check_outputs
-from core.plan import ModelShape, check_ladder, fill
+from core.plan import ModelShape, check_ladder, fill, size_of
 from core.point import Yardstick
 from core.profile import Profile
 from core.progress import Meter, Progress, Silent, peak_bytes
@@ -151,7 +151,7 @@ def compress(
         shape, labels = shape_of(model, task)
         check_metric(metric := metric or shape.of.metrics[0], shape.of, len(labels))
         steps = [Step(fill(recipe, each, shape), each) for each in targets]
-        _check_memory(shape, recipe, where)
+        _check_memory(shape, steps, where)
         roles = _read(data, labels, seed, shape.of)
         loaded = load(model, shape.task)
     folders = _fresh(out, len(steps))
@@ -232,9 +232,11 @@ def _check_request(seed: int, device: str) -> None:
         raise RequestInvalid("device is 'cuda', and there is none here; legal: cpu, auto", param="/resources/device")
 
 
-def _check_memory(shape: ModelShape, recipe: Recipe, device: torch.device) -> None:
+def _check_memory(shape: ModelShape, steps: Sequence[Step], device: torch.device) -> None:
     """Whether there is room for the models at all. What a step takes on top is cut to what is left (`core.parts`)."""
-    needed = least_bytes(shape, trained=recipe.trained, host=device.type == "cpu")
+    students = [size_of(one.recipe, shape).parameters for one in steps if not one.recipe.open_for(one.target)]
+    trained = min(students, default=0) if all(one.recipe.trained for one in steps) else 0
+    needed = least_bytes(shape, trained, host=device.type == "cpu")
     has = free_bytes(device) if device.type == "cuda" else host_bytes()
     if needed > has:
         raise OutOfMemory(

@@ -98,7 +98,7 @@ def settle(build: Build) -> None:
 def values_of_weights(build: Build) -> None:
     """Values that moved in a training, as they were when these weights were put on them."""
     for name, values in build.values.items():
-        if isinstance(values, Moving):
+        if isinstance(values, Moving) and name not in tables(build):  # those of a table stay
             build.values[name] = values.like(build.model.get_parameter(name).detach())
 
 
@@ -120,12 +120,7 @@ class StraightThrough(Hook):
     def __init__(self, build: Build) -> None:
         self.build = build
         self.latent: dict[str, torch.Tensor] = {}
-        self._tables = {
-            f"{path}.{part}": module
-            for path, module in build.model.named_modules()
-            for part in _looked_up(module)
-            if f"{path}.{part}" in build.values
-        }
+        self._tables = tables(build)
         self._handles: list[RemovableHandle] = []
         self._optimizers: Sequence[torch.optim.Optimizer] = ()
 
@@ -189,6 +184,16 @@ class StraightThrough(Hook):
         if name in self.build.masks:
             rounded = rounded * self.build.masks[name][rows]
         self.build.model.get_parameter(name)[rows] = rounded
+
+
+def tables(build: Build) -> dict[str, nn.Module]:
+    """Parameters on values of which single rows are read, and their modules."""
+    return {
+        f"{path}.{part}": module
+        for path, module in build.model.named_modules()
+        for part in _looked_up(module)
+        if f"{path}.{part}" in build.values
+    }
 
 
 def _looked_up(module: nn.Module) -> tuple[str, ...]:

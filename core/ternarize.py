@@ -17,6 +17,7 @@ from typing import Literal, Self
 
 import torch
 
+from core.grid import SMALLEST
 from core.moving import Moving
 
 Form = Literal["twn", "exact"]
@@ -61,6 +62,7 @@ class Ternary(Moving):
         return self._with(scale, scale / 2)
 
     def _with(self, scale: torch.Tensor, cut: torch.Tensor) -> Self:
+        cut = torch.where(scale < SMALLEST, SMALLEST / 2, cut)  # the scale is that, and small weights are not to grow
         return replace(super().scaled(scale), cut=cut.expand(len(self.scales), 1).contiguous())
 
 

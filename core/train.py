@@ -63,12 +63,14 @@ def _step(
             for optimizer in optimizers:
                 hook.reshape(optimizer)
     while (metrics := _gradient(phase, batch, optimizers, accelerator)) is None:
-        rows = phase.objective.halve()
-        if rows is None:
+        tokens = phase.objective.halve()
+        if tokens is None:
             raise OutOfMemory(f"phase {phase.name}: there is not even memory for a training step of one row")
         # Only here, where the exception is gone, nothing holds the tensors of the step that failed.
         free_cache()
-        meter.warning("batch_in_parts", f"phase {phase.name}, {fraction:.0%}: memory ran out; {rows} rows run together")
+        meter.warning(
+            "batch_in_parts", f"phase {phase.name}, {fraction:.0%}: memory ran out; {tokens} tokens run together"
+        )
     if not all(math.isfinite(value) for value in metrics.values()):  # before it reaches weights, or grids
         raise TrainingDiverged(f"phase {phase.name}, {fraction:.0%}: {metrics}; lower the learning rate")
     if phase.clip_norm is not None:

@@ -20,9 +20,9 @@ HERE = Path(__file__).parent
 def main() -> None:
     """Ask for every lock; print what was found."""
     accepted = exceptions(tomllib.loads((HERE / "audit-exceptions.toml").read_text(encoding="utf-8")))
-    audited: dict[str, Any] = {}
+    audited: dict[tuple[str, str], Any] = {}
     for lock in sorted((HERE / "requirements").glob("*.txt")):
-        audited |= {one["name"]: one for one in ask(lock)}
+        audited |= {(one["name"], one.get("version", "")): one for one in ask(lock)}
     lines, failed = verdict([*audited.values()], accepted)
     print(*lines, sep="\n")
     sys.exit(failed)

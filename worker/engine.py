@@ -32,6 +32,7 @@ def warm(kind: Kind) -> list[str]:
     if kind == "compress":
         torch = import_module("torch")
         import_module("core.pipeline")
+        torch.ones(1 << 16).exp()  # threads start before memory is limited: their stacks count
         return ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
     for name in ("pyarrow.parquet", "tokenizers", "core.inspect"):
         import_module(name)

@@ -150,7 +150,7 @@ def limit(
     Args:
         cpu_s: CPU seconds beyond those already used. Then SIGXCPU, a second later SIGKILL.
         memory_bytes: address space of the whole process; allocation beyond it fails.
-        data_bytes: the same of what it has allocated; files that it maps do not count.
+        data_bytes: the same of what it has allocated; shared memory and files that it maps to read do not count.
         file_bytes: largest file it may write.
         files: open descriptors.
     """
@@ -164,7 +164,9 @@ def limit(
         (resource.RLIMIT_NOFILE, files),
     ):
         if value is not None:
-            resource.setrlimit(kind, (value, value))
+            hard = resource.getrlimit(kind)[1]
+            least = value if hard == resource.RLIM_INFINITY else min(value, hard)
+            resource.setrlimit(kind, (least, least))
 
 
 @contextmanager

@@ -20,7 +20,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from core.errors import VerificationFailed
+from core.errors import OutOfMemory, VerificationFailed
+from core.memory import says_out_of_memory
 from core.outputs import FORMATS, Output
 from core.report import Parity
 from core.verify.closure import ONNX, TORCH, Closure, closure
@@ -93,7 +94,8 @@ def run_isolated(
         if done.returncode != 0 or not out.exists():
             words = done.stderr.decode("utf-8", "replace").strip()[-TAIL:]
             logger.error("%s ended with %d:\n%s", script.name, done.returncode, words)
-            raise VerificationFailed(f"{script.stem}: the process ended with {done.returncode}: {_last(words)}")
+            last = f"{script.stem}: the process ended with {done.returncode}: {_last(words)}"
+            raise OutOfMemory(last) if says_out_of_memory(words) else VerificationFailed(last)
         with np.load(out, allow_pickle=False) as arrays:
             return dict(arrays)
 

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -19,6 +20,7 @@ from core.data import Data, Rows
 from core.errors import OutOfMemory
 from core.likelihood import Likelihood
 from core.losses import Distillation
+from core.memory import free_bytes
 from core.model import load
 from core.parts import Parts, parts_for
 from core.phase import Backward, Metrics, Phase
@@ -41,10 +43,10 @@ def batch() -> dict[str, torch.Tensor]:
     return {"input_ids": ids * mask, "attention_mask": mask, "token_type_ids": torch.zeros_like(ids)}
 
 
-@pytest.mark.parametrize("rows", [1, 2, 3, 4])
+@pytest.mark.parametrize("tokens", [1, 9, 18, 27, 36])
 @pytest.mark.parametrize("more", [{"relative": True, "maps": True}, {"relative": False, "maps": False}])
 def test_parts_give_the_gradient_and_the_figures_of_the_whole_batch(
-    teacher: Path, rows: int, more: dict[str, Any]
+    teacher: Path, tokens: int, more: dict[str, Any]
 ) -> None:
     """Of every term, though rows differ in length and energy."""
     loaded = load(teacher)
@@ -64,7 +66,7 @@ def test_parts_give_the_gradient_and_the_figures_of_the_whole_batch(
         ]
 
     whole, gradients = run(Parts())
-    found, others = run(Parts(rows))
+    found, others = run(Parts(tokens))
     assert found == pytest.approx(whole, rel=1e-4)
     for ours, theirs in zip(others, gradients, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-5)
@@ -87,12 +89,13 @@ def test_shares_of_choices_add_up_for_every_task(task: str, rows: int, seed: int
     torch.testing.assert_close(total, whole)
 
 
-@given(st.integers(1, 40), st.integers(1, 50))
-def test_parts_hold_every_row_once_and_none_is_larger_than_asked(count: int, rows: int) -> None:
+@given(st.integers(1, 40), st.integers(1, 150))
+def test_parts_hold_every_row_once_and_none_is_larger_than_asked(count: int, tokens: int) -> None:
+    """But for a row that is longer alone."""
     ids = torch.arange(count * 3).reshape(count, 3)
-    found = Parts(rows).of({"input_ids": ids, "attention_mask": torch.ones_like(ids)})
+    found = Parts(tokens).of({"input_ids": ids, "attention_mask": torch.ones_like(ids)})
     assert torch.equal(torch.cat([part["input_ids"] for part in found]), ids)
-    assert max(len(part["input_ids"]) for part in found) <= rows
+    assert max(part["input_ids"].numel() for part in found) <= max(tokens, 3)
 
 
 def test_halves_end_at_one_row() -> None:
@@ -117,10 +120,10 @@ def test_what_is_free_decides_how_many_rows_run_together(teacher: Path, monkeypa
     for free in (0, 10**6, 4 * 10**6, 10**9):
         monkeypatch.setattr("core.parts.free_bytes", lambda _device, free=free: free)
         parts, told = parts_for(build, build.shared.train, 32, maps=False)
-        assert bool(told) == (parts.rows is not None)
-        seen.append(parts.rows or 32)
+        assert bool(told) == (parts.tokens is not None)
+        seen.append(parts.tokens or 2**20)
     assert seen == sorted(seen)
-    assert (seen[0], seen[-1]) == (1, 32)
+    assert (seen[0], seen[-1]) == (1, 2**20)
     assert len({*seen}) > 2
 
 
@@ -128,7 +131,7 @@ def test_a_model_that_has_no_room_is_refused_with_the_numbers(
     teacher: Path, rows: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Before anything is computed."""
-    monkeypatch.setattr("core.pipeline.host_bytes", lambda: 400_000_000)
+    monkeypatch.setattr("core.pipeline.host_bytes", lambda: 400_000_000)  # the libraries alone
     recipe = PRESETS["ladabert-3"].recipe
     with pytest.raises(OutOfMemory, match=r"needs at least 40\d,\d{3},\d{3} bytes of memory, cpu has 400,000,000"):
         compress(
@@ -170,7 +173,7 @@ phase = Phase(
 )
 meter = Meter(Silent())
 train(phase, meter, device=torch.device("cpu"))
-print(objective.parts.rows, len(meter.warnings), meter.warnings[-1])
+print(objective.parts.tokens, len(meter.warnings), meter.warnings[-1])
 """
 
 
@@ -187,10 +190,41 @@ def test_a_step_that_runs_out_of_memory_is_done_in_parts(tmp_path: Path) -> None
     folder = tiny.write_model(tmp_path / "model", layers=4, hidden=64)
     ran = starve(folder, 100 << 20)
     assert ran.returncode == 0, ran.stderr[-2_000:]
-    rows, warnings, said = ran.stdout.strip().split(maxsplit=2)
-    assert 1 < int(rows) < 128
-    assert f"memory ran out; {rows} rows run together" in said
-    assert int(warnings) == (128 // int(rows)).bit_length() - 1
+    tokens, warnings, said = ran.stdout.strip().split(maxsplit=2)
+    assert 64 < int(tokens) < 128 * 64
+    assert f"memory ran out; {tokens} tokens run together" in said
+    assert int(warnings) == (128 * 64 // int(tokens)).bit_length() - 1
+
+
+@pytest.mark.parametrize("side", ["student", "teacher"])
+def test_a_step_that_breaks_off_where_attention_is_followed_is_done_in_parts(teacher: Path, side: str) -> None:
+    """What the broken-off forward has left of queries and keys is nobody's."""
+    loaded = load(teacher)
+    models = {"teacher": loaded.model.requires_grad_(False)}
+    models["student"] = copy.deepcopy(loaded.model).requires_grad_(True)
+    objective = Distillation(
+        models["student"], models["teacher"], loaded.family, temperature=1.0, layer_map="identity",
+        weights={"logits": 1.0, "hidden": 1.0, "attention": 1.0},
+    )  # fmt: skip
+    whole = objective.step(batch(), torch.Tensor.backward)
+
+    def run_out(*_: object) -> None:
+        handle.remove()
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    handle = models[side].get_submodule("bert.encoder.layer.1.output").register_forward_pre_hook(run_out)
+    with pytest.raises(torch.OutOfMemoryError):
+        objective.step(batch(), torch.Tensor.backward)
+    assert objective.halve() == 5 * 9 // 2
+    assert objective.step(batch(), torch.Tensor.backward) == pytest.approx(whole, rel=1e-4, abs=1e-6)
+
+
+def test_mapped_files_count_as_free(tmp_path: Path) -> None:
+    """Recorded answers are mapped, and may be larger than the memory."""
+    before = free_bytes(CPU)
+    mapped = np.lib.format.open_memmap(tmp_path / "answers.npy", mode="w+", dtype=np.uint8, shape=(256 << 20,))
+    mapped[:] = 1
+    assert before - free_bytes(CPU) < 64 << 20
 
 
 class Greedy:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from core.recipe import Recipe
 from core.rounding import StraightThrough
 from core.shared import Shared
 from core.ternarize import Ternary, exact, ternary, twn
+from tests.methods.conftest import text
 from tests.methods.test_gptq import TRAINING, compiled
 from tests.methods.test_int8 import prove
 from tests.methods.test_weighted_svd import logits_error
@@ -129,6 +131,17 @@ def test_both_forms_are_the_student(shared: Shared, teacher: Path, tmp_path: Pat
     assert products == (linears if step.get("inputs") == "int8" else 0)
 
 
+def test_the_best_weights_seen_keep_the_values_that_they_were_on(shared: Shared, teacher: Path) -> None:
+    """Also of words that `select` does not ask for, and where the best were not the last."""
+    looked = replace(shared, select=text(teacher, 40, seed=3), _made={})
+    unsteady = {**TRAINING, "epochs": 3, "learning_rate": 0.02, "patience": 1, "look_every": 0.1}
+    build = compiled(looked, {"method": "ternary"}, unsteady)
+    table = f"{build.family.embedding}.weight"
+    begun = ternary(build.teacher.get_parameter(table).detach(), "exact", shared=False)
+    assert torch.equal(build.values[table].scales, begun.scales)  # type: ignore[union-attr]
+    collect(build.model, build.masks, build.values)  # refuses what is not on its values
+
+
 def test_training_moves_the_values(shared: Shared) -> None:
     """Of a linear; not of the word embedding, of which a step sees few rows."""
     begun = shared.student()
@@ -179,6 +192,12 @@ def test_training_makes_of_three_values_what_rounding_cannot(shared: Shared) -> 
         parameter = nearest.model.get_parameter(name)
         parameter.data.copy_(grid.quick(parameter.detach()))
     assert trained < 0.5 * logits_error(nearest, shared)
+
+
+def test_integer_products_of_a_sum_are_refused() -> None:
+    steps = [{"method": "low_rank_sparse", "keep": 0.5}, {"method": "ternary", "inputs": "int8"}, TRAINING]
+    with pytest.raises(ValidationError, match="leave out low_rank_sparse"):
+        Recipe.model_validate({"steps": steps})
 
 
 def test_without_a_training_it_is_refused() -> None:
