@@ -44,8 +44,14 @@ def create_model(
     return model
 
 
-def declared_file(s: Session, scope: Scope, model_id: str, path: str) -> ModelFile:
+def declared_file(
+    s: Session, scope: Scope, model_id: str, path: str, *, size: int | None = None, sha256: str | None = None
+) -> ModelFile:
     """What was declared about a file, to know its limits before its bytes are read.
+
+    Args:
+        size, sha256: of what is sent, as far as it is known. A model that is ready takes a file that it has once more:
+            the answer to the first time may have been lost.
 
     Raises:
         Refused: not_found (model, or a file that was not declared), model_complete.
@@ -54,7 +60,8 @@ def declared_file(s: Session, scope: Scope, model_id: str, path: str) -> ModelFi
     file = s.scalars(scoped(ModelFile, scope).where(ModelFile.model_id == model_id, ModelFile.path == path)).first()
     if file is None:
         raise refuse("not_found", "the model declares no file of this name", param="/path")
-    if model.status == "ready":
+    again = size == file.size and sha256 in (None, file.sha256)
+    if model.status == "ready" and not again:
         raise refuse("model_complete", "the model is ready; its files do not change any more", param="/path")
     return file
 
@@ -71,13 +78,14 @@ def file_limits(
     Raises:
         Refused: not_found, model_complete, size_mismatch, quota_used_up.
     """
-    file = declared_file(s, scope, model_id, path)
+    file = declared_file(s, scope, model_id, path, size=announced)
     quotas.foresee_bytes(s, scope, 0 if file.present else file.size or announced or 0)
     others = sum(one.size or 0 for one in model_files(s, scope, model_id) if one.path != path)
     if file.size is not None:
         if announced is not None and announced != file.size:
             raise refuse("size_mismatch", f"{path}: {announced} bytes are sent; {file.size} were declared")
-        return file.size, file.sha256
+        done = get(s, scope, Model, model_id).status == "ready"  # then other bytes are refused for that
+        return file.size, None if done else file.sha256
     return max(0, max_bytes - others), file.sha256
 
 
@@ -91,7 +99,7 @@ def file_arrived(s: Session, scope: Scope, model_id: str, path: str, blob: Blob,
         Refused: not_found, model_complete, size_mismatch, sha256_mismatch, payload_too_large, quota_used_up.
     """
     model = get(s, scope, Model, model_id, lock=True)
-    file = declared_file(s, scope, model_id, path)
+    file = declared_file(s, scope, model_id, path, size=blob.size, sha256=blob.sha256)
     # What arrived once may be replaced by what was announced, and only by that.
     if file.size is not None and file.size != blob.size:
         raise refuse("size_mismatch", f"{blob.size} bytes were sent; {file.size} were announced", param="/path")

@@ -6,8 +6,8 @@ begins with, and of each sum four values are then free where there were three. T
 a byte: with half of the heads and neurons removed before (`structured`), one bit for each entry of the teacher. After
 loading a sum is one matrix.
 
-Better than `binary`, which has to find its way down from the teacher at once. Needs `ternary` and a training before
-it, and a training after it.
+Better than `binary`, which has to find its way down from the teacher at once. It saves no byte itself, and does not go
+without `ternary` and a training before it, and a training after it.
 """
 
 from __future__ import annotations

@@ -129,7 +129,14 @@ def test_what_was_declared_of_a_model_holds(client: TestClient) -> None:
     problem(create(client, b"abd", **same), 422, "sha256_mismatch")
     path = made(client, b"abc", **same)
     assert client.put(f"/v1/models/{model}/files/vocab.txt", content=b"abc").status_code == 200
-    problem(patch(client, path, 0, b"abc"), 409, "model_complete")
+    assert patch(client, path, 0, b"abc").status_code == 204  # as it is there already
+
+
+def test_a_model_that_is_ready_takes_no_other_bytes(client: TestClient) -> None:
+    model = declare(client, {"path": "vocab.txt"})
+    path = made(client, b"abcd", purpose="model_file", filename="", model=model, path="vocab.txt")
+    assert client.put(f"/v1/models/{model}/files/vocab.txt", content=b"abc").status_code == 200
+    problem(patch(client, path, 0, b"abcd"), 409, "model_complete")
     problem(client.get(path), 404)
 
 

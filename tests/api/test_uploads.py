@@ -71,6 +71,8 @@ def test_a_model_is_ready_when_its_last_file_has_come(client: TestClient, settin
     assert stored == {hashlib.sha256(content).hexdigest(): content for content in (b"{}", SAFETENSORS)}
     assert {file["sha256"] for file in last["files"]} == set(stored)
     problem(put(client, made["id"], "config.json", b"[]"), 409, "model_complete")
+    problem(put(client, made["id"], "config.json", b"[1]"), 409, "model_complete")
+    assert put(client, made["id"], "config.json", b"{}").json() == last  # whose answer had been lost
 
 
 @pytest.mark.parametrize(

@@ -105,7 +105,8 @@ def test_every_method_keeps_every_fixed_entry_and_adds_none(name: str) -> None:
     after = step.stored(before)
     fixed = [[(t.name, t.kept) for t in each if t.kind == "fixed" and t.counted] for each in (before, after)]
     assert fixed[0] == fixed[1]
-    assert sum(t.kept for t in after if t.counted) <= sum(t.kept for t in before)
+    if not method.follows:  # which may double the entries that another left, and halves their bits
+        assert sum(t.kept for t in after if t.counted) <= sum(t.kept for t in before)
 
 
 def test_a_pattern_names_every_matrix_that_it_matches_and_a_name_of_its_own_comes_first() -> None:
