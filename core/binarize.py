@@ -30,9 +30,7 @@ class Binary(Moving):
         """The mean size of the entries, as they count."""
         size = self.flat(weight.abs())
         counted = torch.ones_like(size) if importance is None else self.flat(importance)
-        mass = counted.sum(dim=1, keepdim=True)
-        found = (counted * size).sum(dim=1, keepdim=True) / mass.clamp(min=torch.finfo(mass.dtype).tiny)
-        return self.scaled(torch.where(mass > 0, found, self.scales[: len(mass)]))
+        return self.scaled(self.mean(size, counted))
 
 
 def binary(weight: torch.Tensor, *, shared: bool) -> Binary:

@@ -35,6 +35,12 @@ class Moving(Grid, ABC):
         """The same with other scales, (rows, 1) or (1, 1)."""
         return replace(self, scales=representable(scale.expand(len(self.scales), 1)))
 
+    def mean(self, size: torch.Tensor, counted: torch.Tensor) -> torch.Tensor:
+        """Of each row of `flat` the mean of what counts, as much as it counts; the scale of now where nothing does."""
+        mass = counted.sum(dim=1, keepdim=True)
+        found = (counted * size).sum(dim=1, keepdim=True) / mass.clamp(min=torch.finfo(mass.dtype).tiny)
+        return torch.where(mass > 0, found, self.scales[: len(mass)])
+
     def flat(self, weight: torch.Tensor) -> torch.Tensor:
         """`weight` with a row for each scale."""
         return weight.reshape(1, -1) if self.shared else weight

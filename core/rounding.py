@@ -97,8 +97,9 @@ def settle(build: Build) -> None:
 
 def values_of_weights(build: Build) -> None:
     """Values that moved in a training, as they were when these weights were put on them."""
+    stay = tables(build)
     for name, values in build.values.items():
-        if isinstance(values, Moving) and name not in tables(build):  # those of a table stay
+        if isinstance(values, Moving) and name not in stay:
             build.values[name] = values.like(build.model.get_parameter(name).detach())
 
 

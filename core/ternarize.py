@@ -52,10 +52,7 @@ class Ternary(Moving):
         counted = (size > self.flat(self.cut.expand_as(weight))).float()
         if importance is not None:
             counted = counted * self.flat(importance)
-        mass = counted.sum(dim=1, keepdim=True)
-        found = (counted * size).sum(dim=1, keepdim=True) / mass.clamp(min=torch.finfo(mass.dtype).tiny)
-        scale = torch.where(mass > 0, found, self.scales[: len(mass)])
-        return self._with(scale, scale / 2)
+        return self.scaled(self.mean(size, counted))
 
     def scaled(self, scale: torch.Tensor) -> Self:
         """The same with other scales, and each cut half of its scale."""

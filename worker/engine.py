@@ -20,7 +20,6 @@ from worker import sandbox
 
 logger = logging.getLogger(__name__)
 Kind = Literal["compress", "inspect"]
-ROLES = ("train", "eval", "select", "unlabelled")
 # What reading may take of memory: so much, and so many times the bytes that were sent. A small file takes no gigabyte.
 ROOM_BYTES, GROWTH = 256 << 20, 64
 Send = Callable[[dict[str, Any]], None]
@@ -163,7 +162,7 @@ def _inspect(spec: dict[str, Any], send: Send) -> dict[str, Any]:
 
 def _sent(spec: dict[str, Any]) -> int:
     """Bytes of all files of an inspection."""
-    files = [*Path(spec["model"]).iterdir(), *(path for role in ROLES if (path := _path(spec, role)) is not None)]
+    files = [*Path(spec["model"]).iterdir(), *_data(spec).roles().values()]
     return sum(file.stat().st_size for file in files if file.is_file())  # which is not there, reading it will say
 
 
