@@ -11,8 +11,11 @@ STARTED := $(shell date +%s)
 FIND_LINKS = UV_FIND_LINKS="$${UV_FIND_LINKS:-$$PIP_FIND_LINKS}"
 BACKEND = $$([ -n "$$UV_FIND_LINKS$$PIP_FIND_LINKS" ] || echo --torch-backend $(TORCH_BACKEND))
 
+# Where Python is told to write no bytecode, every process compiles torch and the rest anew: 25 CPU-seconds a start for 9.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := setup
-.PHONY: setup demo demo-celery up test test-long chaos fuzz check audit bench constraints clean
+.PHONY: setup demo demo-celery up test test-long chaos soak fuzz check audit bench constraints clean
 
 setup: $(STAMP) ## the environment in .venv; a second run is instant
 
@@ -41,6 +44,9 @@ test-long: $(STAMP) ## what takes minutes a test
 
 chaos: $(STAMP) ## a thousand jobs while workers, Redis and PostgreSQL are killed; LADAPRESS_CHAOS_SEED repeats a run
 	$(BIN)/pytest -m chaos -v -s tests/chaos
+
+soak: $(STAMP) ## five thousand jobs with few faults, some two hours; LADAPRESS_SOAK_JOBS says how many
+	$(BIN)/pytest -m soak -v -s tests/chaos
 
 fuzz: $(STAMP) ## ten thousand new requests against each database; LADAPRESS_FUZZ_SEED repeats a run
 	$(BIN)/pytest -m fuzz -v -s tests/fuzz
