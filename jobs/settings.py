@@ -148,7 +148,7 @@ class Settings(BaseSettings):
     )
     hint_after_s: Seconds = Field(30, description="A waiting job is announced again after this time.")
     poll_s: Seconds = Field(15, description="Pause between two looks of an idle worker at the table.")
-    max_attempts: int = Field(3, ge=1, le=3, description="Starts of one job that may be lost before it fails.")
+    max_attempts: int = Field(3, ge=1, le=20, description="Starts of one job that may be lost before it fails.")
     device_slots: int = Field(1, ge=1, le=64, description="Jobs that one worker runs at once.")
     threads: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1, description="Threads of one child.")
     checkpoint_s: Seconds = Field(120, description="Pause between two checkpoints of a running job.")

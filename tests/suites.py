@@ -77,6 +77,7 @@ SUITES = (
     Suite("browser", 2, ("browser",), alone=True),  # Playwright leaves an event loop running in its process
     Suite("http and database", 5, ("corpus", "jobs", "client", "api", "test_ephemeral.py")),
 )
+SHORT = "not long and not fuzz and not chaos and not soak"  # what `make test` runs
 REST = Suite("start and wait", 1, ())  # what the joint run took beyond its tests
 
 
@@ -98,7 +99,7 @@ def main(arguments: list[str]) -> int:
     start = options.since
     for together in (*([one] for one in chosen if one.alone), [one for one in chosen if not one.alone]):
         if together:
-            outcomes += run(together, start, marker="long" if options.long else "not long and not fuzz and not chaos")
+            outcomes += run(together, start, marker="long" if options.long else SHORT)
             start = time.time()
     print(table(outcomes), flush=True)
     return 0 if outcomes and all(outcome.good for outcome in outcomes) else 1

@@ -25,7 +25,7 @@ COMPOSE, PUSH = ROOT / "docker-compose.yml", ROOT / "docker-compose.push.yml"
 LEFTOVERS = "|".join(["TO" + "DO", "FIX" + "ME", "NotImplemented" + "Error", r"mark\.(skip|xfail)" + r"\b"])
 PLACES = "|".join(["/opt/" + "wheels", "/work/" + "main", "/root" + "/", "pypi" + r"\.org", "deb" + r"\.debian"])
 OUTSIDE_SETTINGS = {"LADAPRESS_URL", "LADAPRESS_API_KEY", "LADAPRESS_TEST_DATABASE_URL", "LADAPRESS_TEST_REDIS_URL"}
-OUTSIDE_SETTINGS |= {"LADAPRESS_CHAOS_SEED", "LADAPRESS_CHAOS_AWAY_S"}
+OUTSIDE_SETTINGS |= {"LADAPRESS_CHAOS_SEED", "LADAPRESS_CHAOS_AWAY_S", "LADAPRESS_SOAK_JOBS"}
 OUTSIDE_SETTINGS |= {"LADAPRESS_FUZZ_SEED", "LADAPRESS_FUZZ_EXAMPLES", "LADAPRESS_FUZZ_IDS"}
 
 

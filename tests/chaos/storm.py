@@ -44,7 +44,7 @@ WISHES: tuple[dict[str, Any], ...] = (
     {"steps": 5, "step_s": 0.05, "spawn": True},
     {"steps": 3, "babble": True},
 )
-MAX_ATTEMPTS = 3
+MAX_ATTEMPTS = 3  # the service's own default
 SUBMITTERS = 3
 PACE_S = 1.0  # before each submit of a submitter
 ROOT = Path(__file__).parents[2]
@@ -76,14 +76,16 @@ class Storm:
 
 
 @contextmanager
-def place(form: str, folder: Path, *, away_s: float = 1.0) -> Iterator[tuple[Settings, dict[str, Any]]]:
+def place(
+    form: str, folder: Path, *, away_s: float = 1.0, attempts: int = MAX_ATTEMPTS
+) -> Iterator[tuple[Settings, dict[str, Any]]]:
     """Settings of a service of its own, and the servers that may be killed, by name.
 
     Forms: "embedded" is SQLite, "celery" PostgreSQL and Redis, "postgresql" that alone.
     """
     fields: dict[str, Any] = {
         **QUICK, "data_dir": folder, "port": ephemeral.free_port(), "rate_limits": False, "inspect_wait_s": 0.01,
-        "max_attempts": MAX_ATTEMPTS,
+        "max_attempts": attempts,
     }  # fmt: skip
     with ExitStack() as stack:
         killed: dict[str, Any] = {}
@@ -110,17 +112,19 @@ def storm(
     unfenced: bool = False,
     doubtful: float = 0.0,
     clocks: Sequence[float] = (0.0,),
+    attempts: int = MAX_ATTEMPTS,
 ) -> Storm:
     """Submit so many jobs while each target of `every_s` is struck about that often, and wait until all have ended.
 
     Targets: a worker is killed, or put to sleep past its lease ("pause"); a server is killed. `broken` of what is
     returned holds every promise that was not kept. `unfenced`: the negative control, see `start.py`. `doubtful`: the
     share of COMMITs, of the API and of workers, that PostgreSQL does not answer. `clocks`: of the
-    workers' machines, see `Crew`.
+    workers' machines, see `Crew`. `attempts`: after so many that were lost a job may end as `worker_lost`; beyond the
+    default none may.
     """
     rng, stop = random.Random(seed), threading.Event()
     with ExitStack() as stack:
-        settings, killed = stack.enter_context(place(form, folder))
+        settings, killed = stack.enter_context(place(form, folder, attempts=attempts))
         made = Storm(Scene(settings))
         environment = {**settings.environment(), "CHAOS_NOTES": str(folder / "notes")}
         environment |= {"CHAOS_UNFENCED": "1"} if unfenced else {}
@@ -141,7 +145,11 @@ def storm(
                 strikes.start()
                 try:
                     post.submit(inputs, jobs)
-                    until(lambda: len(ended(made.scene)) >= jobs, SETTLED_S + jobs, lambda: Counter(states(made.scene)))
+                    until(
+                        lambda: len(ended(made.scene)) >= jobs,
+                        SETTLED_S + 2 * jobs,
+                        lambda: Counter(states(made.scene)),
+                    )
                 finally:
                     stop.set()
                     strikes.join()
@@ -150,7 +158,7 @@ def storm(
             finally:
                 made.seconds = time.monotonic() - began
                 crew.leave()
-        made.broken = wrong(made, jobs)
+        made.broken = wrong(made, jobs, attempts)
         made.silences = silences(made.scene)
         made.scene.db.dispose()
     return made
@@ -235,12 +243,12 @@ class Poster:
                 bodies.append({"model": model, "data": rows, "preset": "ladabert-1", "cache": "bypass"})
             return bodies
 
-    def submit(self, bodies: list[dict[str, Any]], jobs: int) -> None:
-        """All of them, from several threads."""
+    def submit(self, bodies: list[dict[str, Any]], jobs: int, begin: int = 0) -> None:
+        """Those of these numbers, from several threads."""
 
         def work(first: int) -> None:
             with httpx2.Client(base_url=self._url, timeout=20) as client:
-                for number in range(first, jobs, SUBMITTERS):
+                for number in range(begin + first, jobs, SUBMITTERS):
                     time.sleep(PACE_S)  # so that some come while something is away
                     key, body = f"key-{number}", {**bodies[number % len(bodies)], "seed": number}
                     job = self._until_done(client, "POST", "/v1/jobs", json=body, headers={"idempotency-key": key})
@@ -274,7 +282,7 @@ def ended(scene: Scene) -> list[State]:
     return [state for state in states(scene) if state in TERMINAL]
 
 
-def wrong(made: Storm, jobs: int) -> list[str]:
+def wrong(made: Storm, jobs: int, attempts: int = MAX_ATTEMPTS) -> list[str]:
     """Every promise that was broken, in words."""
     scene = made.scene
     with scene.db.readers() as s:
@@ -285,12 +293,12 @@ def wrong(made: Storm, jobs: int) -> list[str]:
     for job, row in rows.items():
         told = [data for kind, data in scene.told(job) if kind == "state"]
         last = [data["state"] for data in told if State(data["state"]) in TERMINAL]
-        lost = row.state is State.FAILED and row.error["code"] == "worker_lost" and row.attempt == MAX_ATTEMPTS
+        lost = (row.error or {}).get("code") == "worker_lost" and row.attempt == MAX_ATTEMPTS == attempts
         if row.state is not State.SUCCEEDED and not lost:
             found.append(f"{job} ended as {row.state} {row.error} after {row.attempt} attempts")
         if last != [row.state.value]:
             found.append(f"{job} ended {len(last)} times: {last}")
-        if row.attempt > MAX_ATTEMPTS:
+        if row.attempt > attempts:
             found.append(f"{job} was tried {row.attempt} times")
         found += artifacts(scene, job, row.state)
         with scene.db.readers() as s:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.storm import storm
+from tests.chaos.storm import MAX_ATTEMPTS, storm
 
 SEED = int(os.environ.get("LADAPRESS_CHAOS_SEED", "1"))
 SMALL = {
@@ -17,12 +17,13 @@ SMALL = {
 SLEEPERS = {"steps": 8, "step_s": 0.1}
 LARGE = {
     "embedded": (1000, {"worker": 5.0}),
-    "celery": (1000, {"worker": 5.0, "redis": 12.0, "postgresql": 20.0}),
+    # A worker that Celery keeps is up again after some ten CPU-seconds: killed faster than that, none would work.
+    "celery": (1000, {"worker": 15.0, "redis": 20.0, "postgresql": 30.0}),
 }
 
 
-def survived(form: str, folder: Path, jobs: int, every_s: dict[str, float]) -> None:
-    made = storm(form, folder, jobs=jobs, every_s=every_s, seed=SEED)
+def survived(form: str, folder: Path, jobs: int, every_s: dict[str, float], attempts: int = MAX_ATTEMPTS) -> None:
+    made = storm(form, folder, jobs=jobs, every_s=every_s, seed=SEED, attempts=attempts)
     print(made.summary())
     assert set(made.kills) == set(every_s)
     assert not made.broken
@@ -67,7 +68,8 @@ def test_machines_whose_clocks_are_an_hour_wrong_take_nothing_from_each_other(fo
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("form", LARGE)
 def test_a_thousand_jobs_outlive_whatever_is_killed(form: str, tmp_path: Path) -> None:
-    survived(form, tmp_path, *LARGE[form])
+    """None may be given up: ten attempts each, and every one has to succeed."""
+    survived(form, tmp_path, *LARGE[form], attempts=10)
 
 
 @pytest.mark.chaos
