@@ -68,7 +68,7 @@ class Training(NamedTuple):
     def timed(self) -> Timed:
         one = self.step
         named = {name: getattr(one, name) for name in ("batch_size", "max_length", "max_rows", "augment_to")}
-        return Timed(**named, live=one.attention > 0, rounded=self.rounded)
+        return Timed(**named, live=one.live, rounded=self.rounded)
 
 
 class Costs(BaseModel):

@@ -1,25 +1,19 @@
-"""The distillation objective: the outputs (`core.likelihood`), hidden states and attention scores, padding left out.
+"""The distillation objective: outputs (`core.likelihood`), hidden states and attention, padding left out.
 
-Attention scores are rebuilt from the outputs of the query and key projections (forward hooks on the names in the
-family's row), so every attention implementation serves and no probability matrix is materialised by the model. They
-are what tokens say of one another: turned by position where the model does so (RoPE), without the terms of a table of
-relative positions (MPNet, DeBERTa), and of all pairs also where a layer looks no further than a window.
+Of attention either the maps that `core.taps` rebuilds, as a KL or as an error of scores before the softmax, or what it
+adds to its input.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
-from fnmatch import fnmatchcase
-from functools import partial
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from torch import nn
 from torch.nn import functional as F
-from torch.utils.hooks import RemovableHandle
 
 from core.batches import Batch, inputs
 from core.errors import RecipeInvalid
@@ -29,6 +23,10 @@ from core.likelihood import Likelihood
 from core.parts import Parts
 from core.phase import Backward, Metrics
 from core.recorded import Answers, Projected, Recorded
+from core.taps import OutputTap, ScoreTap, depth
+
+Pair = tuple[torch.Tensor, torch.Tensor, torch.Tensor | float]
+Attention = Literal["maps", "scores", "outputs"]
 
 
 def layer_pairs(student: int, teacher: int, layer_map: str) -> list[tuple[int, int]]:
@@ -59,6 +57,7 @@ class Share:
     tokens: torch.Tensor | float = 1.0
     pairs: torch.Tensor | float = 1.0
     energy: Sequence[torch.Tensor | float] = ()  # of the teacher's hidden states, by number
+    outputs: Sequence[torch.Tensor | float] = ()  # of what its attention adds, by layer
 
 
 def masked_mse(student: torch.Tensor, teacher: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -89,80 +88,6 @@ def map_kl(student: torch.Tensor, teacher: torch.Tensor, valid: torch.Tensor) ->
     return (per_query * mask).sum() / mask.sum()
 
 
-def turned(x: torch.Tensor, cosines: torch.Tensor, sines: torch.Tensor) -> torch.Tensor:
-    """Q or K (batch, tokens, hidden) turned by position: RoPE (Su et al. 2021, arXiv 2104.09864) on halves of a head.
-
-    Args:
-        cosines, sines: (1 or batch, tokens, d_head).
-    """
-    heads = x.view(*x.shape[:-1], -1, cosines.shape[-1])
-    first, second = heads.chunk(2, dim=-1)
-    return (heads * cosines[:, :, None] + torch.cat([-second, first], dim=-1) * sines[:, :, None]).flatten(2)
-
-
-class ScoreTap:
-    """While entered, collects Q and K of every layer; gives Q K^T / sqrt(d_head), (batch, heads, tokens, tokens)."""
-
-    def __init__(self, model: nn.Module, family: Family) -> None:
-        self.heads = int(getattr(model.config, family.heads))
-        self.queries: dict[str, torch.Tensor] = {}  # by layer's module
-        self.keys: dict[str, torch.Tensor] = {}
-        self._turns: tuple[torch.Tensor, ...] = ()  # cosines and sines of the attention that runs
-        self._handles: list[RemovableHandle] = []
-        self._parts, self._rotary = family.attention.stacked, family.rotary
-        self._tapped = [
-            (module, partial(self._keep, kept, name, place))
-            for name, module in model.named_modules()
-            for place, (pattern, kept) in enumerate(((family.query, self.queries), (family.key, self.keys)))
-            if fnmatchcase(name, pattern)
-        ]
-        self._turning = [
-            module
-            for name, module in model.named_modules()
-            if family.rotary and fnmatchcase(name, family.attention.inside)
-        ]
-
-    def __enter__(self) -> ScoreTap:
-        self._handles = [module.register_forward_hook(keep) for module, keep in self._tapped]
-        self._handles += [module.register_forward_pre_hook(self._begin, with_kwargs=True) for module in self._turning]
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        # Left in place, the hooks would keep the activations of every later forward, evaluation included.
-        for handle in self._handles:
-            handle.remove()
-        if kind is not None:  # a forward that was broken off: the next one is another's
-            self.queries.clear()
-            self.keys.clear()
-            self._turns = ()
-
-    def _begin(self, _module: nn.Module, _inputs: Any, named: Mapping[str, Any]) -> None:
-        self._turns = named[self._rotary]
-
-    def _keep(
-        self, kept: dict[str, torch.Tensor], name: str, place: int, _module: nn.Module, _inputs: Any, out: torch.Tensor
-    ) -> None:
-        if self._parts > 1:
-            out = out.chunk(self._parts, dim=-1)[place]
-        if self._turns:
-            out = turned(out, *self._turns)
-        kept.setdefault(name, out)  # a second call projects the table of positions: the text comes first
-
-    def take(self) -> list[Projected]:
-        """Q and K per layer of the last forward; forgets them."""
-        pairs = list(zip(self.queries.values(), self.keys.values(), strict=True))
-        self.queries.clear()
-        self.keys.clear()
-        return pairs
-
-    def scores(self, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
-        """From (batch, tokens, hidden) twice."""
-        batch, tokens, hidden = query.shape
-        split = (batch, tokens, self.heads, hidden // self.heads)
-        q, k = query.view(split).transpose(1, 2), key.view(split).transpose(1, 2)
-        return q @ k.transpose(-1, -2) / math.sqrt(split[-1])
-
-
 class Distillation:
     """Objective of a distillation phase. Terms of weight zero are not computed.
 
@@ -170,7 +95,7 @@ class Distillation:
         recorded: the teacher's answers on the rows that batches number; asked of the teacher itself where None, or
             where attention is followed.
         relative: hidden states in units of the teacher's energy, layer by layer, so that one weight serves all models.
-        maps: follow attention maps (KL) instead of raw scores (MSE).
+        attention: what of it is followed: maps (KL), scores (MSE), or outputs (as hidden states are).
         likelihood: how outputs are compared.
         parts: which rows of a batch run together; all where None. The gradient is that of the whole batch.
     """
@@ -185,7 +110,7 @@ class Distillation:
         temperature: float,
         layer_map: str,
         relative: bool = False,
-        maps: bool = False,
+        attention: Attention = "scores",
         recorded: Recorded | None = None,
         likelihood: Likelihood | None = None,
         parts: Parts | None = None,
@@ -193,13 +118,15 @@ class Distillation:
         self.parts = parts or Parts()
         self.student, self.teacher = student, teacher
         self.weights, self.temperature = weights, temperature
-        self.relative, self.maps = relative, maps
+        self.relative, self.attention = relative, attention
         self.likelihood = likelihood or Likelihood()
         self.recorded = None if weights["attention"] else recorded
-        self.layers = family.layers
-        depths = [int(getattr(model.config, family.layers)) for model in (student, teacher)]
-        self.pairs = layer_pairs(depths[0], depths[1], layer_map)
-        self.taps = [ScoreTap(model, family) for model in (student, teacher)] if weights["attention"] else []
+        self.depth = depth(teacher, family)
+        self.pairs = layer_pairs(depth(student, family), self.depth, layer_map)
+        both = (student, teacher) if weights["attention"] else ()
+        self.scores = [ScoreTap(model, family) for model in both if attention != "outputs"]
+        self.outputs = [OutputTap(model, family) for model in both if attention == "outputs"]
+        self.taps: list[ScoreTap] | list[OutputTap] = self.scores or self.outputs
 
     def step(self, batch: Mapping[str, torch.Tensor], backward: Backward) -> Metrics:
         parts = self.parts.of(batch)
@@ -227,8 +154,10 @@ class Distillation:
             terms["logits"] = share.choices * self.likelihood.loss(said, theirs.logits, valid, self.temperature)
         if want_hidden:
             terms["hidden"] = self._hidden(ours.hidden_states, theirs.hidden, valid, share)
-        if self.taps:
-            terms["attention"] = self._attention(theirs.projected, valid, share)
+        if self.scores:
+            terms["attention"] = self._scores(theirs.projected, valid, share)
+        if self.outputs:
+            terms["attention"] = self._outputs(theirs.attention, valid, share)
         return terms
 
     @torch.no_grad()
@@ -239,8 +168,9 @@ class Distillation:
             return self.recorded.answers(batch["rows"].tolist(), ids.shape[1], ids.device)
         with self.taps[1] if self.taps else nullcontext():
             out = self.teacher(**inputs(batch), output_hidden_states=want_hidden)
-        projected = self.taps[1].take() if self.taps else ()
-        return Answers(logits_of(out), out.hidden_states if want_hidden else (), projected)
+        projected = self.scores[1].take() if self.scores else ()
+        attention = self.outputs[1].take() if self.outputs else {}
+        return Answers(logits_of(out), out.hidden_states if want_hidden else (), projected, attention)
 
     @torch.no_grad()
     def _shares(self, parts: Sequence[Batch]) -> list[Share]:
@@ -249,43 +179,67 @@ class Distillation:
         Of several parts the teacher's answers are asked for twice: those of all would not get smaller with the parts.
         """
         if len(parts) == 1:
-            return [Share(energy=[1.0] * (1 + int(getattr(self.teacher.config, self.layers))))]
+            return [Share(1.0, 1.0, 1.0, *self._even())]
         valid = [part["attention_mask"].to(torch.float32) for part in parts]
         choices = _shared([self.likelihood.chooses(each) for each in valid])
         tokens = _shared([each.sum() for each in valid])
         pairs = _shared([each.sum(dim=1).square().sum() for each in valid])
-        of_layers: list[list[torch.Tensor]] = []
-        if self.weights["hidden"] and self.relative:
-            of_parts = [
-                [energy(state, mask[:, :, None]) for state in self._theirs(part).hidden]
-                for part, mask in zip(parts, valid, strict=True)
-            ]
-            of_layers = [_shared(sums) for sums in zip(*of_parts, strict=True)]
-        energies = zip(*of_layers, strict=True) if of_layers else [()] * len(parts)
-        return [Share(*each) for each in zip(choices, tokens, pairs, energies, strict=True)]
+        found = [Share(*one, *self._even()) for one in zip(choices, tokens, pairs, strict=True)]
+        if not (self.relative and (self.weights["hidden"] or self.outputs)):
+            return found
+        energies, outputs = [], []
+        for part, mask in zip(parts, valid, strict=True):
+            theirs = self._theirs(part)
+            energies.append([energy(state, mask[:, :, None]) for state in theirs.hidden])
+            outputs.append([energy(theirs.attention[t], mask[:, :, None]) for t in sorted(theirs.attention)])
+        each = zip(found, _shared_by_layer(energies), _shared_by_layer(outputs), strict=True)
+        return [replace(share, energy=energy, outputs=outputs) for share, energy, outputs in each]
+
+    def _even(self) -> tuple[list[float], list[float]]:
+        """Of hidden states and of attention's outputs, where energies do not matter."""
+        return [1.0] * (1 + self.depth), [1.0] * self.depth
 
     def _hidden(
         self, ours: Sequence[torch.Tensor], theirs: Sequence[torch.Tensor], valid: torch.Tensor, share: Share
     ) -> torch.Tensor:
         # Index 0 is the output of the embedding; layer m's output is at m + 1.
         pairs = [(0, 0), *((m + 1, t + 1) for m, t in self.pairs)]
+        return self._errors([(ours[m], theirs[t], share.energy[t]) for m, t in pairs], valid, share)
+
+    def _outputs(self, theirs: Mapping[int, torch.Tensor], valid: torch.Tensor, share: Share) -> torch.Tensor:
+        """Of the layers whose attention both have; of a teacher without one elsewhere there is nothing to follow."""
+        ours = self.outputs[0].take()
+        places = {layer: place for place, layer in enumerate(sorted(theirs))}
+        here = [(m, t) for m, t in self.pairs if m in ours and t in theirs]
+        return self._errors([(ours[m], theirs[t], share.outputs[places[t]]) for m, t in here], valid, share)
+
+    def _errors(self, pairs: Sequence[Pair], valid: torch.Tensor, share: Share) -> torch.Tensor:
+        """Summed over pairs of states, ours and the teacher's, and the share of its energy that these rows have."""
         mask = valid[:, :, None]
         if self.relative:
-            return torch.stack([share.energy[t] * relative_mse(ours[m], theirs[t], mask) for m, t in pairs]).sum()
-        return share.tokens * torch.stack([masked_mse(ours[m], theirs[t], mask) for m, t in pairs]).sum()
+            found = [part * relative_mse(ours, theirs, mask) for ours, theirs, part in pairs]
+        else:
+            found = [share.tokens * masked_mse(ours, theirs, mask) for ours, theirs, _ in pairs]
+        return torch.stack([valid.new_zeros(()), *found]).sum()
 
-    def _attention(self, projected: Sequence[Projected], valid: torch.Tensor, share: Share) -> torch.Tensor:
-        student, teacher = self.taps
+    def _scores(self, projected: Sequence[Projected], valid: torch.Tensor, share: Share) -> torch.Tensor:
+        student, teacher = self.scores
         ours = student.take()
         mask = (valid[:, :, None] * valid[:, None, :])[:, None]  # (batch, 1, tokens, tokens)
         errors = []
         for m, t in self.pairs:
             scores = student.scores(*ours[m]), teacher.scores(*projected[t])
-            errors.append(map_kl(*scores, valid) if self.maps else masked_mse(*scores, mask))
-        return (share.tokens if self.maps else share.pairs) * torch.stack(errors).sum()
+            errors.append(map_kl(*scores, valid) if self.attention == "maps" else masked_mse(*scores, mask))
+        return (share.tokens if self.attention == "maps" else share.pairs) * torch.stack(errors).sum()
 
 
 def _shared(sums: Sequence[torch.Tensor]) -> list[torch.Tensor]:
     """Each over their sum."""
     whole = torch.stack([*sums]).sum()
     return [each / whole for each in sums]
+
+
+def _shared_by_layer(parts: Sequence[Sequence[torch.Tensor]]) -> list[list[torch.Tensor]]:
+    """The same of each layer, by part."""
+    by_layer = [_shared(sums) for sums in zip(*parts, strict=True)]
+    return [[of_parts[place] for of_parts in by_layer] for place in range(len(parts))]

@@ -36,7 +36,7 @@ class Parts:
         rows = count if self.tokens is None else min(count, max(1, self.tokens // width))
         pieces = -(-count // rows)
         self._tried = (-(-count // pieces), width)
-        return [dict(batch)] if pieces == 1 else [_trimmed(batch, rows) for rows in _spread(count, pieces)]
+        return [dict(batch)] if pieces == 1 else [trimmed(batch, rows) for rows in _spread(count, pieces)]
 
     def halve(self) -> int | None:
         """Make parts smaller than those of the last batch. Tokens that now go together; None where it was one row."""
@@ -52,7 +52,8 @@ def _spread(count: int, pieces: int) -> list[slice]:
     return [slice(*pair) for pair in pairwise(edges)]
 
 
-def _trimmed(batch: Mapping[str, torch.Tensor], rows: slice) -> Batch:
+def trimmed(batch: Mapping[str, torch.Tensor], rows: slice | torch.Tensor) -> Batch:
+    """Some rows of a batch, as wide as the longest of them."""
     width = int(batch["attention_mask"][rows].sum(dim=1).max())  # padding is on the right (core.batches)
     return {name: held[rows, :width] if held.dim() > 1 else held[rows] for name, held in batch.items()}
 

@@ -128,6 +128,7 @@ class Build:
     `left` maps a linear's name to the (rows, columns) of it that are left, where a structure step removed some.
     `latent` maps a parameter's name to what was trained beside its values, where these moved with it.
     `continued`: it began as a student that was trained before, not as the teacher.
+    `previous`: the student of the last training, where a later one follows it.
     """
 
     model: nn.Module
@@ -138,6 +139,7 @@ class Build:
     left: dict[str, tuple[torch.Tensor | None, torch.Tensor | None]] = field(default_factory=dict)
     latent: dict[str, torch.Tensor] = field(default_factory=dict)
     continued: bool = False
+    previous: nn.Module | None = None
 
     @property
     def teacher(self) -> nn.Module:

@@ -7,8 +7,8 @@ Hidden states are stored in half precision: a relative error of 5e-4 beside a st
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +31,13 @@ Projected = tuple[torch.Tensor, torch.Tensor]
 @dataclass(frozen=True)
 class Answers:
     """Outputs on one batch: logits (rows, width) or (rows, tokens, width), hidden states (rows, tokens,
-    width) from the embedding up, queries and keys (rows, tokens, width) of each layer where attention is followed."""
+    width) from the embedding up; where attention is followed queries and keys (rows, tokens, width) of each layer, or
+    what its attention adds (rows, tokens, width), by layer."""
 
     logits: torch.Tensor
     hidden: Sequence[torch.Tensor]
     projected: Sequence[Projected] = ()
+    attention: Mapping[int, torch.Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ import torch
 
 from core.batches import FLOAT
 from core.checkpoint import BuiltAnew, Keeper, Place, put, tensors_of
+from core.followed import kept
 from core.hasten import Planned
 from core.phase import Build
 from core.progress import Meter
@@ -201,6 +202,8 @@ def _run(build: Build, recipe: Recipe, meter: Meter, left_s: float | None, keepe
                 if (steps or build.continued) and getattr(step, "continued", False):
                     trained = Trained(recipe, replace(build, model=copy.deepcopy(build.model), left=dict(build.left)))
             left -= step.trains
+            if step.trains and any(getattr(later, "teacher", "") == "previous" for later in recipe.steps[number + 1 :]):
+                build.previous = kept(build.model)
             changed = (step.trains or not step.acts_in_training()) and not behind
             logits = shared.on_select(build.model) if changed else None
         if logits is not None:

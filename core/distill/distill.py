@@ -3,14 +3,18 @@
 Loss = logits * T^2 KL(teacher/T || student/T) + hidden * sum_l E(H_l) + attention * sum_l A_l, with Hinton's
 temperature (2015, arXiv 1503.02531). E is the squared error of hidden states, in units of the teacher's own energy in
 that layer where `relative` (one weight then serves every model), else their plain mean (TinyBERT, Jiao et al. 2020,
-arXiv 1909.10351). A is the KL of attention maps (Kim et al. 2022, arXiv 2211.11014) or TinyBERT's MSE of scores before
-the softmax. `layer_map` "identity" needs as many student as teacher layers; "uniform" pairs student layer m with
-teacher layer m * L_T / L_S. Padding is left out of every term. True labels are not used: the teacher's outputs carry
-more, and students at this length of training do not gain from labels. The teacher's answers are computed once per row
-and read again at every pass and by every point of a ladder, unless attention is followed. Unlabelled text is trained on
-as labelled text is; where rows are scarce, `augment_to` adds copies with some tokens replaced. With `patience` the
-student is looked at on `select`, once pruning is over (never, where the pruning takes the whole training): the best
-weights seen are the result, and training ends early when none better come.
+arXiv 1909.10351). A is the KL of attention maps or, as E, the error of what attention adds to its input (both Kim et
+al. 2022, arXiv 2211.11014), or TinyBERT's MSE of scores before the softmax. `layer_map` "identity" needs as many
+student as teacher layers; "uniform" pairs student layer m with teacher layer m * L_T / L_S. Padding is left out of
+every term. True labels are not used: the teacher's outputs carry more, and students at this length of training do not
+gain from labels. The teacher's answers are computed once per row and read again at every pass and by every point of a
+ladder, unless attention is followed. Unlabelled text is trained on as labelled text is; where rows are scarce,
+`augment_to` adds copies with some tokens replaced. With `patience` the student is looked at on `select`, once pruning
+is over (never, where the pruning takes the whole training): the best weights seen are the result, and training ends
+early when none better come.
+
+With `teacher` "previous" it follows the student of the training before it, a nearer one than the original where bits
+become few in several steps (multi-step distillation, BiT: Liu et al. 2022, arXiv 2205.13016).
 
 With `continued`, a point of a ladder that only loses heads and neurons of the point before it is narrowed from that
 student, and trained for this share of the steps: gradual structured pruning (ZipLM, Kurtic et al. 2023, arXiv
@@ -41,7 +45,12 @@ class Distill(Method):
     hidden: float = Field(10.0, ge=0, le=1000, description="Weight of the hidden-state term.")
     attention: float = Field(0.0, ge=0, le=1000, description="Weight of the attention term.")
     relative: bool = Field(True, description="Hidden states in units of the teacher's energy in each layer.")
-    attention_form: Literal["maps", "scores"] = Field("maps", description="KL of attention maps, or MSE of scores.")
+    attention_form: Literal["maps", "scores", "outputs"] = Field(
+        "maps", description="KL of attention maps, MSE of scores, or error of what attention adds to its input."
+    )
+    teacher: Literal["original", "previous"] = Field(
+        "original", description="Whom it follows: the uploaded model, or what the training before it made."
+    )
     temperature: float = Field(2.0, gt=0, le=100, description="T of the soft-logit term.")
     layer_map: Literal["identity", "uniform"] = Field("identity", description="Which layers are paired.")
     epochs: float = Field(1.0, gt=0, le=1000, description="Passes over the training rows.")
@@ -68,6 +77,11 @@ class Distill(Method):
             raise ValueError("logits, hidden and attention are all 0: at least one must be above 0")
         return self
 
+    @property
+    def live(self) -> bool:
+        """Whether the teacher runs beside the student."""
+        return self.attention > 0 or self.teacher == "previous"
+
     def steps(self, batches: int) -> int:
         """At most, of a text of so many batches."""
         return max(1, self.min_steps, round(self.epochs * batches))
@@ -76,22 +90,25 @@ class Distill(Method):
         import torch
 
         from core.batches import Batches
+        from core.followed import Followed
         from core.losses import Distillation
         from core.parts import parts_for
         from core.phase import Phase, linear_decay
 
         rows = build.shared.text(self.max_rows, self.max_length, self.augment_to)
-        recorded = None if self.attention else build.shared.recorded(rows)
-        parts, told = parts_for(build, rows, self.batch_size, maps=self.attention > 0)
+        followed = build.previous if self.teacher == "previous" else None
+        recorded = None if self.live else build.shared.recorded(rows)
+        maps = self.attention > 0 and self.attention_form != "outputs"
+        parts, told = parts_for(build, rows, self.batch_size, maps=maps)
         objective = Distillation(
             build.model,
-            build.teacher,
+            build.teacher if followed is None else followed,
             build.family,
             weights={"logits": self.logits, "hidden": self.hidden, "attention": self.attention},
             temperature=self.temperature,
             layer_map=self.layer_map,
             relative=self.relative,
-            maps=self.attention_form == "maps",
+            attention=self.attention_form,
             recorded=recorded,
             likelihood=build.shared.likelihood,
             parts=parts,
@@ -115,7 +132,7 @@ class Distill(Method):
             steps=steps,
             # The first step of a warm-up has rate zero: where the warm-up is shorter than a step there is none.
             schedule=linear_decay(self.warmup if self.warmup * steps >= 1 else 0.0),
-            hooks=(*build.take_hooks(), *self._watch(build)),
+            hooks=(*build.take_hooks(), *self._watch(build), *([] if followed is None else [Followed(followed)])),
             form="live teacher" if recorded is None else "recorded teacher",
             told=told,
         )

@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 
 from core.errors import RecipeInvalid
 from core.likelihood import soft_logits
-from core.losses import Distillation, ScoreTap, layer_pairs, map_kl, masked_mse, relative_mse
+from core.losses import Distillation, layer_pairs, map_kl, masked_mse, relative_mse
 from core.model import load
+from core.surgery import narrow
+from core.taps import OutputTap, ScoreTap
 
 WEIGHTS = {"logits": 1.0, "hidden": 1.0, "attention": 1.0}
 
@@ -140,3 +142,31 @@ def test_a_wrong_layer_map_is_refused() -> None:
         layer_pairs(3, 6, "identity")
     with pytest.raises(RecipeInvalid, match="multiple"):
         layer_pairs(4, 6, "uniform")
+
+
+def test_tapped_outputs_are_what_attention_adds(teacher: Path) -> None:
+    """Of every layer: what its normalisation gets is this and the input."""
+    loaded = load(teacher)
+    tap, heard = OutputTap(loaded.model, loaded.family), []
+    norm = loaded.model.get_submodule("bert.encoder.layer.1.attention.output.LayerNorm")
+    handle = norm.register_forward_pre_hook(lambda _, given: heard.append(given[0]))
+    with torch.no_grad(), tap:
+        out = loaded.model(**batch(), output_hidden_states=True)
+    handle.remove()
+    found = tap.take()
+    assert [*found] == [*range(loaded.model.config.num_hidden_layers)]
+    torch.testing.assert_close(heard[0], found[1] + out.hidden_states[1])
+    assert not tap.outputs
+
+
+def test_a_layer_without_heads_has_no_output_to_follow(teacher: Path) -> None:
+    loaded = load(teacher)
+    student = copy.deepcopy(loaded.model)
+    block = loaded.family.attention.at("0")
+    reader = student.get_submodule(block.reader)
+    narrow(student, block, torch.zeros(0, dtype=torch.long), reader.weight.detach(), reader.bias.detach())
+    judged = Distillation(
+        student, loaded.model, loaded.family, weights=WEIGHTS, temperature=1.0, layer_map="identity",
+        attention="outputs",
+    )  # fmt: skip
+    assert judged.step(batch(), torch.Tensor.backward)["attention"] >= 0

@@ -44,9 +44,10 @@ def batch() -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("tokens", [1, 9, 18, 27, 36])
-@pytest.mark.parametrize("more", [{"relative": True, "maps": True}, {"relative": False, "maps": False}])
+@pytest.mark.parametrize("relative", [True, False])
+@pytest.mark.parametrize("attention", ["maps", "scores", "outputs"])
 def test_parts_give_the_gradient_and_the_figures_of_the_whole_batch(
-    teacher: Path, tokens: int, more: dict[str, Any]
+    teacher: Path, tokens: int, attention: Any, relative: bool
 ) -> None:
     """Of every term, though rows differ in length and energy."""
     loaded = load(teacher)
@@ -59,7 +60,8 @@ def test_parts_give_the_gradient_and_the_figures_of_the_whole_batch(
         student.zero_grad()
         objective = Distillation(
             student, loaded.model.requires_grad_(False), loaded.family, temperature=2.0, layer_map="identity",
-            weights={"logits": 1.0, "hidden": 3.0, "attention": 2.0}, parts=parts, **more,
+            weights={"logits": 1.0, "hidden": 3.0, "attention": 2.0}, parts=parts,
+            relative=relative, attention=attention,
         )  # fmt: skip
         return objective.step(batch(), torch.Tensor.backward), [
             p.grad for p in student.parameters() if p.grad is not None

@@ -14,7 +14,7 @@ from core.export.weights import collect
 from core.factorize.svd import truncate
 from core.family import FAMILIES
 from core.inspect import shape_of
-from core.losses import Distillation, ScoreTap
+from core.losses import Distillation
 from core.model import Loaded, load
 from core.phase import Build
 from core.plan import ModelShape, fill, size_of
@@ -25,6 +25,7 @@ from core.removal import columns_of, reader
 from core.shared import Shared
 from core.structure.structured import Structured
 from core.surgery import factorize
+from core.taps import ScoreTap
 from core.train import train
 from tests.families import models
 from tests.families.cells import CELLS
@@ -45,6 +46,7 @@ STEPS: dict[str, dict[str, object]] = {
     "binary": {},
     "binary_split": {},
     "gptq": {"bits": 4, "group": 16, **CALIBRATED},
+    "mixed_bits": {"bits": 2, "blocks": 4, "group": 16, "search": "closed_form", **CALIBRATED},
     "int8": {"group": 16, **CALIBRATED},
 }
 
@@ -178,7 +180,7 @@ def test_a_copy_has_nothing_to_learn_and_a_cut_student_learns_from_all_terms(
     terms = []
     for student in (same, cut):
         judged = Distillation(student, loaded.model, loaded.family, weights=weights, temperature=2.0,
-                              layer_map="identity", maps=True)  # fmt: skip
+                              layer_map="identity", attention="maps")  # fmt: skip
         terms.append(judged.step(batch, lambda _: None))
     for term in weights:
         assert terms[0][term] == pytest.approx(0, abs=1e-6)
