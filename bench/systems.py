@@ -110,6 +110,16 @@ def _system(name: str, *steps: dict[str, Any]) -> System:
     return System(name, (5.0, 10.0), ROWS, _recipe(*steps))
 
 
+FEW = 10_000
+ENOUGH = {"method": "distill", "epochs": 1.5, "min_steps": 300}
+UNTRAINED = {"method": "distill", "max_rows": 32, "epochs": 0.01, "learning_rate": 1e-12}
+SEARCH = {"method": "mixed_bits"}
+
+
+def _few(name: str, *steps: dict[str, Any], ladder: tuple[float, ...] = ()) -> System:
+    return System(name, ladder, FEW, _recipe(*steps), axis="bytes_ratio")
+
+
 SYSTEMS = {
     "hybrid": System("hybrid", LADDER, rows=ROWS),
     "ladabert": System("ladabert", LADDER),
@@ -124,5 +134,16 @@ SYSTEMS = {
     "plain-svd": _system("plain-svd", {"method": "svd"}, DISTILL),
     "magnitude": _system("magnitude", {"method": "magnitude"}, DISTILL),
     "untrained": System("untrained", (2.5,), ROWS, _recipe({"method": "obs", "when": "once"})),
+    # Two bits and less, some 600 CPU-seconds each: systems of papers, what they say they beat, ours at their bytes.
+    "ternarybert": System("ternarybert", rows=FEW),
+    "binarybert": System("binarybert", rows=FEW),
+    "aqbert": System("aqbert", (18.0,), rows=FEW, axis="bytes_ratio"),
+    "small@18": System("small", (18.0,), rows=FEW, axis="bytes_ratio"),
+    "ternary": _few("ternary", {"method": "ternary"}, ENOUGH),
+    "ternary-rounded": _few("ternary-rounded", {"method": "ternary"}, UNTRAINED),
+    "binary": _few("binary", {"method": "binary"}, ENOUGH),
+    "uniform-1.6": _few("uniform-1.6", {"method": "gptq", "bits": 1.6}, ENOUGH),
+    "gumbel": _few("gumbel", {**SEARCH, "search": "gumbel"}, ENOUGH, ladder=(18.0,)),
+    "closed-form": _few("closed-form", {**SEARCH, "search": "closed_form"}, ENOUGH, ladder=(18.0,)),
     **{name: System(name) for name in ("ladabert-1", "ladabert-2", "ladabert-3", "ladabert-4")},
 }

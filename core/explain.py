@@ -32,13 +32,8 @@ def _layer(build: Build, stored: Stored, sizes: dict[str, int], name: str, rows:
     entries = sum(p.numel() for p in parts.values())
     masked = sum(int((~build.masks[part]).sum()) for part in parts if part in build.masks)
     size = sum(sizes[stored.tied.get(part, part)] for part in parts)
-    left, right = parts.get(f"{name}.left"), parts.get(f"{name}.right")
-    weight = parts.get(f"{name}.weight")
-    whole: tuple[int, int] = (0, 0)
-    if left is not None and right is not None:
-        whole = (left.shape[0], right.shape[1])
-    elif weight is not None:
-        whole = (weight.shape[0], weight.shape[1])
+    left, weight = parts.get(f"{name}.left"), parts.get(f"{name}.weight")
+    whole: tuple[int, int] = getattr(module, "shape", (0, 0)) if weight is None else (weight.shape[0], weight.shape[1])
     return Layer(
         name=name,
         shape=(rows, cols),

@@ -14,7 +14,7 @@ from core.cost import share_of, training_of
 from core.family import block_of
 from core.hasten import widths_of
 from core.method import module_of
-from core.plan import ModelShape, Size, fill, misses, ratios, size_of
+from core.plan import ModelShape, Size, file_limit, fill, misses, ratios, size_of
 from core.profile import LEARNT, LatencyTable, Profile, Retained
 from core.recipe import Recipe, Target
 from core.spend import spend
@@ -67,9 +67,11 @@ def forecast(
     if filled.open_for(target):
         planned = spend(filled, target, shape, profile)
         filled, loss = planned.recipe, planned.loss or 0.0
-        kl = profile.kl(loss, trained=recipe.trained)
+        kl = None if filled.searcher else profile.kl(loss, trained=recipe.trained)
         retained = None if kl is None else profile.retained(kl)
     size = size_of(filled, shape)
+    if filled.searcher and (limit := file_limit(target, shape)) is not None:
+        size = size.model_copy(update={"file_bytes": limit})  # which the search will fill
     ms = milliseconds(filled, shape, profile)
     reached = {**ratios(size, shape), **_times(ms, profile.latency)}
     if retained is not None:

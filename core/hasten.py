@@ -20,7 +20,7 @@ from core.errors import RecipeInvalid
 from core.family import Block, block_of, family_named
 from core.method import LEVELS, Tensor
 from core.plan import TENSOR_BYTES, UNPACK_BYTES, ModelShape, file_limit, misses, ratios, size_of
-from core.profile import PRODUCTS, Products, Profile
+from core.profile import PRODUCTS, Assigned, Products, Profile
 from core.recipe import Recipe, Target
 
 SPARE = 0.97  # of the milliseconds: what two timings of one model differ by
@@ -48,6 +48,7 @@ class Planned:
     ms: float | None = None
     too_large: bool = False
     least_ms: float = 0.0  # of the fastest
+    assigned: tuple[Assigned, ...] = ()  # what a search found, the first being the recipe's
 
 
 def hasten(

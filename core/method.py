@@ -27,13 +27,14 @@ Keep = Annotated[float, Field(gt=0, le=1)] | Literal["auto"]
 LEVELS = {round(codes.bits(levels), 1): levels for levels in codes.DIGITS}  # bits -> number of levels
 
 
-def _known(bits: float) -> float:
+def known_bits(bits: float) -> float:
+    """Raises ValueError where no codes have so many."""
     if bits not in LEVELS:
         raise ValueError(f"{bits:g} bits; legal are {', '.join(f'{one:g}' for one in LEVELS)}")
     return bits
 
 
-Bits = Annotated[float, AfterValidator(_known), Field(json_schema_extra={"enum": [*LEVELS]})]
+Bits = Annotated[float, AfterValidator(known_bits), Field(json_schema_extra={"enum": [*LEVELS]})]
 
 # (share of entries that factors and masks keep together, share that the factors keep), linear in between.
 Split = tuple[tuple[float, float], ...]
@@ -102,7 +103,12 @@ class Tensor:
         return replace(self, kept=kept)
 
 
-PARTS = (".left", ".right", ".sparse", ".first", ".second")
+def part_of(levels: int) -> str:
+    """The name of what a module holds of a weight in so many levels, where its rows have different numbers of them."""
+    return f"of{levels}"
+
+
+PARTS = (".left", ".right", ".sparse", ".first", ".second", *(f".{part_of(levels)}" for levels in codes.DIGITS))
 
 
 def module_of(name: str) -> str:
@@ -152,6 +158,7 @@ class Method(Closed):
     reads_units: ClassVar[bool] = False  # `each` of this step names linears that read heads or neurons
     profiled_after: ClassVar[bool] = False  # what the plan decides is measured on the model that this step leaves
     needs_training: ClassVar[bool] = False  # this step acts, or may act, during the next training phase
+    searches: ClassVar[bool] = False  # what this step is may be found in the job, by a search (`core.assign`)
     follows: ClassVar[str] = ""  # the mechanism of the same family whose trained weights this step changes
 
     @classmethod
@@ -170,9 +177,14 @@ class Method(Closed):
         return getattr(self, "keep", None) == "auto" and getattr(self, "each", None) is None
 
     @property
+    def searching(self) -> bool:
+        """Whether a search has still to find what this step is."""
+        return False
+
+    @property
     def spends_bytes(self) -> bool:
         """Whether its bits are "auto": then they, and ranks that may be, fill a target's bytes (`core.spend`)."""
-        return getattr(self, "bits", None) == "auto"
+        return getattr(self, "bits", None) == "auto" and not self.searches
 
     @classmethod
     def card(cls) -> str:

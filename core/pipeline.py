@@ -28,6 +28,7 @@ from core.deliver import deliver
 from core.errors import DataInvalid, ExportFailed, OutOfMemory, RequestInvalid
 from core.estimate import least_bytes
 from core.export import artifact
+from core.hasten import Planned
 from core.inspect import shape_of
 from core.looks.teacher import Sample, judge
 from core.measure import hardware
@@ -40,7 +41,7 @@ from core.profile import Profile
 from core.progress import Meter, Progress, Silent, peak_bytes
 from core.promise import Judge
 from core.recipe import Ladder, Recipe, Target
-from core.report import Report
+from core.report import Report, Searched
 from core.resolve import Profiler
 from core.search import TRIES
 from core.seek import Seeker
@@ -207,6 +208,7 @@ def compress(
                 stages=(*meter.stages[:common], *meter.stages[begun:]),
                 continued=found.build.continued,
                 tries=found.tries,
+                searched=_searched(planned[number]),
                 columns=data.columns.given(),
                 max_tokens=loaded.max_tokens,
                 weights_sha256=digest,
@@ -325,6 +327,11 @@ def _yardstick(
         teacher, metric, found, run.logits, run.bytes_in_memory, shape, select, rows, read, loaded.max_tokens,
         loaded.pad_id, threads, seed,
     )  # fmt: skip
+
+
+def _searched(planned: Planned) -> tuple[Searched, ...]:
+    ways = [one.model_dump(exclude={"each"}) for one in planned.assigned]
+    return tuple(Searched(**way, chosen=not place) for place, way in enumerate(ways))
 
 
 def _hashes(model: Path, data: Data) -> dict[str, str]:

@@ -19,6 +19,7 @@ from core.errors import RecipeInvalid, TargetImpossible
 from core.family import family_named
 from core.method import Split, Tensor
 from core.recipe import TIMES, Ladder, Recipe, Target
+from core.searching import check_searched
 from core.task import TASKS, Task
 
 
@@ -153,6 +154,9 @@ def fill(recipe: Recipe, target: Target, shape: ModelShape) -> Recipe:
     if recipe.is_paced(target):
         _check_paced(recipe, sizes)
         _refuse_missed(sizes, ratios(size_of(_narrowest(recipe, shape), shape), shape))
+        return recipe
+    if recipe.searcher is not None:
+        check_searched(recipe, sizes, SPENT)
         return recipe
     # Bytes alone leave the embedding what costs it next to nothing.
     recipe = recipe.with_auto(products="int8", embedding_bits=4.0 if sizes else 8.0)

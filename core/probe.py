@@ -21,10 +21,14 @@ LEAST_KL = 0.005
 
 
 class Loss:
-    """The distillation loss of a changed teacher against itself on some rows: logits at T = 2, hidden states."""
+    """The distillation loss of a changed teacher against itself on some rows: logits at T = 2, hidden states.
 
-    def __init__(self, shared: Shared) -> None:
-        sample: Split = shared.train.sample(PROBES, shared.seed).cut(PROBE_TOKENS)
+    Args:
+        text: the rows; those of the training where None.
+    """
+
+    def __init__(self, shared: Shared, text: Split | None = None) -> None:
+        sample: Split = (shared.train if text is None else text).sample(PROBES, shared.seed).cut(PROBE_TOKENS)
         sample = sample.sample(max(2 * PROBE_BATCH, PROBED * len(sample) // sum(map(len, sample.ids))), shared.seed)
         self.likelihood = shared.likelihood
         self.batches = list(Batches(sample, PROBE_BATCH, seed=shared.seed, device=shared.device))

@@ -52,6 +52,22 @@ class Units(BaseModel):
     loss: dict[int, float]
 
 
+class Assigned(BaseModel):
+    """Which choice of bits each group of rows takes, as one way found it (`core.assign`).
+
+    each: as `mixed_bits` takes it. loss: of the student rounded so, before training, on `select` rows. shares: bits ->
+    share of all entries. expected_size: what a search ended at, in units of what was wanted.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    by: str
+    each: dict[str, str]
+    loss: float
+    shares: dict[str, float]
+    expected_size: float | None = None
+
+
 Products = Literal["fp32", "int8"]
 PRODUCTS: tuple[Products, ...] = get_args(Products)
 
@@ -127,6 +143,7 @@ class Profile(BaseModel):
     kl_per_loss: float | None = None  # KL on `select` text that a unit of loss is, before training
     nears: tuple[Near, ...] = ()  # in falling order of nearness
     costs: Costs | None = None  # where the recipe trains
+    assigned: dict[str, tuple[Assigned, ...]] = {}  # by what was asked for (`core.spend.question`), the best first
 
     def ms_of(self, widths: str) -> float | None:
         """Milliseconds of widths as `core.hasten.widths_of` names them; None where nobody has timed them."""

@@ -42,12 +42,22 @@ class Recipe(Closed):
         """The step that leaves out heads and neurons and does not say how many."""
         return next((step for step in self.steps if step.reads_units and step.is_open), None)
 
+    @property
+    def searcher(self) -> Method | None:
+        """The step that a search has still to find; there is one at most, for a recipe quantises once."""
+        return next((step for step in self.steps if step.searching), None)
+
+    def with_assigned(self, each: Mapping[str, str]) -> Recipe:
+        """The recipe in which the step that searches has found this."""
+        steps = (step.model_copy(update={"each": dict(each)}) if step.searches else step for step in self.steps)
+        return self.model_copy(update={"steps": tuple(steps)})
+
     def profiled(self) -> list[dict[str, Any]]:
         """What decides what a profile of this recipe holds: the steps that are left open, as they are set."""
         return [
             step.model_dump(mode="json")
             for step in self.steps
-            if step.is_open or step.spends_bytes or step.multiplies or step.profiled_after
+            if step.is_open or step.spends_bytes or step.searching or step.multiplies or step.profiled_after
         ]
 
     def open_fields(self) -> list[str]:
@@ -87,12 +97,13 @@ class Recipe(Closed):
 
     def stored(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         """What all steps, in order, make of stored tensors: their size laws. Tables that are no parameters stay."""
-        found, tables = list(tensors), list[Tensor]()
+        found, tables = list(tensors), dict[str, Tensor]()
         for step in self.steps:
             after = step.stored(found)
             found = [tensor for tensor in after if tensor.counted]
-            tables += [tensor for tensor in after if not tensor.counted]
-        return [*found, *tables]
+            # The first of a name stays: tokens that share rows are told which by the table that they have already.
+            tables = {tensor.name: tensor for tensor in after if not tensor.counted} | tables
+        return [*found, *tables.values()]
 
     def with_units(self, each: Mapping[str, int]) -> Recipe:
         """The recipe in which so many heads or neurons stay, by the linear that reads them."""
@@ -129,7 +140,7 @@ class Recipe(Closed):
 
     def open_for(self, target: Target) -> bool:
         """Whether the job decides what is "auto" here: by what the model can spare, not by a dial."""
-        return self.spender is not None or self.is_paced(target)
+        return self.spender is not None or self.searcher is not None or self.is_paced(target)
 
     @property
     def spender(self) -> Method | None:
@@ -142,21 +153,13 @@ class Recipe(Closed):
         before: list[Method] = []
         acting: Method | None = None  # what the next training will change
         for index, step in enumerate(self.steps):
-            if step.reads_units and any(earlier.trains for earlier in self.steps[:index]):
+            if (step.reads_units or (step.searching and not step.follows)) and any(
+                earlier.trains for earlier in self.steps[:index]
+            ):
                 raise ValueError(f"steps.{index} ({step.name()}) cannot come after a training: it judges the teacher")
             if step.trains:
-                alone = sum(one.trains for one in self.steps) == 1
-                if getattr(step, "continued", 0) and not (alone and index == 1 and before and before[0].reads_units):
-                    raise ValueError(
-                        f"steps.{index}.continued ({step.name()}) needs the step before it to be the first and to "
-                        "remove heads and neurons, and no other training: only such a student goes on from another"
-                    )
+                self._check_training(index, before)
                 acting = None
-                if getattr(step, "attention", 0) and any(one.reads_units for one in before):
-                    raise ValueError(
-                        f"steps.{index} ({step.name()}) follows attention head by head: leave it out after "
-                        f"{next(one.name() for one in before if one.reads_units)}, which removes heads"
-                    )
                 continue
             zeros = next((one for one in before if one.sparse or one.family() == "prune"), None)
             if step.multiplies and zeros:
@@ -185,6 +188,28 @@ class Recipe(Closed):
                     )
             before.append(step)
         return self
+
+    def _check_training(self, index: int, before: Sequence[Method]) -> None:
+        """Whether what the training at this place follows is there. before: the steps before it that do not train."""
+        step, trained = self.steps[index], any(one.trains for one in self.steps[:index])
+        alone = sum(one.trains for one in self.steps) == 1
+        if getattr(step, "continued", 0) and not (alone and index == 1 and before and before[0].reads_units):
+            raise ValueError(
+                f"steps.{index}.continued ({step.name()}) needs the step before it to be the first and to "
+                "remove heads and neurons, and no other training: only such a student goes on from another"
+            )
+        if getattr(step, "teacher", "original") == "previous" and not trained:
+            raise ValueError(
+                f'steps.{index}.teacher ({step.name()}) is "previous", and there is no training before it: '
+                'legal here is "original"'
+            )
+        by_head = getattr(step, "attention", 0) and getattr(step, "attention_form", "outputs") != "outputs"
+        if by_head and any(one.reads_units for one in before):
+            raise ValueError(
+                f"steps.{index} ({step.name()}) follows attention head by head: leave it out after "
+                f"{next(one.name() for one in before if one.reads_units)}, which removes heads, or follow its "
+                'outputs: attention_form "outputs"'
+            )
 
     @model_validator(mode="after")
     def _training_follows(self) -> Recipe:

@@ -185,6 +185,18 @@ class Try(Plan):
     kept: bool
 
 
+class Searched(Frozen):
+    """What one way of searching bits found. loss: of the student rounded so, before training, in units of the
+    distillation loss. shares: bits -> share of all entries. expected_size: where its size ended, in units of what was
+    wanted; None of a way that needs no such."""
+
+    by: str
+    chosen: bool
+    loss: float
+    shares: dict[str, float]
+    expected_size: float | None = None
+
+
 class Report(Frozen):
     """Of one job."""
 
@@ -203,6 +215,7 @@ class Report(Frozen):
     stages: tuple[Stage, ...]
     continued: bool = False  # this student began as that of the point before it, trained
     tries: tuple[Try, ...] = ()  # more than one where a search corrected the plan
+    searched: tuple[Searched, ...] = ()  # where bits were searched: what each way found, the one taken first
     columns: dict[str, str] = {}  # role -> name, where one was given
     max_tokens: int = 512  # longer texts are cut
     weights_sha256: str = ""  # of every weight of the student as it is in memory, by name

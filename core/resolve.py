@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from core.assign import assign
 from core.cost import Spent, training_of
 from core.costing import costs, spent
 from core.factorize.weighted_svd import WeightedSvd
@@ -24,7 +25,7 @@ from core.quantize.int8 import Int8
 from core.recipe import Recipe, Target
 from core.sensitivity import curves, embedding_curve
 from core.shared import Shared
-from core.spend import spend
+from core.spend import question, spend
 from core.structure.structured import Structured
 from core.unit_curves import rounded, unit_curves
 
@@ -112,6 +113,9 @@ class Profiler:
         """
         if not recipe.open_for(target):
             return Planned(recipe)
+        if recipe.searcher is not None and (asked := question(recipe, target, self.shape)) not in self.known.assigned:
+            found = assign(recipe, target, self.shape, self.shared)
+            self._learn(assigned={**self.known.assigned, asked: found})
         return spend(recipe, target, self.shape, self.known, self._ms, most_loss)
 
     def _ms(self, widths: str) -> float | None:

@@ -11,6 +11,7 @@ from torch.utils.hooks import RemovableHandle
 
 from core.calibrate import Moments
 from core.grid import Grid, Half, fit, whole
+from core.mixed import MixedEmbedding
 from core.moving import Moving
 from core.phase import Build, Hook, Phase
 from core.surgeon import Judged, Surgeon, inverse_root, sweep
@@ -179,7 +180,7 @@ class StraightThrough(Hook):
 
     @torch.no_grad()
     def _round_rows(self, name: str, module: nn.Module, asked: tuple[torch.Tensor, ...]) -> None:
-        rows = rows_of(module, asked[0]).unique()  # type: ignore[no-untyped-call]
+        rows = _rows_of(module, name.rpartition(".")[2], asked[0]).unique()  # type: ignore[no-untyped-call]
         values = self.build.values[name]
         rounded = (values.rows(rows) if isinstance(values, Grid) else values).quick(self.latent[name][rows])
         if name in self.build.masks:
@@ -203,4 +204,11 @@ def _looked_up(module: nn.Module) -> tuple[str, ...]:
         return ("weight",)
     if isinstance(module, SumEmbedding):
         return ("first", "second")
+    if isinstance(module, MixedEmbedding):
+        return tuple(part for part, _ in module.named_parameters())
     return ("left", "sparse") if isinstance(module, LowRankEmbedding) else ()
+
+
+def _rows_of(module: nn.Module, part: str, ids: torch.Tensor) -> torch.Tensor:
+    """Numbers of the rows of that part which an embedding reads for these tokens."""
+    return module.within(part, ids) if isinstance(module, MixedEmbedding) else rows_of(module, ids)

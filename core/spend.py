@@ -46,6 +46,9 @@ def spend(
     Raises:
         TargetImpossible: even the fewest bytes that the recipe can make of this model are too many.
     """
+    if recipe.searcher is not None:
+        known = profile.assigned.get(question(recipe, target, shape), ())
+        return Planned(recipe.with_assigned(known[0].each), known[0].loss, assigned=known) if known else Planned(recipe)
     if most_loss is None and recipe.aim(target) and target.min_retention is not None:
         most_loss = profile.most_loss(target.min_retention, trained=recipe.trained)
     if recipe.is_paced(target):
@@ -76,6 +79,12 @@ def spend(
             return planned
         budget -= over  # what stands beside the matrices, seen as soon as they are chosen
     return least
+
+
+def question(recipe: Recipe, target: Target, shape: ModelShape) -> str:
+    """What a search was asked for, but for what a profile is stored by: the bytes of the file, where they decide."""
+    limit = file_limit(target, shape)
+    return "" if limit is None or getattr(recipe.searcher, "bits", "auto") != "auto" else str(limit)
 
 
 def _fewest(items: Mapping[str, Sequence[Option[Way]]], most_loss: float) -> dict[str, Option[Way]]:

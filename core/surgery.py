@@ -54,13 +54,23 @@ class LowRankLinear(nn.Module):
         self.sparse = None if sparse is None else nn.Parameter(sparse)
         self.bias = None if bias is None else nn.Parameter(bias.detach().clone())
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(out, in)."""
+        return len(self.left), self.right.shape[1]
+
+    def dense(self) -> torch.Tensor:
+        """The weight, (out, in)."""
+        product = self.left @ self.right
+        return product if self.sparse is None else product + self.sparse
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self.dynamic:
             return F.linear(on_int8(F.linear(on_int8(x), self.right)), self.left, self.bias)
         if self.sparse is None:
             return F.linear(F.linear(x, self.right), self.left, self.bias)
         # One dense product costs less than a dense and two thin ones; a runtime folds the sum when it loads.
-        return F.linear(x, self.left @ self.right + self.sparse, self.bias)
+        return F.linear(x, self.dense(), self.bias)
 
 
 class SharedRows(nn.Embedding):
@@ -101,6 +111,11 @@ class LowRankEmbedding(nn.Module):
         self.right = nn.Parameter(right)
         self.sparse = None if sparse is None else nn.Parameter(sparse)
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(rows, width)."""
+        return len(self.left), self.right.shape[1]
+
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
         places = rows_of(self, ids)
         rows = F.embedding(places, self.left) @ self.right
@@ -118,9 +133,18 @@ class SumLinear(nn.Module):
         self.first, self.second = nn.Parameter(first), nn.Parameter(second)
         self.bias = None if bias is None else nn.Parameter(bias.detach().clone())
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(out, in)."""
+        return self.first.shape[0], self.first.shape[1]
+
+    def dense(self) -> torch.Tensor:
+        """The weight, (out, in)."""
+        return self.first + self.second
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         # One product, not two; a runtime folds the sum when it loads.
-        return F.linear(x, self.first + self.second, self.bias)
+        return F.linear(x, self.dense(), self.bias)
 
 
 class SumEmbedding(nn.Module):
@@ -132,6 +156,11 @@ class SumEmbedding(nn.Module):
         super().__init__()
         self.register_buffer("row", row)
         self.first, self.second = nn.Parameter(first), nn.Parameter(second)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(rows, width)."""
+        return self.first.shape[0], self.first.shape[1]
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
         places = rows_of(self, ids)
@@ -145,9 +174,9 @@ def split_in_two(model: nn.Module, name: str, first: torch.Tensor, second: torch
     """Replace the linear or embedding called `name` by one whose weight is a sum of two. A linear keeps its bias."""
     old = model.get_submodule(name)
     if isinstance(old, nn.Embedding):
-        _put(model, name, SumEmbedding(first, second, getattr(old, "row", None)))
+        put_module(model, name, SumEmbedding(first, second, getattr(old, "row", None)))
     elif isinstance(old, nn.Linear) and not getattr(old, "dynamic", False):
-        _put(model, name, SumLinear(first, second, old.bias))
+        put_module(model, name, SumLinear(first, second, old.bias))
     else:
         raise RecipeInvalid(f"{name} is a {type(old).__name__}: only a dense linear or embedding is split in two")
 
@@ -162,7 +191,7 @@ def round_inputs(model: nn.Module, name: str) -> None:
         raise RecipeInvalid(f"{name} is a {type(old).__name__}: only a linear takes inputs of 8 bits")
     new = DynamicLinear(old.in_features, old.out_features, old.bias is not None, device="meta")
     new.weight, new.bias = old.weight, old.bias
-    _put(model, name, new)
+    put_module(model, name, new)
 
 
 def rounding_inputs(model: nn.Module) -> dict[str, nn.Module]:
@@ -201,14 +230,14 @@ def factorize(
         new = LowRankLinear(left, right, sparse, old.bias)
     else:
         raise RecipeInvalid(f"{name} is a {type(old).__name__}: only a dense linear or embedding can be factorized")
-    _put(model, name, new)
+    put_module(model, name, new)
 
 
 @torch.no_grad()
 def share_rows(model: nn.Module, name: str, kept: torch.Tensor, row: torch.Tensor) -> None:
     """Leave the rows `kept` of the embedding called `name`; `row` (vocabulary,) says which of them a token reads."""
     table = model.get_submodule(name).get_parameter("weight")
-    _put(model, name, SharedRows(table[kept.to(table.device)].contiguous(), row.to(table.device)))
+    put_module(model, name, SharedRows(table[kept.to(table.device)].contiguous(), row.to(table.device)))
 
 
 class OnlyBias(nn.Module):
@@ -258,16 +287,16 @@ def narrow(model: nn.Module, block: Block, columns: torch.Tensor, weight: torch.
         if block.part:
             skipped.add_module(block.part, OnlyBias(kept, len(weight)))
         else:
-            _put(model, block.reader, OnlyBias(kept, len(weight)))
-        _put(model, block.inside, skipped)
+            put_module(model, block.reader, OnlyBias(kept, len(weight)))
+        put_module(model, block.inside, skipped)
         return
-    _put(model, block.reader, _linear(weight, kept))
+    put_module(model, block.reader, _linear(weight, kept))
     for name in block.writers:
         old = model.get_submodule(name)
         if not isinstance(old, nn.Linear):
             raise RecipeInvalid(f"{name} is a {type(old).__name__}: only a dense linear loses rows")
         rows = written(block, columns, old.out_features // block.stacked)
-        _put(model, name, _linear(old.weight[rows], None if old.bias is None else old.bias[rows]))
+        put_module(model, name, _linear(old.weight[rows], None if old.bias is None else old.bias[rows]))
     if block.count:
         inside: Any = model.get_submodule(block.inside)
         setattr(inside, block.count, len(columns) // inside.attention_head_size)
@@ -286,5 +315,6 @@ def _linear(weight: torch.Tensor, bias: torch.Tensor | None) -> nn.Linear:
     return made
 
 
-def _put(model: nn.Module, name: str, new: nn.Module) -> None:
+def put_module(model: nn.Module, name: str, new: nn.Module) -> None:
+    """`new` in the place of the module called `name`, training or not as that was."""
     model.set_submodule(name, new.train(model.get_submodule(name).training))

@@ -35,6 +35,7 @@ LIGHT = {
             "allocate",
             "spend",
             "hasten",
+            "searching",
             "forecast",
             "cost",
             "family",

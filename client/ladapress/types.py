@@ -92,6 +92,22 @@ class Binary(BaseModel):
 
 class BinarySplit(BaseModel):
     method: Literal["binary_split"] = "binary_split"
+    matrices: Literal["all", "auto"] = "all"
+    """
+    What is split; "auto": what gains most, within the bytes of a target.
+    """
+    each: dict[str, Any] | None = None
+    """
+    Of each matrix "1" where it is split, "0" where it stays: found before, no search.
+    """
+    calibration_rows: Annotated[int, Field(ge=1, le=100000)] = 1024
+    """
+    Training rows that C and G are taken from.
+    """
+    damping: Annotated[float, Field(ge=1e-05, le=1.0)] = 0.01
+    """
+    Added to C and G, in units of their mean diagonal.
+    """
 
 
 class ClassChange(BaseModel):
@@ -205,9 +221,13 @@ class Distill(BaseModel):
     """
     Hidden states in units of the teacher's energy in each layer.
     """
-    attention_form: Literal["maps", "scores"] = "maps"
+    attention_form: Literal["maps", "scores", "outputs"] = "maps"
     """
-    KL of attention maps, or MSE of scores.
+    KL of attention maps, MSE of scores, or error of what attention adds to its input.
+    """
+    teacher: Literal["original", "previous"] = "original"
+    """
+    Whom it follows: the uploaded model, or what the training before it made.
     """
     temperature: Annotated[float, Field(gt=0.0, le=100.0)] = 2.0
     """
@@ -817,6 +837,86 @@ class MethodList(BaseModel):
     has_more: bool = False
 
 
+class MixedBits(BaseModel):
+    method: Literal["mixed_bits"] = "mixed_bits"
+    bits: float | Literal["auto"] = "auto"
+    """
+    Mean of an entry of the matrices, at most; "auto": such that a target of bytes is met.
+    """
+    choices: Annotated[list[Literal[0] | float], Field(max_length=8, min_length=2)] = [0.0, 2.0, 4.0]
+    """
+    0 is pruned.
+    """
+    blocks: Annotated[int, Field(ge=1, le=1024)] = 128
+    """
+    Groups of rows of a matrix, at most.
+    """
+    search: Literal["gumbel", "closed_form", "both"] = "both"
+    """
+    "both": whichever loses less.
+    """
+    steps: Annotated[int, Field(ge=1, le=100000)] = 60
+    """
+    Of the search, each of two halves of a batch.
+    """
+    batch_size: Annotated[int, Field(ge=2, le=4096)] = 32
+    """
+    Rows of a step of the search, both halves.
+    """
+    max_length: Annotated[int, Field(ge=8, le=8192)] = 128
+    """
+    Tokens per row in the search; longer rows are cut.
+    """
+    learning_rate: Annotated[float, Field(gt=0.0, le=1.0)] = 5e-05
+    """
+    Of the weights in the search.
+    """
+    choice_rate: Annotated[float, Field(gt=0.0, le=10.0)] = 0.1
+    """
+    Of the logits in the search.
+    """
+    temperature: Annotated[float, Field(gt=0.0, le=100.0)] = 1.0
+    """
+    Of the softmax at first.
+    """
+    last_temperature: Annotated[float, Field(gt=0.0, le=100.0)] = 0.1
+    """
+    The same at the end; falls by a factor a step.
+    """
+    band: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.05
+    """
+    How far the expected size may be off, as a share.
+    """
+    size_weight: Annotated[float, Field(ge=0.0, le=1000000.0)] = 10.0
+    """
+    Of the penalty outside of the band.
+    """
+    lasso: Annotated[float, Field(ge=0.0, le=1000.0)] = 1e-05
+    """
+    Of the norm of every group of weights.
+    """
+    each: dict[str, Any] | None = None
+    """
+    Of each matrix the number of the choice of each group, as digits: found before, no search.
+    """
+    rest_bits: Literal[8, 32] = 8
+    """
+    Of other matrices, vectors then being fp16; 32 leaves both.
+    """
+    group: Annotated[int, Field(ge=8, le=65536)] = 64
+    """
+    Columns of a row that share a scale.
+    """
+    calibration_rows: Annotated[int, Field(ge=1, le=100000)] = 1024
+    """
+    Training rows that C and G are taken from.
+    """
+    damping: Annotated[float, Field(ge=1e-05, le=1.0)] = 0.01
+    """
+    Added to C and G, in units of their mean diagonal.
+    """
+
+
 class ModelCreate(BaseModel):
     """
     Body of POST /v1/models. The bytes follow, one PUT per file; or they are taken from `source`.
@@ -1069,6 +1169,20 @@ class RetryRequest(BaseModel):
     """
     For the caller: at most 16 pairs. Lists can be filtered by them.
     """
+
+
+class Searched(BaseModel):
+    """
+    What one way of searching bits found. loss: of the student rounded so, before training, in units of the
+    distillation loss. shares: bits -> share of all entries. expected_size: where its size ended, in units of what was
+    wanted; None of a way that needs no such.
+    """
+
+    by: str
+    chosen: bool
+    loss: float
+    shares: dict[str, float]
+    expected_size: float | None = None
 
 
 class SecretRotate(BaseModel):
@@ -1789,6 +1903,7 @@ class Recipe(BaseModel):
                 | BinarySplit
                 | Gptq
                 | Int8
+                | MixedBits
                 | Ternary
                 | Distill,
                 Field(discriminator="method"),
@@ -1818,6 +1933,7 @@ class Report(BaseModel):
     stages: list[Stage]
     continued: bool = False
     tries: Annotated[list[Try], Field(validate_default=True)] = []
+    searched: Annotated[list[Searched], Field(validate_default=True)] = []
     columns: dict[str, str] = {}
     max_tokens: int = 512
     weights_sha256: str = ""

@@ -9,7 +9,8 @@ left (`only_bias`), which modules are skipped (`no_attention`, `handed_on`), how
 (`heads`), which layers are two factors (`low_rank`), which of those have a sparse part added to the product
 (`plus_sparse`), which weights are one bit an entry plus the survivors (`packed`, entry i in bit i % 8 of byte i // 8),
 which are fp16 (`half`), codes of a few levels (`coded`) or int8 with a scale a row (`whole`), which linears round their
-inputs to 8 bits (`dynamic`), which weights are a sum of two (`sum`), and which names share one weight (`tied`).
+inputs to 8 bits (`dynamic`), which weights are a sum of two (`sum`) or rows sorted by bits (`mixed`), and which names
+share one weight (`tied`).
 Anything missing, unexpected, of another size or checksum than was written is an error: a weight is never made up.
 """
 
@@ -157,6 +158,36 @@ class SumEmbedding(nn.Module):
         return nn.functional.embedding(ids, self.first) + nn.functional.embedding(ids, self.second)
 
 
+class Mixed(nn.Module):
+    """Rows of a weight in matrices of their own; row says which row of these, stacked, stands where, zeros the last."""
+
+    row: torch.Tensor
+
+    def __init__(self, row: torch.Tensor, counts: dict[str, int], columns: int, bias: nn.Parameter | None) -> None:
+        super().__init__()
+        self.register_buffer("row", row)
+        self.parts, self.columns, self.bias = list(counts), columns, bias
+        for part, rows in counts.items():
+            self.register_parameter(part, nn.Parameter(torch.empty(rows, columns)))
+
+    def stacked(self) -> torch.Tensor:
+        return torch.cat([*map(self.get_parameter, self.parts), torch.zeros(1, self.columns)])
+
+
+class MixedLinear(Mixed):
+    """y = x weightᵀ + bias."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return nn.functional.linear(x, self.stacked()[self.row.long()], self.bias)
+
+
+class MixedEmbedding(Mixed):
+    """A token reads one row."""
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        return nn.functional.embedding(self.row[ids].long(), self.stacked())
+
+
 def unpack(name: str, bitmap: torch.Tensor, values: torch.Tensor, shape: list[int]) -> torch.Tensor:
     """The dense tensor of `shape`, zero where the bitmap has no bit."""
     bits = ((bitmap[:, None] >> torch.arange(8, dtype=torch.uint8)) & 1).flatten().bool()
@@ -217,26 +248,35 @@ def rebuild(structure: dict[str, Any], stored: dict[str, torch.Tensor], names: s
     return state | {name: state[other] for name, other in tied.items()}
 
 
+def weighted(model: nn.Module, name: str) -> Any:
+    """The linear or embedding called `name`."""
+    old = model.get_submodule(name)
+    if not isinstance(old, nn.Embedding | nn.Linear):
+        raise TypeError(f"structure.json: {name} is neither a linear nor an embedding")
+    return old
+
+
 def put_factors(model: nn.Module, name: str, rank: int, plus_sparse: bool) -> None:
     """Two factors in the place of a module."""
-    old = model.get_submodule(name)
-    if isinstance(old, nn.Embedding):
-        model.set_submodule(name, LowRankEmbedding(old, rank, plus_sparse))
-    elif isinstance(old, nn.Linear):
-        model.set_submodule(name, LowRankLinear(old, rank, plus_sparse))
-    else:
-        raise TypeError(f"structure.json: {name} is neither a linear nor an embedding")
+    old = weighted(model, name)
+    made = LowRankEmbedding if isinstance(old, nn.Embedding) else LowRankLinear
+    model.set_submodule(name, made(old, rank, plus_sparse))
 
 
 def put_sum(model: nn.Module, name: str) -> None:
     """A sum of two in the place of a module's weight."""
-    old = model.get_submodule(name)
+    old = weighted(model, name)
+    model.set_submodule(name, SumEmbedding(old) if isinstance(old, nn.Embedding) else SumLinear(old))
+
+
+def put_mixed(model: nn.Module, name: str, counts: dict[str, int]) -> None:
+    """Rows sorted by bits in the place of a module's weight."""
+    old = weighted(model, name)
+    row = torch.empty(len(old.weight), dtype=torch.int16 if len(old.weight) <= 2**15 else torch.int32)
     if isinstance(old, nn.Embedding):
-        model.set_submodule(name, SumEmbedding(old))
-    elif isinstance(old, nn.Linear):
-        model.set_submodule(name, SumLinear(old))
+        model.set_submodule(name, MixedEmbedding(getattr(old, "row", row), counts, old.embedding_dim, None))
     else:
-        raise TypeError(f"structure.json: {name} is neither a linear nor an embedding")
+        model.set_submodule(name, MixedLinear(row, counts, old.in_features, old.bias))
 
 
 def round_inputs(model: nn.Module, name: str) -> None:
@@ -276,8 +316,8 @@ def load(folder: str | Path) -> nn.Module:
     """The model in evaluation mode, fp32, on the CPU. Raises with the name of whatever does not fit."""
     folder = Path(folder)
     structure = json.loads((folder / "structure.json").read_text(encoding="utf-8"))
-    if structure["format"] != 9:
-        raise ValueError(f"structure.json: format {structure['format']}; this file reads 9")
+    if structure["format"] != 10:
+        raise ValueError(f"structure.json: format {structure['format']}; this file reads 10")
     if zlib.crc32((folder / "weights.safetensors").read_bytes()) != structure["crc32"]:
         raise ValueError("weights.safetensors is not the file that was written: its checksum differs")
     config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
@@ -290,6 +330,8 @@ def load(folder: str | Path) -> nn.Module:
         put_factors(model, name, rank, name in structure["plus_sparse"])
     for name in structure["sum"]:
         put_sum(model, name)
+    for name, counts in structure["mixed"].items():
+        put_mixed(model, name, counts)
     for name in structure["dynamic"]:
         round_inputs(model, name)
     try:

@@ -22,6 +22,7 @@ from core.export import tokenizer
 from core.export.weights import Stored, collect
 from core.family import FAMILIES
 from core.grid import Values
+from core.mixed import Mixed, MixedEmbedding, MixedLinear
 from core.pooling import Pooling
 from core.surgery import (
     HandedOn,
@@ -35,7 +36,7 @@ from core.surgery import (
     rounding_inputs,
 )
 
-FORMAT, WEIGHTS = 9, "weights.safetensors"
+FORMAT, WEIGHTS = 10, "weights.safetensors"
 LOADER = Path(__file__).with_name("load.py")
 
 
@@ -57,7 +58,12 @@ def write(
     }
     plus_sparse = [name for name in low_rank if model.get_submodule(name).sparse is not None]
     shapes = _shapes(model) | {
-        "sum": [name for name, module in model.named_modules() if isinstance(module, SumLinear | SumEmbedding)]
+        "sum": [name for name, module in model.named_modules() if isinstance(module, SumLinear | SumEmbedding)],
+        "mixed": {
+            name: {part: len(parameter) for part, parameter in module.named_parameters() if parameter.dim() == 2}
+            for name, module in model.named_modules()
+            if isinstance(module, Mixed)
+        },
     }
     if low_rank or any(shapes.values()) or stored.arrays():
         _write_packed(model, stored, {"low_rank": low_rank, "plus_sparse": plus_sparse, **shapes}, folder)
@@ -105,19 +111,19 @@ def _rows(model: nn.Module) -> dict[str, int]:
     for name, module in model.named_modules():
         if isinstance(module, LowRankEmbedding | SharedRows | SumEmbedding) and module.row is not None:
             found[name] = len(next(module.parameters(recurse=False)))
+        if isinstance(module, MixedEmbedding) and module.shape[0] != len(module.row):
+            found[name] = module.shape[0]
     return found
 
 
 def _shape(model: nn.Module, name: str) -> list[int] | None:
-    """(out, in) of a linear, dense, two factors or a sum; None where it is skipped."""
+    """(out, in) of a linear, whatever it consists of; None where it is skipped."""
     try:
         module = model.get_submodule(name)
     except AttributeError:
         return None  # within a module that is skipped
-    if isinstance(module, LowRankLinear):
-        return [len(module.left), module.right.shape[1]]
-    if isinstance(module, SumLinear):
-        return [*module.first.shape]
+    if isinstance(module, LowRankLinear | SumLinear | MixedLinear):
+        return [*module.shape]
     return [*module.weight.shape] if isinstance(module, nn.Linear) else None
 
 

@@ -11,12 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from core.allocate import Option
+from core.assign import _Search, assign
 from core.binarize import Binary, binary, split
 from core.export.code import decode
 from core.export.weights import collect
 from core.inspect import shape_of
 from core.plan import Matrix, ModelShape, size_of
-from core.recipe import Recipe
+from core.recipe import Recipe, Target
 from core.shared import Shared
 from core.surgery import SumEmbedding, SumLinear
 from core.ternarize import ternary
@@ -155,6 +157,7 @@ def test_bytes_on_the_shape_of_bert_base_are_as_the_papers_say(steps: list[dict[
         ([{"method": "ternary", "inputs": "int8"}, TRAINING, {"method": "binary_split"}, TRAINING], "leave `inputs`"),
         ([{"method": "weighted_svd", "keep": 0.5}, *SPLIT], "leave out the factors"),
         (SPLIT[:3], "add one of"),
+        ([*SPLIT[:2], {"method": "binary_split", "each": {"a": "1"}}, TRAINING], 'goes with matrices "auto"'),
         ([{"method": "binary"}, TRAINING, {"method": "gptq"}], "one step of quantize a recipe"),
     ],
 )
@@ -169,3 +172,53 @@ def test_a_planned_size_is_the_sum_of_both_halves(teacher: Path) -> None:
     entries = [one.parameters for one in sizes]
     linears = sum(matrix.rows * matrix.cols for matrix in shape.matrices)
     assert entries[1] - entries[0] == linears
+
+
+ADAPTIVE: list[dict[str, object]] = [
+    {"method": "ternary"}, TRAINING, {"method": "binary_split", "matrices": "auto", "calibration_rows": 64}, TRAINING,
+]  # fmt: skip
+
+
+def test_within_the_bytes_of_a_target_the_matrices_that_gain_most_are_split(
+    shared: Shared, teacher: Path, tmp_path: Path
+) -> None:
+    """Adaptive splitting: more than no split, less than all; the rest stays of three values, as it was trained."""
+    shape = shape_of(teacher)[0]
+    recipe = Recipe.model_validate({"steps": ADAPTIVE})
+    none, every = (
+        size_of(recipe.with_assigned(dict.fromkeys([m.name for m in shape.matrices], digit)), shape).file_bytes
+        for digit in "01"
+    )
+    limit = (none + every) // 2
+    ((found, *_),) = [assign(recipe, Target(max_bytes=limit), shape, shared)]
+    assert {*found.each.values()} == {"0", "1"}
+    steps = [*ADAPTIVE[:2], {**ADAPTIVE[2], "each": found.each}, TRAINING]
+    resolved = Recipe.model_validate({"steps": steps})
+    assert none < size_of(resolved, shape).file_bytes <= limit
+    prove(steps, shared, teacher, tmp_path)
+    build = compiled(shared, *steps)
+    split_up = {name.rpartition(".")[0] for name in build.values if name.endswith(".first")}
+    assert split_up == {name for name, digit in found.each.items() if digit == "1"}
+    bytes_of = {m.name: m.rows * m.cols for m in shape.matrices}
+    worth = {name: each[0].loss - each[1].loss for name, each in gains(recipe, shape, shared).items()}
+    gained = {name: worth[f"{name}/0"] / bytes_of[name] for name in found.each}
+    best = max(gained, key=lambda name: gained[name])
+    assert found.each[best] == "1"
+
+
+def gains(recipe: Recipe, shape: ModelShape, shared: Shared) -> dict[str, list[Option[int]]]:
+    """What each choice costs and loses."""
+    return _Search(recipe, shape, shared, 10**9)._options()
+
+
+def test_what_stays_of_three_values_goes_on_with_what_it_was_trained_to(shared: Shared) -> None:
+    """Not with its rounded form: a training would begin anew."""
+    build = compiled(shared, *ADAPTIVE[:2])
+    latent = {name: weight.clone() for name, weight in build.latent.items()}
+    each = dict.fromkeys([*build.compressible()], "0")
+    step = Recipe.model_validate({"steps": [*ADAPTIVE[:2], {**ADAPTIVE[2], "each": each}, TRAINING]}).steps[2]
+    list(step.compile(build))
+    linears = [name for name in latent if "embeddings" not in name]
+    assert linears
+    for name in linears:
+        torch.testing.assert_close(build.model.get_parameter(name).detach(), latent[name])

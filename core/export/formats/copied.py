@@ -9,14 +9,15 @@ import torch
 from torch import nn
 
 from core.method import PARTS
+from core.mixed import MixedLinear
 from core.phase import Build
 from core.surgery import LowRankLinear, SumLinear, rounding_inputs
 
 
 @torch.no_grad()
 def copied(build: Build, *, rounding: bool) -> Build:
-    """`build` with a model of its own. A linear whose weight is a sum is one matrix in it: a runtime that folds
-    nothing would add it up at every call.
+    """`build` with a model of its own. A linear whose weight is a sum, or sorted by bits, is one matrix in it: a
+    runtime that folds nothing would put it together at every call.
 
     Args:
         rounding: linears that round their inputs go on doing so; else they take them as they come.
@@ -41,9 +42,9 @@ def copied(build: Build, *, rounding: bool) -> Build:
 
 
 def _summed(module: nn.Module) -> torch.Tensor | None:
-    """The weight of a linear that is a sum."""
-    if isinstance(module, SumLinear):
-        return module.first + module.second
+    """The weight of a linear that is a sum, or sorted by bits."""
+    if isinstance(module, SumLinear | MixedLinear):
+        return module.dense()
     if isinstance(module, LowRankLinear) and module.sparse is not None and not module.dynamic:
-        return module.left @ module.right + module.sparse
+        return module.dense()
     return None
