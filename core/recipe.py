@@ -203,12 +203,12 @@ class Recipe(Closed):
                 f'steps.{index}.teacher ({step.name()}) is "previous", and there is no training before it: '
                 'legal here is "original"'
             )
-        by_head = getattr(step, "attention", 0) and getattr(step, "attention_form", "outputs") != "outputs"
+        by_head = getattr(step, "attention", 0) and not getattr(step, "attention_outputs", False)
         if by_head and any(one.reads_units for one in before):
             raise ValueError(
                 f"steps.{index} ({step.name()}) follows attention head by head: leave it out after "
                 f"{next(one.name() for one in before if one.reads_units)}, which removes heads, or follow its "
-                'outputs: attention_form "outputs"'
+                "outputs: attention_outputs true"
             )
 
     @model_validator(mode="after")

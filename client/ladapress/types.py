@@ -221,9 +221,13 @@ class Distill(BaseModel):
     """
     Hidden states in units of the teacher's energy in each layer.
     """
-    attention_form: Literal["maps", "scores", "outputs"] = "maps"
+    attention_form: Literal["maps", "scores"] = "maps"
     """
-    KL of attention maps, MSE of scores, or error of what attention adds to its input.
+    KL of attention maps, or MSE of scores.
+    """
+    attention_outputs: bool = False
+    """
+    Follow what attention adds to its input, in place of maps or scores.
     """
     teacher: Literal["original", "previous"] = "original"
     """

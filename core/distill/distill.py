@@ -45,8 +45,9 @@ class Distill(Method):
     hidden: float = Field(10.0, ge=0, le=1000, description="Weight of the hidden-state term.")
     attention: float = Field(0.0, ge=0, le=1000, description="Weight of the attention term.")
     relative: bool = Field(True, description="Hidden states in units of the teacher's energy in each layer.")
-    attention_form: Literal["maps", "scores", "outputs"] = Field(
-        "maps", description="KL of attention maps, MSE of scores, or error of what attention adds to its input."
+    attention_form: Literal["maps", "scores"] = Field("maps", description="KL of attention maps, or MSE of scores.")
+    attention_outputs: bool = Field(
+        False, description="Follow what attention adds to its input, in place of maps or scores."
     )
     teacher: Literal["original", "previous"] = Field(
         "original", description="Whom it follows: the uploaded model, or what the training before it made."
@@ -98,7 +99,7 @@ class Distill(Method):
         rows = build.shared.text(self.max_rows, self.max_length, self.augment_to)
         followed = build.previous if self.teacher == "previous" else None
         recorded = None if self.live else build.shared.recorded(rows)
-        maps = self.attention > 0 and self.attention_form != "outputs"
+        maps = self.attention > 0 and not self.attention_outputs
         parts, told = parts_for(build, rows, self.batch_size, maps=maps)
         objective = Distillation(
             build.model,
@@ -108,7 +109,7 @@ class Distill(Method):
             temperature=self.temperature,
             layer_map=self.layer_map,
             relative=self.relative,
-            attention=self.attention_form,
+            attention="outputs" if self.attention_outputs else self.attention_form,
             recorded=recorded,
             likelihood=build.shared.likelihood,
             parts=parts,

@@ -68,6 +68,6 @@ def test_without_a_training_before_there_is_nobody_to_follow() -> None:
 def test_outputs_of_attention_may_be_followed_where_heads_are_gone() -> None:
     narrowed = {"method": "structured", "keep": 0.5}
     follows = {"method": "distill", "attention": 1}
-    with pytest.raises(ValidationError, match='attention_form "outputs"'):
+    with pytest.raises(ValidationError, match="attention_outputs true"):
         Recipe.model_validate({"steps": [narrowed, follows]})
-    Recipe.model_validate({"steps": [narrowed, {**follows, "attention_form": "outputs"}]})
+    Recipe.model_validate({"steps": [narrowed, {**follows, "attention_outputs": True}]})

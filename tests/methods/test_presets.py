@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from core.data import Data
+from core.method import Method
 from core.pipeline import compress
 from core.progress import Silent
 from core.recipe import PRESETS, Ladder, Target
@@ -24,14 +25,20 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Data]:
     return tiny.write_model(folder / "teacher", steps=60), Data(train, graded)
 
 
+def shorter(step: Method) -> Method:
+    """A training of sixty steps where there are more."""
+    return step.model_copy(update={"min_steps": 60}) if step.trains else step
+
+
 @pytest.mark.parametrize("name", OWN)
 def test_a_preset_of_a_paper_ends_in_files_that_are_proved(name: str, given: tuple[Path, Data], tmp_path: Path) -> None:
-    """The student keeps most of what its teacher knows; whether that meets the preset's target is said."""
+    """Trained for a moment; whether that meets the preset's target is said."""
     (teacher, data), preset = given, PRESETS[name]
     target = preset.asked(OWN[name], Ladder())
-    made = compress(teacher, preset.recipe, data, Silent(), target=target, out=tmp_path, threads=1, preset=name)
+    recipe = preset.recipe.model_copy(update={"steps": tuple(map(shorter, preset.recipe.steps))})
+    made = compress(teacher, recipe, data, Silent(), target=target, out=tmp_path, threads=1, preset=name)
     point = made.report.point
-    assert point.retention > 0.75
+    assert point.retention > 0.4
     assert point.bytes_ratio > 1.5
     assert {one.file for one in point.parity} == {"model.onnx", "pytorch"}
     assert point.target_met == (not point.shortfall)

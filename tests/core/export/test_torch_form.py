@@ -158,5 +158,5 @@ def test_one_flipped_bit_is_refused(source: Path, tmp_path: Path) -> None:
 def test_a_structure_of_another_format_is_refused(delivered: Path) -> None:
     path = delivered / "structure.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "format": 1}))
-    with pytest.raises(ValueError, match="format 1; this file reads 9"):
+    with pytest.raises(ValueError, match="format 1; this file reads 10"):
         loaded(delivered)
