@@ -7,6 +7,7 @@ bytes. Each is then rounded as it will be trained, and judged by the distillatio
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 
 from core.allocate import Option, allocate
 from core.bit_search import searched
@@ -48,6 +49,7 @@ class _Search:
         self.mean = step.bits if isinstance(step, MixedBits) and step.bits != "auto" else None
         self.limit = limit if self.mean is None else None  # bytes of the file
         before = recipe.model_copy(update={"steps": recipe.steps[: recipe.steps.index(step)]})
+        self.before = before.steps
         self.matrices = {one.name: one for one in before.stored(shape.tensors()) if one.kind != "fixed"}
         self.scales = self.mean is None  # what `bits` counts are codes alone
 
@@ -71,13 +73,18 @@ class _Search:
         if isinstance(step, MixedBits):  # what it adds up to is known better than by adding
             build = self._student()
             list(step.model_copy(update={"each": each}).compile(build))
-            lost = Loss(self.shared, self.shared.select).of(build.model.eval())
+            lost = self._on_select.of(build.model.eval())
         return Assigned(by=way, each=each, loss=lost, shares=self._shares(each), expected_size=expected)
+
+    @cached_property
+    def _on_select(self) -> Loss:
+        """The teacher answers these rows once for all ways."""
+        return Loss(self.shared, self.shared.select)
 
     def _student(self) -> Build:
         """As it is when the step comes, but for trainings."""
         build = self.shared.student()
-        for earlier in self.recipe.steps[: self.recipe.steps.index(self.step)]:
+        for earlier in self.before:
             if not earlier.trains:
                 list(earlier.compile(build))
         return build

@@ -103,6 +103,10 @@ class Split:
             task=self.task,
         )
 
+    def counts(self, vocabulary: int) -> torch.Tensor:
+        """How often each token of so many stands in the rows, (vocabulary,)."""
+        return torch.bincount(torch.cat([torch.from_numpy(ids) for ids in self.ids]).long(), minlength=vocabulary)
+
     def by_length(self, batch_size: int) -> Iterator[list[int]]:
         """Numbers of all rows, those of like length together."""
         order = np.argsort([len(row) for row in self.ids], kind="stable").tolist()

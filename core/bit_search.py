@@ -18,6 +18,7 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from core.batches import Batch, Batches
+from core.distill.distill import Distill
 from core.grid import Grid
 from core.losses import Distillation
 from core.mixing import code_bytes, grids_of, judged_of
@@ -31,7 +32,7 @@ from core.train import train
 if TYPE_CHECKING:
     from core.quantize.mixed_bits import MixedBits
 
-WEIGHTS = {"logits": 1.0, "hidden": 10.0, "attention": 0.0}  # as `distill` has them
+FOLLOWED = Distill()  # the loss of both levels is what a training would follow that says nothing else
 
 
 class Relaxed:
@@ -210,9 +211,17 @@ def searched(build: Build, step: MixedBits, wanted: float, *, scales: bool) -> t
     rows = shared.text(None, step.max_length)
     parts, _ = parts_for(build, rows, step.batch_size, maps=False)
     judged = Distillation(
-        build.model, build.teacher, build.family, weights=WEIGHTS, temperature=2.0, layer_map="identity", relative=True,
-        recorded=shared.recorded(rows), likelihood=shared.likelihood, parts=parts,
-    )  # fmt: skip
+        build.model,
+        build.teacher,
+        build.family,
+        weights={name: getattr(FOLLOWED, name) for name in ("logits", "hidden", "attention")},
+        temperature=FOLLOWED.temperature,
+        layer_map=FOLLOWED.layer_map,
+        relative=FOLLOWED.relative,
+        recorded=shared.recorded(rows),
+        likelihood=shared.likelihood,
+        parts=parts,
+    )
     objective = TwoLevels(judged, [*relaxed.values()], step, wanted)
     logits = [one.logits for one in relaxed.values()]
     phase = Phase(

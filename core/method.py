@@ -116,6 +116,11 @@ def module_of(name: str) -> str:
     return next((name.removesuffix(part) for part in PARTS if name.endswith(part)), name)
 
 
+def place_bits(rows: int) -> int:
+    """Of a number that names one of so many rows, in a file."""
+    return 16 if rows <= 2**15 else 32
+
+
 def rest_of(tensor: Tensor, bits: int, group: int) -> Tensor:
     """A matrix or vector beside the encoder, in codes of so many bits or in fp16; 32 bits leave both."""
     if bits == 32:

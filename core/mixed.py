@@ -11,9 +11,7 @@ from torch.nn import functional as F
 from core import codes
 from core.errors import RecipeInvalid
 from core.method import part_of
-from core.surgery import put_module
-
-SHORT = 2**15  # rows that a number of two bytes may name
+from core.surgery import place_type, put_module
 
 
 class Mixed(nn.Module):
@@ -95,7 +93,7 @@ def mix_rows(model: nn.Module, name: str, levels: torch.Tensor, weight: torch.Te
     for count in sorted(parts):
         row[levels == count] = torch.arange(start, start + len(parts[count]), device=here)
         start += len(parts[count])
-    row = row.to(torch.int16 if len(levels) <= SHORT else torch.int32)
+    row = row.to(place_type(len(levels)))
     shape = (len(weight), weight.shape[1])
     if isinstance(old, nn.Embedding):
         shared = getattr(old, "row", None)

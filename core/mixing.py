@@ -60,10 +60,9 @@ def judged_of(build: Build, surgeon: Surgeon, name: str) -> Judged:
     judged = surgeon.judged_in(name)["weight"]
     if name != build.family.embedding:
         return judged
-    seen = torch.cat([torch.from_numpy(ids) for ids in build.shared.train.ids]).long()
     row = getattr(build.model.get_submodule(name), "row", None)
-    seen = seen if row is None else row.cpu().long()[seen]
-    counts = torch.bincount(seen, minlength=len(judged.weight)).double() + UNSEEN
+    row = torch.arange(len(judged.weight)) if row is None else row.cpu().long()
+    counts = torch.full_like(judged.rows, UNSEEN).index_add(0, row, build.shared.train.counts(len(row)).double())
     return replace(judged, rows=counts / counts.sum() * judged.rows.sum())
 
 

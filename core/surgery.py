@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from core.errors import RecipeInvalid
 from core.family import Block
+from core.method import place_bits
 
 
 def on_int8(x: torch.Tensor) -> torch.Tensor:
@@ -71,6 +72,11 @@ class LowRankLinear(nn.Module):
             return F.linear(F.linear(x, self.right), self.left, self.bias)
         # One dense product costs less than a dense and two thin ones; a runtime folds the sum when it loads.
         return F.linear(x, self.dense(), self.bias)
+
+
+def place_type(rows: int) -> torch.dtype:
+    """Of a number that names one of so many rows."""
+    return torch.int16 if place_bits(rows) == 16 else torch.int32
 
 
 class SharedRows(nn.Embedding):

@@ -24,13 +24,12 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from core.errors import RecipeInvalid
-from core.method import LEVELS, Method, Tensor, known_bits, part_of, rest_of
+from core.method import LEVELS, Method, Tensor, known_bits, part_of, place_bits, rest_of
 from core.searching import Way
 
 if TYPE_CHECKING:
     from core.phase import Build, Phase
 
-SHORT = 2**15  # rows that a number of two bytes may name
 Choice = Annotated[float, AfterValidator(lambda bits: bits and known_bits(bits)),
                    Field(json_schema_extra={"enum": [0, *LEVELS]})]  # fmt: skip
 
@@ -132,7 +131,7 @@ class MixedBits(Method):
                 if levels:
                     found.append(replace(one, name=f"{one.name}.{part_of(levels)}", rows=rows, kept=rows * one.cols,
                                          levels=levels, group=min(self.group, one.cols)))  # fmt: skip
-            bits = 16 if one.rows <= SHORT else 32
+            bits = place_bits(one.rows)
             found.append(Tensor(f"{one.name}.row", 1, one.rows, one.rows, "fixed", bits=bits, counted=False))
         return found
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from core.method import Method, Tensor
+from core.method import Method, Tensor, place_bits
 
 if TYPE_CHECKING:
     import torch
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from core.batches import Split
     from core.phase import Build, Phase
 
-SHORT = 2**15  # rows that a number of two bytes may name
 AT_ONCE = 2048  # tokens whose distances are held in memory
 
 
@@ -47,20 +46,18 @@ class Vocabulary(Method):
                 continue
             kept = self.tokens * tensor.cols
             found.append(replace(tensor, rows=self.tokens, kept=kept))
-            bits = 16 if self.tokens <= SHORT else 32
+            bits = place_bits(self.tokens)
             every = tensor.rows
             found.append(Tensor(f"{tensor.name}.row", 1, every, every, "fixed", bits=bits, counted=False))
         return found
 
     def compile(self, build: Build) -> Iterable[Phase]:
-        import torch
-
-        from core.surgery import share_rows
+        from core.surgery import place_type, share_rows
 
         table = build.weight(build.family.embedding)
         if self.tokens < len(table):
             kept = frequent(build.shared.train, self.tokens, len(table))
-            row = nearest(table, kept).to(torch.int16 if self.tokens <= SHORT else torch.int32)
+            row = nearest(table, kept).to(place_type(self.tokens))
             share_rows(build.model, build.family.embedding, kept, row)
             build.left[build.family.embedding] = (kept, None)
         return ()
@@ -68,12 +65,9 @@ class Vocabulary(Method):
 
 def frequent(text: Split, tokens: int, every: int) -> torch.Tensor:
     """The tokens that keep their row, of `every` one, in rising order: special ones, then the most frequent."""
-    import torch
-
-    seen = torch.cat([torch.from_numpy(ids) for ids in text.ids]).long()
-    counts = torch.bincount(seen, minlength=every)
+    counts = text.counts(every)
     special = [id_ for id_, token in text.tokenizer.get_added_tokens_decoder().items() if token.special]
-    counts[[id_ for id_ in (*special, text.pad_id) if id_ < every]] = len(seen) + 1
+    counts[[id_ for id_ in (*special, text.pad_id) if id_ < every]] = int(counts.sum()) + 1
     found: torch.Tensor = counts.argsort(descending=True, stable=True)[:tokens]
     return found.sort().values
 
