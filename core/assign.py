@@ -20,6 +20,7 @@ from core.profile import Assigned
 from core.quantize.binary_split import BinarySplit
 from core.quantize.mixed_bits import MixedBits
 from core.recipe import Recipe, Target
+from core.rounding import settle
 from core.searching import Way
 from core.shared import Shared
 
@@ -73,6 +74,7 @@ class _Search:
         if isinstance(step, MixedBits):  # what it adds up to is known better than by adding
             build = self._student()
             list(step.model_copy(update={"each": each}).compile(build))
+            settle(build)
             lost = self._on_select.of(build.model.eval())
         return Assigned(by=way, each=each, loss=lost, shares=self._shares(each), expected_size=expected)
 

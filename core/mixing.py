@@ -10,13 +10,16 @@ import torch
 
 from core import codes
 from core.allocate import Option
+from core.binarize import binary
 from core.grid import Grid, fit, groups_of
 from core.method import part_of
 from core.mixed import mix_rows
 from core.phase import Build
 from core.probe import Prober
+from core.quantize.mixed_bits import FOLLOWING
 from core.rounding import on_grid
 from core.surgeon import Judged, Surgeon, inverse_root
+from core.ternarize import ternary
 
 if TYPE_CHECKING:
     from core.quantize.mixed_bits import MixedBits
@@ -38,7 +41,8 @@ def levels_of(step: MixedBits, name: str, rows: int) -> torch.Tensor:
 
 @torch.no_grad()
 def mix(build: Build, step: MixedBits) -> None:
-    """Sort the rows of every compressible matrix by their bits and round them, each kind with error feedback."""
+    """Sort the rows of every compressible matrix by their bits; round those of more than three values, with error
+    feedback. The others are what they were: the training puts them on values that follow it."""
     surgeon = Surgeon(build, build.moments(step.calibration_rows), step.damping, scope="tensor")
     for name in [*build.compressible()]:
         judged = judged_of(build, surgeon, name)
@@ -48,7 +52,10 @@ def mix(build: Build, step: MixedBits) -> None:
             rows = levels == count
             few = Judged(judged.weight[rows], judged.hessian, judged.rows[rows])
             every = torch.ones_like(few.weight, dtype=torch.bool)
-            grids[count], weight[rows] = on_grid(few, every, count, step.group, upper)
+            if count in FOLLOWING:
+                grids[count], weight[rows] = _following(few.weight.float(), count), few.weight
+            else:
+                grids[count], weight[rows] = on_grid(few, every, count, step.group, upper)
         mix_rows(build.model, name, levels, weight.float())
         for count, grid in grids.items():
             build.values[f"{name}.{part_of(count)}"] = grid.to(build.device)
@@ -97,14 +104,29 @@ def code_bytes(step: Searching, choice: int, rows: int, columns: int, *, scales:
     levels = step.levels[choice]
     if not levels:
         return 0.0
-    return rows * (columns * codes.bits(levels) / 8 + (groups_of(columns, step.group) if scales else 0))
+    groups = groups_of(columns, step.group_of(levels, columns)) if scales else 0
+    return rows * (columns * codes.bits(levels) / 8 + groups)
 
 
 def grids_of(judged: Judged, step: Searching) -> list[Grid | None]:
     """A grid for the whole matrix in each choice; none where it is zero."""
     importance = (judged.hessian.diagonal() * judged.rows[:, None]).float()
     weight = judged.weight.float()
-    return [fit(weight, importance, None, levels, step.group) if levels else None for levels in step.levels]
+    found: list[Grid | None] = []
+    for levels in step.levels:
+        if levels in FOLLOWING:
+            found.append(_following(weight, levels))
+        else:
+            group = step.group_of(levels, weight.shape[1])
+            found.append(fit(weight, importance, None, levels, group) if levels else None)
+    return found
+
+
+def _following(weight: torch.Tensor, levels: int) -> Grid:
+    """The values that rows of two or three begin with, as `binary` and `ternary` have them."""
+    if levels == min(FOLLOWING):
+        return binary(weight, shared=False)
+    return ternary(weight, "exact", shared=False, loss_aware=True)
 
 
 def _errors(judged: Judged, step: Searching) -> tuple[list[torch.Tensor], list[torch.Tensor]]:

@@ -909,7 +909,7 @@ class MixedBits(BaseModel):
     """
     group: Annotated[int, Field(ge=8, le=65536)] = 64
     """
-    Columns of a row that share a scale.
+    Columns of a row of more than three values that share a scale.
     """
     calibration_rows: Annotated[int, Field(ge=1, le=100000)] = 1024
     """

@@ -38,7 +38,6 @@ class BinarySplit(Method):
     choices: ClassVar[tuple[float, ...]] = (1.6, 2.0)
     levels: ClassVar[tuple[int, ...]] = (3, 4)  # what a row's entries may be: three values, or sums of two of two
     ways: ClassVar[tuple[Way, ...]] = ("closed_form",)
-    group: ClassVar[int] = 65_536  # a row has one scale
 
     method: Literal["binary_split"] = "binary_split"
     matrices: Literal["all", "auto"] = Field(
@@ -64,6 +63,10 @@ class BinarySplit(Method):
     def rows_of(self, rows: int) -> list[int]:
         """Of a matrix all rows go together."""
         return [rows]
+
+    def group_of(self, _levels: int, columns: int) -> int:
+        """A row has one scale."""
+        return columns
 
     def splits(self, name: str) -> bool:
         """Whether the matrix of a module is split."""

@@ -7,7 +7,8 @@ logits with Gumbel noise, whose temperature falls; on half of the rows the weigh
 group lasso, on the other half the logits follow the same loss and a penalty where the expected size leaves its `band`;
 in the end the logits buy choices within the bytes. "closed_form": the layer error of every group in every choice, as
 the distillation loss feels it, and one Lagrangian over all (as `gptq` with bits "auto" has it for whole matrices).
-Either way the groups are rounded with the error feedback of `gptq`, and rows of like bits are stored together, with a
+Either way rows of more than three values are rounded with the error feedback of `gptq`; rows of two or three have one
+scale each, which follows what is trained, as in `binary` and `ternary`. Rows of like bits are stored together, with a
 number of two bytes a row that says where it stands.
 
 Finer than bits for whole matrices, so it gains where rows of one matrix differ: tokens of the embedding, above all.
@@ -30,11 +31,13 @@ from core.searching import Way
 if TYPE_CHECKING:
     from core.phase import Build, Phase
 
+FOLLOWING = (2, 3)  # levels of rows whose values follow what is trained
 Choice = Annotated[float, AfterValidator(lambda bits: bits and known_bits(bits)),
                    Field(json_schema_extra={"enum": [0, *LEVELS]})]  # fmt: skip
 
 
 class MixedBits(Method):
+    version: ClassVar[int] = 2
     searches: ClassVar[bool] = True
 
     method: Literal["mixed_bits"] = "mixed_bits"
@@ -58,7 +61,9 @@ class MixedBits(Method):
         None, description="Of each matrix the number of the choice of each group, as digits: found before, no search."
     )
     rest_bits: Literal[8, 32] = Field(8, description="Of other matrices, vectors then being fp16; 32 leaves both.")
-    group: int = Field(64, ge=8, le=65_536, description="Columns of a row that share a scale.")
+    group: int = Field(
+        64, ge=8, le=65_536, description="Columns of a row of more than three values that share a scale."
+    )
     calibration_rows: int = Field(1024, ge=1, le=100_000, description="Training rows that C and G are taken from.")
     damping: float = Field(1e-2, ge=1e-5, le=1, description="Added to C and G, in units of their mean diagonal.")
 
@@ -90,6 +95,13 @@ class MixedBits(Method):
     def levels(self) -> tuple[int, ...]:
         """Of each choice; 0 is a row of zeros."""
         return tuple(LEVELS.get(bits, 0) for bits in self.choices)
+
+    def acts_in_training(self) -> bool:
+        return any(levels in FOLLOWING for levels in self.levels)
+
+    def group_of(self, levels: int, columns: int) -> int:
+        """Columns of a row of so many levels that share a scale."""
+        return columns if levels in FOLLOWING else min(self.group, columns)
 
     def objection(self, before: Sequence[Method]) -> str | None:
         other = next((one for one in before if one.family() in ("factorize", "prune")), None)
@@ -130,7 +142,7 @@ class MixedBits(Method):
             for levels, rows in sorted(self.counts(one.name, one.rows).items()):
                 if levels:
                     found.append(replace(one, name=f"{one.name}.{part_of(levels)}", rows=rows, kept=rows * one.cols,
-                                         levels=levels, group=min(self.group, one.cols)))  # fmt: skip
+                                         levels=levels, group=self.group_of(levels, one.cols)))  # fmt: skip
             bits = place_bits(one.rows)
             found.append(Tensor(f"{one.name}.row", 1, one.rows, one.rows, "fixed", bits=bits, counted=False))
         return found

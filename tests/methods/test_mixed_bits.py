@@ -78,6 +78,20 @@ def test_rows_that_tokens_share_are_named_by_one_table(shared: Shared, teacher: 
     prove(steps, shared, teacher, tmp_path)
 
 
+@pytest.mark.parametrize(("bits", "method"), [(1.6, "ternary"), (1, "binary")])
+def test_all_rows_in_few_values_are_the_mechanism_of_these_values(shared: Shared, bits: float, method: str) -> None:
+    """To the bit, after a training that moved both."""
+    steps = drawn(shared, 0, {**STEP, "choices": [bits, 4], "group": 64})
+    steps["each"] = {name: "0" * len(found) for name, found in steps["each"].items()}
+    mixed, alone = compiled(shared, steps, TRAINING), compiled(shared, {"method": method}, TRAINING)
+    with torch.no_grad():
+        for name in shared.student().compressible():
+            module = mixed.model.get_submodule(name)
+            assert isinstance(module, MixedLinear | MixedEmbedding)
+            weight = module.stacked()[module.row.long()]
+            assert torch.equal(weight, alone.model.get_parameter(f"{name}.weight")), name
+
+
 def relaxed(seed: int) -> tuple[Relaxed, list[torch.Tensor]]:
     """Of a weight in three choices, by chance; what it is in each."""
     generator = torch.Generator().manual_seed(seed)
@@ -220,6 +234,12 @@ def test_bytes_that_hold_nothing_are_refused_with_the_number(judged: Shared, tea
     recipe = Recipe.model_validate({"steps": [{**STEP, "search": "closed_form"}, TRAINING]})
     with pytest.raises(TargetImpossible, match="stand beside what it chooses bits for"):
         assign(recipe, Target(max_bytes=10_000), shape_of(teacher)[0], judged)
+
+
+def test_values_that_follow_a_training_need_one() -> None:
+    Recipe.model_validate({"steps": [{**STEP, "choices": [0, 2, 4]}]})
+    with pytest.raises(ValidationError, match="add one of"):
+        Recipe.model_validate({"steps": [{**STEP, "choices": [0, 1.6, 4]}]})
 
 
 @pytest.mark.parametrize(
