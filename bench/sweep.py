@@ -128,9 +128,7 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], metavar="METHOD.FIELD=V,V", dest="sets")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    axes = [
-        (key, [_value(v) for v in values.split(",")]) for key, _, values in (one.partition("=") for one in given.sets)
-    ]
+    axes = [(key, _values(values)) for key, _, values in (one.partition("=") for one in given.sets)]
     with TemporaryDirectory() as folder:
         device = torch.device(given.device)
         bench = Bench(given.data, given.teacher, given.rows, given.seed, Path(folder), device)
@@ -167,11 +165,12 @@ def _row(bench: Bench, given: argparse.Namespace, target: Target, changes: dict[
     print(f"{given.data.name} {what['preset']} {target.given()} {changes}: {figures}", flush=True)
 
 
-def _value(text: str) -> Any:
+def _values(text: str) -> list[Any]:
+    """JSON with commas between, or else words."""
     try:
-        return json.loads(text)
+        return list(json.loads(f"[{text}]"))
     except ValueError:
-        return text
+        return text.split(",")
 
 
 if __name__ == "__main__":

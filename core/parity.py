@@ -57,15 +57,15 @@ def on_rows(student: nn.Module, sample: Split) -> Expected:
 
 def _expected(student: nn.Module, run: Callable[[], FLOAT]) -> Expected:
     """Where inputs are rounded, a difference of fp32 kernels may turn a rounding, and that one the next: two runs of
-    the same model are about as far apart as each is from the model without rounding, which is what is allowed. And the
-    rows of one batch share a scale, so each is compared alone.
+    the same model may be as far apart as the two are from the model without rounding together. How far one is has been
+    seen, so twice that is allowed. And the rows of one batch share a scale, so each is compared alone.
     """
     logits = run()
     if not rounding_inputs(student):
         return Expected(logits, TOLERANCE)
     with plain_inputs(student):
         plain = run()
-    return Expected(logits, max(TOLERANCE, float(np.abs(logits - plain).max())))
+    return Expected(logits, max(TOLERANCE, 2 * float(np.abs(logits - plain).max())))
 
 
 def write(

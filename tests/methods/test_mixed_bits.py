@@ -274,3 +274,17 @@ def test_what_a_search_cannot_fill_is_refused(
     recipe = Recipe.model_validate({"steps": [*steps, TRAINING]})
     with pytest.raises(RecipeInvalid, match=says):
         fill(recipe, Target.model_validate(target), shape_of(teacher)[0])
+
+
+def test_a_batch_may_read_no_row_of_a_part(shared: Shared) -> None:
+    """Of a table of which one group of rows, that no text has, is stored in more bits than the others."""
+    steps = drawn(shared, 0, {**STEP, "choices": [1.6, 4]})
+    table = next(iter(shared.student().compressible()))
+    steps["each"] = {name: "0" * len(found) for name, found in steps["each"].items()}
+    counts = shared.train.counts(len(shared.student().weight(table)))
+    sizes = MixedBits.model_validate(steps).rows_of(len(counts))
+    per_group = torch.stack([one.sum() for one in counts.split(sizes)])
+    rare = int(per_group.argmin())
+    steps["each"][table] = "".join("1" if group == rare else "0" for group in range(len(sizes)))
+    build = compiled(shared, steps, {**TRAINING, "batch_size": 1})
+    assert f"{table}.of16" in build.values
