@@ -89,10 +89,10 @@ class Grid:
         rows, columns = weight.shape
         short = -columns % self.group
         padded = torch.nn.functional.pad(weight, (0, short)) if short else weight
-        place = padded.view(rows, -1, self.group) * (self.scales.reciprocal() * per)[:, :, None]
+        place = padded.view(rows, self.scales.shape[1], self.group) * (self.scales.reciprocal() * per)[:, :, None]
         place = place.sub_(lowest * per).clamp_(0, BINS - 1).int()
         found = table.index_select(0, place.view(-1)).view(place.shape) * self.scales[:, :, None]
-        return found.view(rows, -1)[:, :columns]
+        return found.view(padded.shape)[:, :columns]
 
     @property
     def _middles(self) -> torch.Tensor:

@@ -50,11 +50,12 @@ def mix(build: Build, step: MixedBits) -> None:
         upper, grids = inverse_root(judged.hessian), dict[int, Grid]()
         for count in sorted({*levels.tolist()} - {0}):
             rows = levels == count
-            few = Judged(judged.weight[rows], judged.hessian, judged.rows[rows])
-            every = torch.ones_like(few.weight, dtype=torch.bool)
             if count in FOLLOWING:
-                grids[count], weight[rows] = _following(few.weight.float(), count), few.weight
+                weight[rows] = judged.weight[rows]
+                grids[count] = _following(weight[rows].float(), count)
             else:
+                few = Judged(judged.weight[rows], judged.hessian, judged.rows[rows])
+                every = torch.ones_like(few.weight, dtype=torch.bool)
                 grids[count], weight[rows] = on_grid(few, every, count, step.group, upper)
         mix_rows(build.model, name, levels, weight.float())
         for count, grid in grids.items():

@@ -181,8 +181,6 @@ class StraightThrough(Hook):
     @torch.no_grad()
     def _round_rows(self, name: str, module: nn.Module, asked: tuple[torch.Tensor, ...]) -> None:
         rows = _rows_of(module, name.rpartition(".")[2], asked[0]).unique()  # type: ignore[no-untyped-call]
-        if not len(rows):  # a batch may read none of the rows that are stored in so many levels
-            return
         values = self.build.values[name]
         rounded = (values.rows(rows) if isinstance(values, Grid) else values).quick(self.latent[name][rows])
         if name in self.build.masks:
